@@ -1,0 +1,302 @@
+//! The agent as a state machine: it says what it wants next, and is told what happened. The twin
+//! answers in virtual time, the program in the pod with real servers.
+
+use std::collections::VecDeque;
+
+use super::trace::{End, Step, Tool, Trace};
+use crate::investigation::{Domain, Outcome};
+use crate::phase::Action;
+use crate::quantity::Bytes;
+use crate::time::{Span, Time};
+
+/// First pause after Vault failed; doubles up to [`BACKOFF_MAX`].
+const BACKOFF: Span = Span::secs(1);
+/// Longest pause between attempts.
+const BACKOFF_MAX: Span = Span::secs(16);
+
+/// What the agent is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Its process runs.
+    Started,
+    /// What it wanted was done.
+    Done,
+    /// It was refused: its phase does not grant it.
+    Refused,
+    /// Vault did not answer, or could not.
+    Unavailable,
+}
+
+/// What the agent wants next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// A Vault token for the pod's ServiceAccount token.
+    Login,
+    /// A credential for the systems of a domain.
+    Credential(Domain),
+    /// All credentials of its start are there; nothing to do but to note it.
+    Ready,
+    /// Works so long, by itself or with a tool.
+    Work(Option<Tool>, Span),
+    /// Holds so much memory.
+    Hold(Bytes),
+    /// Does something.
+    Act(Action),
+    /// Has done with a hypothesis that took so many calls, tokens and millionths of a dollar.
+    Note {
+        /// Tool calls.
+        tool_calls: u32,
+        /// Tokens.
+        tokens: u32,
+        /// Cost in millionths of a dollar.
+        cost_micro_usd: u64,
+    },
+    /// Has concluded; nothing to do but to note it.
+    Conclude(Outcome),
+    /// Gives back its token, and with it every lease.
+    Release,
+    /// Ends its process.
+    Exit(Outcome),
+    /// Its process dies.
+    Crash,
+    /// Goes round in circles until it is stopped.
+    Hang,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    New,
+    LoggingIn,
+    Starting,
+    Ready,
+    Working,
+    Taking(Domain),
+    Acting,
+    Pausing,
+    Concluding(Outcome),
+    Releasing(Outcome),
+    Gone,
+}
+
+/// An agent at work.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    steps: VecDeque<Step>,
+    to_take: VecDeque<Domain>,
+    end: End,
+    needs_vault: bool,
+    state: State,
+    /// What to try again after a pause.
+    again: Option<Want>,
+    failing_since: Option<Time>,
+    pause: Span,
+    patience: Span,
+    noted: (u32, u32, u64),
+}
+
+impl Agent {
+    /// An agent that will follow `trace`, and give Vault up after failing for `patience`.
+    pub fn new(trace: Trace, patience: Span) -> Self {
+        Self {
+            needs_vault: trace.needs_vault(),
+            steps: trace.steps.into(),
+            to_take: trace.at_start.into(),
+            end: trace.end,
+            state: State::New,
+            again: None,
+            failing_since: None,
+            pause: BACKOFF,
+            patience,
+            noted: (0, 0, 0),
+        }
+    }
+
+    /// When a lease of this length is renewed: after two thirds, as Vault's own agents do.
+    pub fn renew_after(ttl: Span) -> Span {
+        Span(ttl.0 / 3 * 2)
+    }
+
+    /// What the agent wants, now that it heard what became of its last want.
+    pub fn next(&mut self, now: Time, heard: Heard) -> Want {
+        match (self.state, heard) {
+            (State::Gone, _) => Want::Exit(Outcome::Crashed),
+            (State::New, _) if self.needs_vault => self.go(State::LoggingIn, Want::Login),
+            (State::New | State::Ready, _) => self.step(),
+            (State::LoggingIn | State::Taking(_) | State::Starting, Heard::Unavailable) => {
+                self.try_again(now)
+            }
+            (State::Pausing, _) => self.resume(),
+            (State::LoggingIn | State::Starting, _) => {
+                self.recovered();
+                self.take_next_of_start()
+            }
+            (State::Taking(_) | State::Acting, Heard::Refused) if self.end.stops_when_denied => {
+                self.conclude(Outcome::Denied)
+            }
+            (State::Taking(_), _) => {
+                self.recovered();
+                self.step()
+            }
+            (State::Working | State::Acting, _) => self.step(),
+            (State::Concluding(outcome), _) => {
+                if self.needs_vault && self.end.returns_credentials {
+                    self.go(State::Releasing(outcome), Want::Release)
+                } else {
+                    self.go(State::Gone, Want::Exit(outcome))
+                }
+            }
+            (State::Releasing(outcome), _) => self.go(State::Gone, Want::Exit(outcome)),
+        }
+    }
+
+    fn go(&mut self, state: State, want: Want) -> Want {
+        self.state = state;
+        self.again = Some(want);
+        want
+    }
+
+    fn recovered(&mut self) {
+        self.failing_since = None;
+        self.pause = BACKOFF;
+    }
+
+    fn try_again(&mut self, now: Time) -> Want {
+        let since = *self.failing_since.get_or_insert(now);
+        if now.since(since) >= self.patience {
+            return self.conclude(Outcome::VaultUnavailable);
+        }
+        let pause = self.pause;
+        self.pause = Span((pause.0 * 2).min(BACKOFF_MAX.0));
+        self.state = State::Pausing;
+        Want::Work(None, pause)
+    }
+
+    fn resume(&mut self) -> Want {
+        let want = self.again.unwrap_or(Want::Crash);
+        self.state = match want {
+            Want::Credential(domain) => State::Taking(domain),
+            Want::Login => State::LoggingIn,
+            _ => State::Working,
+        };
+        if let (Want::Credential(_), false) = (want, self.to_take.is_empty()) {
+            self.state = State::Starting;
+        }
+        want
+    }
+
+    fn take_next_of_start(&mut self) -> Want {
+        // The head stays until it is granted or refused, so that a retry finds it.
+        if self.state == State::Starting {
+            self.to_take.pop_front();
+        }
+        match self.to_take.front() {
+            Some(&domain) => self.go(State::Starting, Want::Credential(domain)),
+            None => self.go(State::Ready, Want::Ready),
+        }
+    }
+
+    fn conclude(&mut self, outcome: Outcome) -> Want {
+        self.go(State::Concluding(outcome), Want::Conclude(outcome))
+    }
+
+    fn step(&mut self) -> Want {
+        let want = match self.steps.pop_front() {
+            Some(Step::Think(takes)) => Want::Work(None, takes),
+            Some(Step::Call { tool, takes, tokens, cost_micro_usd }) => {
+                let (calls, all_tokens, cost) = self.noted;
+                self.noted =
+                    (calls + 1, all_tokens.saturating_add(tokens), cost + cost_micro_usd);
+                Want::Work(Some(tool), takes)
+            }
+            Some(Step::Hold(memory)) => Want::Hold(memory),
+            Some(Step::Need(domain)) => {
+                return self.go(State::Taking(domain), Want::Credential(domain));
+            }
+            Some(Step::Act(action)) => return self.go(State::Acting, Want::Act(action)),
+            Some(Step::Hypothesis) => {
+                let (tool_calls, tokens, cost_micro_usd) = std::mem::take(&mut self.noted);
+                Want::Note { tool_calls, tokens, cost_micro_usd }
+            }
+            None => {
+                return match self.end.ending.conclusion() {
+                    Some(outcome) => self.conclude(outcome),
+                    None if self.end.ending == super::Ending::EndlessLoop => Want::Hang,
+                    None => self.go(State::Gone, Want::Crash),
+                };
+            }
+        };
+        self.go(State::Working, want)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::Ending;
+
+    fn trace(steps: Vec<Step>) -> Trace {
+        let end = End {
+            ending: Ending::Resolved,
+            returns_credentials: true,
+            stops_when_denied: false,
+        };
+        Trace { domain: Domain::Network, at_start: vec![Domain::Network], steps, end }
+    }
+
+    #[test]
+    fn an_agent_logs_in_takes_works_concludes_and_gives_back() {
+        let mut agent = Agent::new(trace(vec![Step::Think(Span::secs(1))]), Span::secs(60));
+        let mut wants = Vec::new();
+        loop {
+            wants.push(agent.next(Time::ZERO, Heard::Done));
+            if matches!(wants.last(), Some(Want::Exit(_))) {
+                break;
+            }
+        }
+        assert_eq!(wants, [
+            Want::Login,
+            Want::Credential(Domain::Network),
+            Want::Ready,
+            Want::Work(None, Span::secs(1)),
+            Want::Conclude(Outcome::Resolved),
+            Want::Release,
+            Want::Exit(Outcome::Resolved),
+        ]);
+    }
+
+    #[test]
+    fn vault_that_stays_away_is_given_up_after_the_agents_patience() {
+        let mut agent = Agent::new(trace(Vec::new()), Span::secs(30));
+        let mut now = Time::ZERO;
+        let mut want = agent.next(now, Heard::Started);
+        let mut logins = 0;
+        while !matches!(want, Want::Conclude(_)) {
+            want = match want {
+                Want::Login => {
+                    logins += 1;
+                    agent.next(now, Heard::Unavailable)
+                }
+                Want::Work(None, pause) => {
+                    now += pause;
+                    agent.next(now, Heard::Done)
+                }
+                other => panic!("{other:?}"),
+            };
+        }
+        assert_eq!(want, Want::Conclude(Outcome::VaultUnavailable));
+        assert_eq!((logins, now), (6, Time::ZERO + Span::secs(31)));
+    }
+
+    #[test]
+    fn a_credential_of_the_start_is_tried_again_and_then_the_next_is_taken() {
+        let mut both = trace(Vec::new());
+        both.at_start.push(Domain::Database);
+        let mut agent = Agent::new(both, Span::secs(30));
+        agent.next(Time::ZERO, Heard::Started);
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
+        assert_eq!(agent.next(Time::ZERO, Heard::Unavailable), Want::Work(None, BACKOFF));
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Database));
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Ready);
+    }
+}

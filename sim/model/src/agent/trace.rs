@@ -1,0 +1,276 @@
+//! A trace: what one agent does, step by step. Drawn and recorded traces are the same thing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::investigation::{Domain, Outcome};
+use crate::phase::{Action, Verb};
+use crate::quantity::Bytes;
+use crate::scenario::{Place, Problem};
+use crate::time::Span;
+
+words! {
+    /// What an agent calls.
+    pub enum Tool {
+        /// The API of the language model.
+        Llm = "llm",
+        /// Log search.
+        LogSearch = "log_search",
+        /// Network telemetry.
+        NetworkTelemetry = "network_telemetry",
+        /// Cloud storage.
+        CloudStorage = "cloud_storage",
+    }
+}
+
+/// One step of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Works by itself.
+    Think(Span),
+    /// Calls a tool.
+    Call {
+        /// Which.
+        tool: Tool,
+        /// How long the call takes.
+        takes: Span,
+        /// Tokens read and written.
+        tokens: u32,
+        /// What they cost, in millionths of a dollar.
+        cost_micro_usd: u64,
+    },
+    /// Holds this much memory from now on.
+    Hold(Bytes),
+    /// Needs a credential for the systems of a domain.
+    Need(Domain),
+    /// Attempts something.
+    Act(Action),
+    /// Has done with a hypothesis.
+    Hypothesis,
+}
+
+words! {
+    /// How a trace ends.
+    pub enum Ending {
+        /// Finds the cause.
+        Resolved = "resolved",
+        /// Gives up or runs out of hypotheses.
+        Inconclusive = "inconclusive",
+        /// Hands over to a person.
+        Escalated = "escalated",
+        /// The process dies.
+        Crash = "crash",
+        /// Goes round in circles until somebody stops it.
+        EndlessLoop = "endless-loop",
+    }
+}
+
+impl Ending {
+    /// The conclusion, where the agent comes to one.
+    pub const fn conclusion(self) -> Option<Outcome> {
+        match self {
+            Self::Resolved => Some(Outcome::Resolved),
+            Self::Inconclusive => Some(Outcome::Inconclusive),
+            Self::Escalated => Some(Outcome::Escalated),
+            Self::Crash | Self::EndlessLoop => None,
+        }
+    }
+}
+
+/// How a trace ends, and what is left behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// How.
+    pub ending: Ending,
+    /// Whether the agent gives its credentials back.
+    pub returns_credentials: bool,
+    /// Whether it stops when it is refused something.
+    pub stops_when_denied: bool,
+}
+
+/// What one agent does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// What it investigates.
+    pub domain: Domain,
+    /// Credentials that it needs before it begins.
+    pub at_start: Vec<Domain>,
+    /// Its steps.
+    pub steps: Vec<Step>,
+    /// Its end.
+    pub end: End,
+}
+
+impl Trace {
+    /// Whether it needs Vault at all.
+    pub fn needs_vault(&self) -> bool {
+        !self.at_start.is_empty() || self.steps.iter().any(|step| matches!(step, Step::Need(_)))
+    }
+
+    /// How long it would take if nothing had to be waited for.
+    pub fn work(&self) -> Span {
+        self.steps.iter().fold(Span::ZERO, |sum, step| match step {
+            Step::Think(takes) | Step::Call { takes, .. } => sum + *takes,
+            _ => sum,
+        })
+    }
+}
+
+/// A line of a file of traces.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    /// Which trace the step belongs to.
+    trace: String,
+    /// What it investigates; needed on a trace's first line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    domain: Option<Domain>,
+    #[serde(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+enum What {
+    Start { at_start: Vec<Domain> },
+    Think { takes: Span },
+    Call {
+        tool: Tool,
+        takes: Span,
+        #[serde(default)]
+        tokens: u32,
+        #[serde(default)]
+        cost_micro_usd: u64,
+    },
+    Hold { memory: Bytes },
+    Need { credential: Domain },
+    Act { verb: Verb, target: Domain },
+    Hypothesis,
+    End {
+        ending: Ending,
+        #[serde(default = "yes")]
+        returns_credentials: bool,
+        #[serde(default)]
+        stops_when_denied: bool,
+    },
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Reads a file of traces (JSON Lines), in the order of their first lines.
+///
+/// # Errors
+/// Every line that is not a step, every trace without a domain or an end.
+pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut problem = |line: usize, column: usize, message: String| {
+        let place = Place { line, column, ..Place::default() };
+        problems.push(Problem { source: source.into(), place: Some(place), message, help: None });
+    };
+    let mut order: Vec<(String, usize)> = Vec::new();
+    let mut traces: BTreeMap<String, (Trace, bool)> = BTreeMap::new();
+    for (n, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
+        let n = n + 1;
+        let line: Line = match serde_json::from_str(text) {
+            Ok(line) => line,
+            Err(error) => {
+                let what = error.to_string();
+                let what = what.split(" at line ").next().unwrap_or_default();
+                problem(n, error.column().max(1), format!("not a step of a trace: {what}"));
+                continue;
+            }
+        };
+        if !traces.contains_key(&line.trace) {
+            let Some(domain) = line.domain else {
+                problem(n, 1, format!("trace `{}` begins without its `domain`", line.trace));
+                continue;
+            };
+            order.push((line.trace.clone(), n));
+            let end = End {
+                ending: Ending::Inconclusive,
+                returns_credentials: true,
+                stops_when_denied: false,
+            };
+            let trace = Trace { domain, at_start: Vec::new(), steps: Vec::new(), end };
+            traces.insert(line.trace.clone(), (trace, false));
+        }
+        if let Some((trace, ended)) = traces.get_mut(&line.trace) {
+            if *ended {
+                problem(n, 1, format!("trace `{}` goes on after its end", line.trace));
+            }
+            *ended |= add(trace, line.what);
+        }
+    }
+    for (name, line) in &order {
+        if !traces[name].1 {
+            problem(*line, 1, format!("trace `{name}` has no `\"do\":\"end\"`"));
+        }
+    }
+    if order.is_empty() && problems.is_empty() {
+        problems.push(Problem {
+            source: source.into(),
+            place: None,
+            message: "expected at least one trace".into(),
+            help: None,
+        });
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(order.into_iter().filter_map(|(name, _)| Some(traces.remove(&name)?.0)).collect())
+}
+
+/// Adds a line to its trace; whether it was the last.
+fn add(trace: &mut Trace, what: What) -> bool {
+    match what {
+        What::Start { at_start } => trace.at_start = at_start,
+        What::Think { takes } => trace.steps.push(Step::Think(takes)),
+        What::Call { tool, takes, tokens, cost_micro_usd } => {
+            trace.steps.push(Step::Call { tool, takes, tokens, cost_micro_usd });
+        }
+        What::Hold { memory } => trace.steps.push(Step::Hold(memory)),
+        What::Need { credential } => trace.steps.push(Step::Need(credential)),
+        What::Act { verb, target } => trace.steps.push(Step::Act(Action { verb, target })),
+        What::Hypothesis => trace.steps.push(Step::Hypothesis),
+        What::End { ending, returns_credentials, stops_when_denied } => {
+            trace.end = End { ending, returns_credentials, stops_when_denied };
+            return true;
+        }
+    }
+    false
+}
+
+/// Writes traces as JSON Lines, the form that [`read`] reads.
+///
+/// # Panics
+/// Never: every line is plain data.
+pub fn write<'a>(traces: impl IntoIterator<Item = (&'a str, &'a Trace)>) -> String {
+    let mut out = String::new();
+    for (name, trace) in traces {
+        let mut domain = Some(trace.domain);
+        let mut line = |what: What| {
+            let line = Line { trace: name.to_owned(), domain: domain.take(), what };
+            out.push_str(&serde_json::to_string(&line).expect("plain data"));
+            out.push('\n');
+        };
+        line(What::Start { at_start: trace.at_start.clone() });
+        for step in &trace.steps {
+            line(match *step {
+                Step::Think(takes) => What::Think { takes },
+                Step::Call { tool, takes, tokens, cost_micro_usd } => {
+                    What::Call { tool, takes, tokens, cost_micro_usd }
+                }
+                Step::Hold(memory) => What::Hold { memory },
+                Step::Need(credential) => What::Need { credential },
+                Step::Act(Action { verb, target }) => What::Act { verb, target },
+                Step::Hypothesis => What::Hypothesis,
+            });
+        }
+        let End { ending, returns_credentials, stops_when_denied } = trace.end;
+        line(What::End { ending, returns_credentials, stops_when_denied });
+    }
+    out
+}

@@ -1,0 +1,147 @@
+//! Alerts: the merged, seeded stream of a plan's sources, lazily and in the order of time.
+
+pub mod alertmanager;
+
+use crate::investigation::{Domain, InvestigationId, Severity};
+use crate::scenario::{AlertSource, Arrivals, Plan, raw::Spacing};
+use crate::seed::{Purpose, Stream};
+use crate::time::{Span, Time};
+
+/// One alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// Its number, and the investigation's that it may begin.
+    pub id: InvestigationId,
+    /// When it was meant to come: every latency counts from here.
+    pub intended: Time,
+    /// What it is about.
+    pub domain: Domain,
+    /// How urgent it is.
+    pub severity: Severity,
+    /// Alerts of the same fingerprint are the same alert.
+    pub fingerprint: u64,
+}
+
+/// The alerts of a plan, merged from its sources.
+pub struct Alerts<'a> {
+    sources: Vec<Source<'a>>,
+    next_id: u64,
+}
+
+impl<'a> Alerts<'a> {
+    /// The stream of a plan.
+    pub fn new(plan: &'a Plan) -> Self {
+        let seed = plan.scenario.seed;
+        let sources = plan.sources.iter().zip(0..);
+        Self {
+            sources: sources.map(|(of, number)| Source::new(of, seed, number)).collect(),
+            next_id: 0,
+        }
+    }
+}
+
+impl Iterator for Alerts<'_> {
+    type Item = Alert;
+
+    fn next(&mut self) -> Option<Alert> {
+        let due = |source: &Source<'_>| source.due.map(|(at, _)| at);
+        let first = self.sources.iter().filter_map(due).min()?;
+        let source = self.sources.iter_mut().find(|source| due(source) == Some(first))?;
+        let id = InvestigationId(self.next_id);
+        self.next_id += 1;
+        source.take(id)
+    }
+}
+
+/// One source, with its next alert worked out.
+struct Source<'a> {
+    of: &'a AlertSource,
+    seed: u64,
+    number: u64,
+    arrivals: Stream,
+    /// When the next comes, and its number within the source.
+    due: Option<(Time, u64)>,
+    /// The step of a stepped rate, and when it began.
+    step: (usize, Time),
+}
+
+impl<'a> Source<'a> {
+    fn new(of: &'a AlertSource, seed: u64, number: u64) -> Self {
+        let arrivals = Stream::new(seed, Purpose::Arrivals, number);
+        let mut source = Self { of, seed, number, arrivals, due: None, step: (0, of.start) };
+        source.due = source.after(of.start, 0).map(|at| (at, 0));
+        source
+    }
+
+    /// When alert `n` of the source comes, the one before having come at `last`.
+    fn after(&mut self, last: Time, n: u64) -> Option<Time> {
+        match &self.of.arrivals {
+            &Arrivals::Flood { count, over, spacing } => {
+                let left = count.checked_sub(n).filter(|left| *left > 0)?;
+                Some(match spacing {
+                    Spacing::Even => {
+                        let offset = u128::from(over.0) * u128::from(n) / u128::from(count);
+                        self.of.start + Span(offset as u64)
+                    }
+                    // The next of `left` uniform instants in what is left of the flood.
+                    Spacing::Poisson => {
+                        let room = (self.of.start + over).since(last);
+                        let share = 1.0 - libm::pow(1.0 - self.arrivals.unit(), 1.0 / left as f64);
+                        last + room.scale(share)
+                    }
+                })
+            }
+            Arrivals::Rate { steps, spacing } => {
+                let (mut index, mut began) = self.step;
+                let mut from = if n == 0 { began } else { last };
+                let mut need = match spacing {
+                    Spacing::Poisson => self.arrivals.exponential(),
+                    Spacing::Even if n == 0 => 0.0,
+                    Spacing::Even => 1.0,
+                };
+                // `need` is measured in expected alerts; a step gives rate × time of them.
+                while let Some((rate, hold)) = steps.get(index) {
+                    let ends = began + *hold;
+                    let offers = rate * ends.since(from).as_secs_f64();
+                    if offers > need && *rate > 0.0 {
+                        self.step = (index, began);
+                        return Some(from + Span::from_secs_f64(need / rate));
+                    }
+                    need -= offers.min(need);
+                    (index, began, from) = (index + 1, ends, ends);
+                }
+                None
+            }
+            Arrivals::Replay { alerts } => {
+                let recorded = alerts.get(usize::try_from(n).ok()?)?;
+                Some(self.of.start + recorded.after)
+            }
+        }
+    }
+
+    fn take(&mut self, id: InvestigationId) -> Option<Alert> {
+        let (at, n) = self.due.take()?;
+        self.due = self.after(at, n + 1).map(|at| (at, n + 1));
+        let entity = self.number << 40 | n;
+        let mut kind = Stream::new(self.seed, Purpose::AlertKind, entity);
+        let domain = Domain::ALL[kind.pick(&self.of.domains)];
+        let severity = Severity::ALL[kind.pick(&self.of.severities)];
+        let fingerprint = match self.of.fingerprints {
+            Some(different) => self.number << 40 | kind.below(different),
+            None => entity,
+        };
+        let drawn = Alert { id, intended: at, domain, severity, fingerprint };
+        Some(match &self.of.arrivals {
+            Arrivals::Replay { alerts } => {
+                let recorded = &alerts[n as usize];
+                Alert {
+                    domain: recorded.domain.unwrap_or(domain),
+                    severity: recorded.severity.unwrap_or(severity),
+                    fingerprint: recorded.fingerprint,
+                    ..drawn
+                }
+            }
+            _ => drawn,
+        })
+    }
+}

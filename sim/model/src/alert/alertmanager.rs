@@ -1,0 +1,146 @@
+//! Alertmanager's webhook log: JSON Lines, version 4, one message a line, as its documentation
+//! gives the format. Unknown fields are let pass: newer Alertmanagers add some.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::digest;
+use crate::investigation::{Domain, Severity};
+use crate::scenario::{Place, Problem};
+use crate::time::Span;
+
+/// A recorded alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Time since the log's first alert, already sped up.
+    pub after: Span,
+    /// From the label `domain`, where it names one.
+    pub domain: Option<Domain>,
+    /// From the label `severity`, where it names one.
+    pub severity: Option<Severity>,
+    /// Alertmanager's fingerprint, or one of the labels.
+    pub fingerprint: u64,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    version: String,
+    alerts: Vec<One>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct One {
+    status: String,
+    labels: BTreeMap<String, String>,
+    starts_at: String,
+    #[serde(default)]
+    fingerprint: String,
+}
+
+/// Reads a log, `speed` times faster than it was recorded. Resolved alerts are left out.
+///
+/// # Errors
+/// Every line that is not a message of version 4, with its column.
+pub fn read(text: &str, source: &str, speed: f64) -> Result<Vec<Recorded>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut found: Vec<(Timestamp, One)> = Vec::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match message(line) {
+            Ok(alerts) => found.extend(alerts),
+            Err((column, message)) => {
+                let place = Some(Place { line: n + 1, column, ..Place::default() });
+                problems.push(Problem { source: source.into(), place, message, help: None });
+            }
+        }
+    }
+    found.retain(|(_, alert)| alert.status == "firing");
+    found.sort_by_key(|(at, _)| *at);
+    if found.is_empty() && problems.is_empty() {
+        let message = "expected at least one firing alert".to_owned();
+        problems.push(Problem { source: source.into(), place: None, message, help: None });
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let first = found[0].0.as_nanosecond();
+    let recorded = |(at, alert): &(Timestamp, One)| Recorded {
+        after: Span::from_secs_f64((at.as_nanosecond() - first) as f64 / 1e9 / speed),
+        domain: alert.labels.get("domain").and_then(|label| label.parse().ok()),
+        severity: alert.labels.get("severity").and_then(|label| severity(label)),
+        fingerprint: fingerprint(alert),
+    };
+    Ok(found.iter().map(recorded).collect())
+}
+
+fn message(line: &str) -> Result<Vec<(Timestamp, One)>, (usize, String)> {
+    let message: Message = serde_json::from_str(line).map_err(|error| {
+        let what = error.to_string();
+        let what = what.split(" at line ").next().unwrap_or_default();
+        (error.column().max(1), format!("not a message of Alertmanager's webhook: {what}"))
+    })?;
+    if message.version != "4" {
+        let found = message.version;
+        return Err((1, format!("expected version \"4\" of the webhook, found \"{found}\"")));
+    }
+    let timed = |alert: One| match alert.starts_at.parse::<Timestamp>() {
+        Ok(at) => Ok((at, alert)),
+        Err(_) => {
+            let column = line.find(&alert.starts_at).map_or(1, |byte| byte + 1);
+            let found = &alert.starts_at;
+            Err((column, format!("expected `startsAt` as RFC 3339 writes it, found `{found}`")))
+        }
+    };
+    message.alerts.into_iter().map(timed).collect()
+}
+
+/// The words of the field and those that others use for them.
+fn severity(label: &str) -> Option<Severity> {
+    match label {
+        "page" | "error" => Some(Severity::High),
+        "warning" => Some(Severity::Medium),
+        "info" | "none" => Some(Severity::Low),
+        other => other.parse().ok(),
+    }
+}
+
+fn fingerprint(alert: &One) -> u64 {
+    u64::from_str_radix(&alert.fingerprint, 16).unwrap_or_else(|_| {
+        let labels = format!("{:?}{}", alert.labels, alert.fingerprint);
+        u64::from_str_radix(&digest::of_text(&labels), 16).unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = r#"{"version":"4","groupKey":"{}","status":"firing","alerts":[
+        {"status":"firing","labels":{"alertname":"A","domain":"database","severity":"warning"},
+         "annotations":{},"startsAt":"2026-05-01T02:00:00Z","endsAt":"0001-01-01T00:00:00Z",
+         "generatorURL":"","fingerprint":"00000000000000ff"},
+        {"status":"firing","labels":{"alertname":"B"},"annotations":{},
+         "startsAt":"2026-05-01T02:00:30Z","fingerprint":"0000000000000001"}]}"#;
+
+    #[test]
+    fn a_log_is_replayed_at_its_speed() {
+        let line = LINE.replace('\n', " ");
+        let read = read(&line, "log", 10.0).unwrap();
+        assert_eq!(read[0].domain, Some(Domain::Database));
+        assert_eq!(read[0].severity, Some(Severity::Medium));
+        assert_eq!(read[0].fingerprint, 255);
+        assert_eq!(read[1].after, Span::secs(3));
+    }
+
+    #[test]
+    fn every_wrong_line_is_named_with_its_column() {
+        let wrong = "{\"version\":\"3\",\"alerts\":[]}\nnonsense\n";
+        let problems = read(wrong, "log.jsonl", 1.0).unwrap_err();
+        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(shown.len(), 2, "{shown:?}");
+        assert!(shown[0].starts_with("log.jsonl:1:1: expected version \"4\""), "{shown:?}");
+        assert!(shown[1].starts_with("log.jsonl:2:2: not a message"), "{shown:?}");
+    }
+}

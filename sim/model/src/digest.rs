@@ -1,0 +1,73 @@
+//! The digest of an event log: the same seed and plan give the same 32 hex digits on any machine.
+
+use std::hash::{Hash, Hasher};
+
+use twox_hash::XxHash3_128;
+
+use crate::event::Event;
+
+/// Folds events into one number, in their order.
+pub struct Digest {
+    state: XxHash3_128,
+    buffer: Vec<u8>,
+    events: u64,
+}
+
+/// Hands every primitive to the buffer in little-endian bytes, so that no platform differs.
+struct Portable<'a>(&'a mut Vec<u8>);
+
+impl Hasher for Portable<'_> {
+    fn finish(&self) -> u64 {
+        0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+    fn write_u32(&mut self, n: u32) {
+        self.write(&n.to_le_bytes());
+    }
+    fn write_u64(&mut self, n: u64) {
+        self.write(&n.to_le_bytes());
+    }
+    fn write_usize(&mut self, n: usize) {
+        self.write_u64(n as u64);
+    }
+    fn write_isize(&mut self, n: isize) {
+        self.write_u64(n as u64);
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self { state: XxHash3_128::new(), buffer: Vec::with_capacity(1 << 14), events: 0 }
+    }
+}
+
+impl Digest {
+    /// Folds one event in.
+    pub fn fold(&mut self, event: &Event) {
+        event.hash(&mut Portable(&mut self.buffer));
+        self.events += 1;
+        if self.buffer.len() >= 1 << 13 {
+            self.state.write(&self.buffer);
+            self.buffer.clear();
+        }
+    }
+
+    /// How many events were folded in.
+    pub const fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The digest so far, as 32 hex digits.
+    pub fn hex(&self) -> String {
+        let mut state = self.state.clone();
+        state.write(&self.buffer);
+        format!("{:032x}", state.finish_128())
+    }
+}
+
+/// The digest of a text, as 16 hex digits: names plans and profiles.
+pub fn of_text(text: &str) -> String {
+    format!("{:016x}", XxHash3_128::oneshot(text.as_bytes()) as u64)
+}

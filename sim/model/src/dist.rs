@@ -1,0 +1,107 @@
+//! Distributions: what a profile or a cluster gives instead of a constant.
+
+use std::marker::PhantomData;
+
+use crate::quantity::Quantity;
+use crate::seed::Stream;
+
+/// The standard normal's 95th percentile.
+const Z95: f64 = 1.644_853_626_951_472_2;
+
+/// How values of a quantity `Q` are spread. All numbers are in Q's base unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dist<Q> {
+    shape: Shape,
+    min: f64,
+    max: f64,
+    quantity: PhantomData<Q>,
+}
+
+/// The family of a distribution, with its parameters in the base unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shape {
+    /// Always the same value.
+    Constant(f64),
+    /// Every value between the two alike.
+    Uniform(f64, f64),
+    /// Memoryless, with this mean.
+    Exponential(f64),
+    /// `median · exp(sigma · Z)`: the usual shape of latencies.
+    LogNormal {
+        /// Half of the values lie below.
+        median: f64,
+        /// The standard deviation of the logarithm.
+        sigma: f64,
+    },
+}
+
+impl<Q: Quantity> Dist<Q> {
+    /// Always `value`.
+    pub fn constant(value: Q) -> Self {
+        Self::new(Shape::Constant(value.base()))
+    }
+
+    /// Log-normal from its median and its 95th percentile.
+    pub fn log_normal(median: Q, p95: Q) -> Self {
+        Self::new(Self::log_normal_shape(median.base(), p95.base()))
+    }
+
+    /// The log-normal shape of a median and a 95th percentile in the base unit.
+    pub fn log_normal_shape(median: f64, p95: f64) -> Shape {
+        Shape::LogNormal { median, sigma: libm::log(p95 / median).max(0.0) / Z95 }
+    }
+
+    /// The distribution of a shape, not clamped but to 0.
+    pub const fn new(shape: Shape) -> Self {
+        Self { shape, min: 0.0, max: f64::MAX, quantity: PhantomData }
+    }
+
+    /// The same, with every draw clamped between `min` and `max` (base unit).
+    pub const fn clamped(mut self, min: f64, max: f64) -> Self {
+        self.min = min;
+        self.max = max;
+        self
+    }
+
+    /// Draws a value in the base unit.
+    pub fn draw_base(&self, stream: &mut Stream) -> f64 {
+        let value = match self.shape {
+            Shape::Constant(value) => value,
+            Shape::Uniform(low, high) => low + (high - low) * stream.unit(),
+            Shape::Exponential(mean) => mean * stream.exponential(),
+            Shape::LogNormal { median, sigma } => median * libm::exp(sigma * stream.normal()),
+        };
+        value.clamp(self.min, self.max)
+    }
+
+    /// Draws a value.
+    pub fn draw(&self, stream: &mut Stream) -> Q {
+        Q::of_base(self.draw_base(stream))
+    }
+
+    /// The mean in the base unit, clamping left out.
+    pub fn mean_base(&self) -> f64 {
+        match self.shape {
+            Shape::Constant(value) | Shape::Exponential(value) => value,
+            Shape::Uniform(low, high) => low.midpoint(high),
+            Shape::LogNormal { median, sigma } => median * libm::exp(sigma * sigma / 2.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seed::Purpose;
+    use crate::time::Span;
+
+    #[test]
+    fn a_log_normal_has_the_median_and_p95_it_was_made_of() {
+        let dist = Dist::log_normal(Span::secs(4), Span::secs(20));
+        let mut stream = Stream::new(1, Purpose::Trace, 0);
+        let mut drawn: Vec<f64> = (0..20_000).map(|_| dist.draw_base(&mut stream)).collect();
+        drawn.sort_by(f64::total_cmp);
+        assert!((drawn[10_000] / 4.0 - 1.0).abs() < 0.05, "median {}", drawn[10_000]);
+        assert!((drawn[19_000] / 20.0 - 1.0).abs() < 0.08, "p95 {}", drawn[19_000]);
+    }
+}

@@ -1,0 +1,345 @@
+//! A YAML document as a tree that knows the place of every key and value.
+//!
+//! The parser is a library's; this tree exists because the loaders above it keep the last of two
+//! equal keys in silence, and a person who wrote one twice must hear of it.
+
+use deserr::{IntoValue, Map, Value, ValueKind};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan};
+
+use super::problem::{AtPath, Place, Problem, Step};
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    place: Place,
+    /// The option that put it here, where the file did not.
+    origin: Option<String>,
+    data: Data,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
+    Null,
+    Boolean(bool),
+    Integer(u64),
+    Negative(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Node>),
+    Mapping(Mapping),
+}
+
+/// A mapping's entries in their order: key, the key's place, value.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Mapping(Vec<(String, Place, Node)>);
+
+impl Node {
+    /// Reads a document; syntax errors and repeated keys are problems of `source`.
+    pub(crate) fn parse(text: &str, source: &str) -> Result<Self, Vec<Problem>> {
+        let mut builder = Builder { text, source, problems: Vec::new() };
+        let mut events = Parser::new_from_str(text);
+        let mut root = None;
+        loop {
+            match events.next() {
+                None => break,
+                Some(Err(error)) => {
+                    let mark = error.marker();
+                    let place = Place {
+                        line: mark.line().max(1),
+                        column: mark.col() + 1,
+                        ..builder.place_of_index(mark.index(), mark.index())
+                    };
+                    builder.problem(place, format!("not YAML: {}", error.info()), None);
+                    break;
+                }
+                Some(Ok((Event::DocumentStart(_), span))) if root.is_some() => {
+                    let help = Some("keep one document a file".to_owned());
+                    builder.problem(builder.place(span), "a second document begins".into(), help);
+                    break;
+                }
+                Some(Ok((event, span))) => match builder.node(event, span, &mut events) {
+                    Ok(Some(node)) => root = root.or(Some(node)),
+                    Ok(None) => {}
+                    Err(()) => break,
+                },
+            }
+        }
+        match root {
+            Some(root) if builder.problems.is_empty() => Ok(root),
+            _ => {
+                if builder.problems.is_empty() {
+                    builder.problem(Place { line: 1, column: 1, ..Place::default() }, "the file is empty".into(), None);
+                }
+                Err(builder.problems)
+            }
+        }
+    }
+
+    /// Makes a mapping of a shorthand: `controller: direct` means `controller: {admission: direct}`.
+    pub(crate) fn expand(&mut self, field: &str, into: &str) {
+        let Data::Mapping(Mapping(entries)) = &mut self.data else { return };
+        for (.., value) in entries.iter_mut().filter(|(key, ..)| key == field) {
+            if matches!(value.data, Data::Text(_)) {
+                let (place, word) = (value.place, value.clone());
+                let mapping = Mapping(vec![(into.to_owned(), place, word)]);
+                *value = Self { place, origin: None, data: Data::Mapping(mapping) };
+            }
+        }
+    }
+
+    /// Replaces or adds the value at a dotted path (`controller.concurrency`, `alerts.0.flood`).
+    pub(crate) fn set(&mut self, path: &str, value: &str, origin: &str) -> Result<(), Vec<Problem>> {
+        let mut new = Self::parse(value, origin)?;
+        new.originate(origin);
+        let wrong = |message: String| {
+            let source = origin.to_owned();
+            vec![Problem { source, place: None, message, help: None }]
+        };
+        let mut at = self;
+        for step in path.split('.') {
+            if matches!(at.data, Data::Null) {
+                at.data = Data::Mapping(Mapping::default());
+            }
+            at = match &mut at.data {
+                Data::List(items) => {
+                    let n = items.len();
+                    let index = step.parse::<usize>().ok();
+                    index.and_then(|i| items.get_mut(i)).ok_or_else(|| {
+                        wrong(format!("`{step}` in `{path}`: expected an index below {n}"))
+                    })?
+                }
+                Data::Mapping(Mapping(entries)) => {
+                    let known = entries.iter().position(|(key, ..)| key == step);
+                    let index = known.unwrap_or_else(|| {
+                        let blank = Self {
+                            place: Place::default(),
+                            origin: Some(origin.to_owned()),
+                            data: Data::Null,
+                        };
+                        entries.push((step.to_owned(), Place::default(), blank));
+                        entries.len() - 1
+                    });
+                    &mut entries[index].2
+                }
+                // A shorthand (`controller: direct`) gives way to the mapping that is asked for.
+                _ => {
+                    let message = format!("`{path}` goes into a plain value; set that as a whole");
+                    return Err(wrong(message));
+                }
+            };
+        }
+        *at = new;
+        Ok(())
+    }
+
+    fn originate(&mut self, origin: &str) {
+        self.origin = Some(origin.to_owned());
+        match &mut self.data {
+            Data::List(items) => items.iter_mut().for_each(|item| item.originate(origin)),
+            Data::Mapping(Mapping(entries)) => {
+                entries.iter_mut().for_each(|(.., item)| item.originate(origin));
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives a problem the place that its path leads to, or the nearest one on the way.
+    pub(crate) fn locate(&self, source: &str, problem: AtPath) -> Problem {
+        let mut at = self;
+        let mut place = self.place;
+        let last = problem.path.len().saturating_sub(1);
+        let mut whole = problem.path.is_empty();
+        for (i, step) in problem.path.iter().enumerate() {
+            let next = match (&at.data, step) {
+                (Data::List(items), Step::Index(i)) => items.get(*i).map(|n| (n.place, n)),
+                (Data::Mapping(Mapping(entries)), Step::Key(key)) => {
+                    entries.iter().find(|(name, ..)| name == key).map(|(_, key_place, n)| {
+                        let own = if i == last && problem.key { *key_place } else { n.place };
+                        (if own.line == 0 { *key_place } else { own }, n)
+                    })
+                }
+                _ => None,
+            };
+            let Some((found, node)) = next else { break };
+            (place, at) = (found, node);
+            whole = false;
+        }
+        let source = at.origin.clone().unwrap_or_else(|| source.to_owned());
+        // A file that lacks a field as a whole is pointed at in its first line.
+        let place = (at.origin.is_none()).then_some(if whole {
+            Place { line: 1, column: 1, start: place.start, end: place.start }
+        } else {
+            place
+        });
+        Problem { source, place, message: problem.message, help: problem.help }
+    }
+}
+
+struct Builder<'a> {
+    text: &'a str,
+    source: &'a str,
+    problems: Vec<Problem>,
+}
+
+type Events<'a> = Parser<'a, saphyr_parser::StrInput<'a>>;
+
+impl<'a> Builder<'a> {
+    fn problem(&mut self, place: Place, message: String, help: Option<String>) {
+        let source = self.source.to_owned();
+        self.problems.push(Problem { source, place: Some(place), message, help });
+    }
+
+    /// The parser counts characters; a place has bytes too.
+    fn place_of_index(&self, from: usize, to: usize) -> Place {
+        let byte = |n: usize| {
+            self.text.char_indices().nth(n).map_or(self.text.len(), |(byte, _)| byte)
+        };
+        Place { start: byte(from), end: byte(to), ..Place::default() }
+    }
+
+    fn place(&self, span: ParserSpan) -> Place {
+        let (line, column) = (span.start.line(), span.start.col() + 1);
+        Place { line, column, ..self.place_of_index(span.start.index(), span.end.index()) }
+    }
+
+    /// The node that `event` begins; an error was noted where it returns one.
+    fn node(
+        &mut self,
+        event: Event<'a>,
+        span: ParserSpan,
+        events: &mut Events<'a>,
+    ) -> Result<Option<Node>, ()> {
+        let mut place = self.place(span);
+        let data = match event {
+            Event::Scalar(text, style, ..) => scalar(&text, style),
+            Event::SequenceStart(..) => {
+                let mut items = Vec::new();
+                while let Some(item) = self.next(events)? {
+                    items.push(item);
+                }
+                Data::List(items)
+            }
+            Event::MappingStart(..) => Data::Mapping(self.mapping(events, &mut place)?),
+            Event::Alias(_) => {
+                let help = Some("write the value out".to_owned());
+                self.problem(place, "anchors and aliases are not supported".into(), help);
+                Data::Null
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Node { place, origin: None, data }))
+    }
+
+    fn next(&mut self, events: &mut Events<'a>) -> Result<Option<Node>, ()> {
+        match events.next() {
+            Some(Ok((event, span))) => self.node(event, span, events),
+            Some(Err(error)) => {
+                let mark = error.marker();
+                let bytes = self.place_of_index(mark.index(), mark.index());
+                let place = Place { line: mark.line().max(1), column: mark.col() + 1, ..bytes };
+                self.problem(place, format!("not YAML: {}", error.info()), None);
+                Err(())
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn mapping(&mut self, events: &mut Events<'a>, place: &mut Place) -> Result<Mapping, ()> {
+        let mut entries: Vec<(String, Place, Node)> = Vec::new();
+        while let Some(key) = self.next(events)? {
+            let name = match &key.data {
+                Data::Text(name) => name.clone(),
+                Data::Integer(n) => n.to_string(),
+                Data::Boolean(b) => b.to_string(),
+                Data::Float(n) => n.to_string(),
+                _ => {
+                    self.problem(key.place, "expected a field's name".into(), None);
+                    String::new()
+                }
+            };
+            let Some(value) = self.next(events)? else { break };
+            if let Some((_, first, _)) = entries.iter().find(|(known, ..)| *known == name) {
+                let message = format!("the field `{name}` is written twice, first in line {}", first.line);
+                self.problem(key.place, message, Some("keep one of them".to_owned()));
+            }
+            if entries.is_empty() && key.place.line > 0 {
+                *place = key.place;
+            }
+            entries.push((name, key.place, value));
+        }
+        Ok(Mapping(entries))
+    }
+}
+
+/// YAML 1.2's core schema.
+fn scalar(text: &str, style: ScalarStyle) -> Data {
+    if style != ScalarStyle::Plain {
+        return Data::Text(text.to_owned());
+    }
+    match text {
+        "" | "~" | "null" => Data::Null,
+        "true" => Data::Boolean(true),
+        "false" => Data::Boolean(false),
+        _ => {
+            let digits = text.trim_start_matches(['-', '+']);
+            let float = || text.parse::<f64>().ok().filter(|n| n.is_finite()).map(Data::Float);
+            if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+                return Data::Text(text.to_owned());
+            }
+            let whole = text.parse().map(Data::Integer).ok();
+            whole
+                .or_else(|| text.parse().map(Data::Negative).ok())
+                .or_else(float)
+                .unwrap_or_else(|| Data::Text(text.to_owned()))
+        }
+    }
+}
+
+impl IntoValue for Node {
+    type Sequence = Vec<Self>;
+    type Map = Mapping;
+
+    fn kind(&self) -> ValueKind {
+        match self.data {
+            Data::Null => ValueKind::Null,
+            Data::Boolean(_) => ValueKind::Boolean,
+            Data::Integer(_) => ValueKind::Integer,
+            Data::Negative(_) => ValueKind::NegativeInteger,
+            Data::Float(_) => ValueKind::Float,
+            Data::Text(_) => ValueKind::String,
+            Data::List(_) => ValueKind::Sequence,
+            Data::Mapping(_) => ValueKind::Map,
+        }
+    }
+
+    fn into_value(self) -> Value<Self> {
+        match self.data {
+            Data::Null => Value::Null,
+            Data::Boolean(b) => Value::Boolean(b),
+            Data::Integer(n) => Value::Integer(n),
+            Data::Negative(n) => Value::NegativeInteger(n),
+            Data::Float(n) => Value::Float(n),
+            Data::Text(s) => Value::String(s),
+            Data::List(items) => Value::Sequence(items),
+            Data::Mapping(mapping) => Value::Map(mapping),
+        }
+    }
+}
+
+impl Map for Mapping {
+    type Value = Node;
+    type Iter = std::vec::IntoIter<(String, Node)>;
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn remove(&mut self, key: &str) -> Option<Node> {
+        let index = self.0.iter().position(|(name, ..)| name == key)?;
+        Some(self.0.remove(index).2)
+    }
+
+    fn into_iter(self) -> Self::Iter {
+        self.0.into_iter().map(|(key, _, node)| (key, node)).collect::<Vec<_>>().into_iter()
+    }
+}

@@ -1,0 +1,3 @@
+//! Verdicts: what measures come to, held against what must hold.
+
+pub mod slo;
