@@ -105,6 +105,11 @@ pub enum Fact {
         /// Which.
         lease: u64,
     },
+    /// The agent gave a lease back; Vault revokes it as soon as it can.
+    LeaseReturned {
+        /// Which.
+        lease: u64,
+    },
     /// A lease was revoked before its time.
     LeaseRevoked {
         /// Which.

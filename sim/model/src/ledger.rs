@@ -1,12 +1,14 @@
 //! The ledger of leases: issued = active + revoked + expired + irrevocable, at every instant and
-//! for every investigation. An orphan is a lease alive after its investigation ended.
+//! for every investigation. An orphan is a lease alive after its investigation ended, unless it was
+//! given back and is only waiting to be revoked; a first failure to revoke it makes it one after
+//! all.
 
 use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, Fact};
-use crate::investigation::InvestigationId;
+use crate::investigation::{InvestigationId, Stage};
 use crate::time::{Span, Time};
 
 /// The sums of the ledger. Every lease issued is in exactly one of the last four.
@@ -43,6 +45,7 @@ impl LeaseCounts {
 #[derive(Clone, Copy, Debug)]
 struct Open {
     inv: InvestigationId,
+    returned: bool,
     /// When its investigation ended, where it did.
     orphaned_at: Option<Time>,
 }
@@ -64,6 +67,8 @@ pub struct Ledger {
     open: FxHashMap<u64, Open>,
     /// Leases alive, by investigation.
     of: FxHashMap<InvestigationId, Vec<u64>>,
+    /// When investigations ended, until they are collected.
+    ended: FxHashMap<InvestigationId, Time>,
     counts: LeaseCounts,
     exposure_sum: Span,
     exposure_max: Span,
@@ -80,7 +85,10 @@ impl Ledger {
                 if self.open.contains_key(&lease) {
                     return Err(LedgerError::IssuedTwice(lease));
                 }
-                self.open.insert(lease, Open { inv, orphaned_at: None });
+                // Vault may answer an agent that is no more: nobody will give this one back.
+                let orphaned_at = self.ended.get(&inv).map(|_| event.at);
+                self.counts.orphaned += u64::from(orphaned_at.is_some());
+                self.open.insert(lease, Open { inv, returned: false, orphaned_at });
                 self.of.entry(inv).or_default().push(lease);
                 self.counts.issued += 1;
                 self.counts.active += 1;
@@ -102,8 +110,22 @@ impl Ledger {
                 self.close(event.at, lease)?;
                 self.counts.irrevocable += 1;
             }
-            (Fact::RevokeFailed { .. }, _) => self.counts.revoke_failures += 1,
+            (&Fact::LeaseReturned { lease }, _) => {
+                let open = self.open.get_mut(&lease).ok_or(LedgerError::NotAlive(lease))?;
+                open.returned = true;
+            }
+            (&Fact::RevokeFailed { lease, .. }, _) => {
+                let open = self.open.get_mut(&lease).ok_or(LedgerError::NotAlive(lease))?;
+                self.counts.revoke_failures += 1;
+                if let (None, Some(ended)) = (open.orphaned_at, self.ended.get(&open.inv)) {
+                    open.orphaned_at = Some(*ended);
+                    self.counts.orphaned += 1;
+                }
+            }
             (Fact::Ended { .. }, Some(inv)) => self.investigation_ended(event.at, inv),
+            (Fact::Stage { stage: Stage::JobCollected }, Some(inv)) => {
+                self.ended.remove(&inv);
+            }
             _ => {}
         }
         Ok(())
@@ -130,9 +152,11 @@ impl Ledger {
     }
 
     fn investigation_ended(&mut self, at: Time, inv: InvestigationId) {
+        self.ended.insert(inv, at);
         for lease in self.of.get(&inv).into_iter().flatten() {
             if let Some(open) = self.open.get_mut(lease)
                 && open.orphaned_at.is_none()
+                && !open.returned
             {
                 open.orphaned_at = Some(at);
                 self.counts.orphaned += 1;

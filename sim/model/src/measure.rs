@@ -69,10 +69,20 @@ impl Open {
     }
 }
 
+/// What is left of an investigation until its Job is collected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uncollected {
+    pub alert: Time,
+    pub finished: Time,
+}
+
 /// Folds events.
 #[derive(Default)]
 pub struct Measures {
     open: FxHashMap<InvestigationId, Open>,
+    /// Investigations whose Job is finished and waits to be collected: most of those known at any
+    /// time, so they are kept small.
+    uncollected: FxHashMap<InvestigationId, Uncollected>,
     /// Stages, pair by pair.
     pub latencies: Latencies,
     /// Where the alerts went.
@@ -150,6 +160,7 @@ impl Measures {
                 self.accounting.shed += 1;
             }
             Fact::JobSent => self.with(inv, |open| open.sent = open.sent.min(at)),
+            Fact::Stage { stage: Stage::JobCollected } => self.job_collected(at, inv),
             &Fact::Stage { stage } => self.stage(at, inv, stage),
             &Fact::Ended { outcome } => self.ended(inv, outcome),
             &Fact::Hypothesis { tool_calls, tokens, cost_micro_usd } => {
@@ -199,10 +210,27 @@ impl Measures {
         if twice {
             self.invalidate(format!("{inv} reached {stage} twice"));
         }
-        if stage == Stage::JobCollected
-            && let Some(open) = self.open.remove(&inv)
-        {
+        if stage == Stage::JobFinished {
+            self.job_finished(at, inv);
+        }
+    }
+
+    fn job_finished(&mut self, at: Time, inv: InvestigationId) {
+        let ended = self.open.get(&inv).is_some_and(|open| open.outcome.is_some());
+        if !ended {
+            return self.invalidate(format!("the Job of {inv} finished before the investigation"));
+        }
+        if let Some(open) = self.open.remove(&inv) {
             self.latencies.record(&open, false);
+            let alert = open.at[Stage::Alert.index()];
+            self.uncollected.insert(inv, Uncollected { alert, finished: at });
+        }
+    }
+
+    fn job_collected(&mut self, at: Time, inv: InvestigationId) {
+        match self.uncollected.remove(&inv) {
+            Some(job) => self.latencies.record_collected(job, Some(at)),
+            None => self.invalidate(format!("the Job of {inv} was collected before its end")),
         }
     }
 
@@ -233,6 +261,11 @@ impl Measures {
         for (_, open) in &open {
             self.latencies.record(open, true);
             self.accounting.unfinished += u64::from(open.outcome.is_none());
+        }
+        let mut uncollected: Vec<_> = std::mem::take(&mut self.uncollected).into_iter().collect();
+        uncollected.sort_unstable_by_key(|(inv, _)| *inv);
+        for (_, job) in uncollected {
+            self.latencies.record_collected(job, None);
         }
         if !self.accounting.balances() {
             self.invalidate(format!("alerts do not add up: {:?}", self.accounting));

@@ -1,1 +1,72 @@
-//! x
+//! The twin: the whole platform in virtual time, on one core, deterministic.
+//!
+//! [`world`](self) holds the components side by side; each has a file of its own that says what it
+//! does when one of its events comes. Service times that are not knobs are in `costs`.
+
+mod agents;
+mod apiserver;
+mod arena;
+mod backend;
+mod bucket;
+mod collector;
+mod costs;
+mod disk;
+pub mod engine;
+mod etcd;
+mod fault;
+mod host;
+mod investigation;
+mod job_controller;
+mod kubelet;
+mod meter;
+mod pool;
+mod postgres;
+mod recorder;
+mod sample;
+mod scheduler;
+mod vault;
+mod world;
+
+use std::ops::ControlFlow;
+
+use alertstorm_model::event::{Fact, Sink};
+use alertstorm_model::scenario::Plan;
+use alertstorm_model::time::Time;
+
+use world::World;
+
+/// Events between two calls of the watcher.
+const WATCH_EVERY: u64 = 1 << 14;
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The virtual clock.
+    pub now: Time,
+    /// Events of the engine handled so far.
+    pub events: u64,
+}
+
+/// Runs a plan to its end. Every fact goes to `sink`, in order; `watch` is called now and then and
+/// may break the run off, which is then marked as interrupted.
+pub fn run(
+    plan: &Plan,
+    sink: &mut dyn Sink,
+    watch: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Progress {
+    let mut world = World::new(plan, sink);
+    world.begin();
+    let mut next_watch = WATCH_EVERY;
+    while world.step() {
+        if world.engine.done() >= next_watch {
+            next_watch += WATCH_EVERY;
+            let progress = Progress { now: world.now(), events: world.engine.done() };
+            if watch(progress).is_break() {
+                world.platform_fact(Fact::Interrupted);
+                break;
+            }
+        }
+    }
+    world.tell_sample(true);
+    Progress { now: world.now(), events: world.engine.done() }
+}

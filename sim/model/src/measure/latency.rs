@@ -5,7 +5,7 @@ use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Open;
+use super::{Open, Uncollected};
 use crate::investigation::Stage;
 use crate::time::{Span, Time};
 
@@ -17,9 +17,13 @@ pub struct Curve {
     sum: u128,
 }
 
+/// 37 days in microseconds; what is longer counts as that in quantiles, and is exact as the maximum.
+const RECORDED_MAX: u64 = 3_200_000_000_000;
+
 impl Default for Curve {
     fn default() -> Self {
-        let histogram = Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are allowed"));
+        let histogram = Histogram::new_with_bounds(1, RECORDED_MAX, 3);
+        let histogram = histogram.unwrap_or_else(|_| unreachable!("the bounds are allowed"));
         Self { histogram, max: 0, sum: 0 }
     }
 }
@@ -187,12 +191,34 @@ impl Latencies {
         &self.0[stage.index() - 1]
     }
 
-    /// Records an investigation; `under_way` where it was not over when the run ended.
+    /// Records the last stage of a finished Job; nothing where the run ended before it.
+    pub(crate) fn record_collected(&mut self, job: Uncollected, at: Option<Time>) {
+        for latency in self.0.iter_mut().filter(|latency| latency.to == Stage::JobCollected) {
+            let from = match latency.from {
+                From::Stage(Stage::Alert) => job.alert,
+                _ => job.finished,
+            };
+            match at {
+                Some(at) => latency.curve.record(at.since(from)),
+                None => latency.censored += 1,
+            }
+        }
+    }
+
+    /// Records an investigation, but for its Job's collection; `under_way` where it was not over when the run ended.
     pub(crate) fn record(&mut self, open: &Open, under_way: bool) {
+        // An investigation under way has its alert behind it, and its collection before it.
+        if under_way {
+            let all = self.0.iter_mut();
+            let collected = |latency: &&mut Latency| {
+                latency.from == From::Stage(Stage::Alert) && latency.to == Stage::JobCollected
+            };
+            all.filter(collected).for_each(|latency| latency.censored += 1);
+        }
         // Agents that need no Vault pass its stages by.
         let needed_vault = open.reached(Stage::VaultLogin).is_some()
             || open.reached(Stage::AgentDone).is_none();
-        for latency in &mut self.0 {
+        for latency in self.0.iter_mut().filter(|latency| latency.to != Stage::JobCollected) {
             let from = match latency.from {
                 From::Stage(stage) => open.reached(stage),
                 From::JobSent => Some(open.sent).filter(|at| *at != Time::NEVER),
@@ -201,7 +227,7 @@ impl Latencies {
             match open.reached(latency.to) {
                 Some(to) => latency.curve.record(to.since(from)),
                 None if is_vaults(latency.to) && !needed_vault => {}
-                None if under_way && (open.outcome.is_none() || is_jobs_end(latency.to)) => {
+                None if under_way && (open.outcome.is_none() || latency.to == Stage::JobFinished) => {
                     latency.censored += 1;
                 }
                 None => latency.failed += 1,
@@ -212,8 +238,4 @@ impl Latencies {
 
 const fn is_vaults(stage: Stage) -> bool {
     matches!(stage, Stage::VaultLogin | Stage::CredentialsReady | Stage::LeasesReleased)
-}
-
-const fn is_jobs_end(stage: Stage) -> bool {
-    matches!(stage, Stage::JobFinished | Stage::JobCollected)
 }

@@ -170,7 +170,7 @@ impl Check<'_> {
         };
         for (field, given, of) in [
             ("over", typed.over.is_some(), &["flood"][..]),
-            ("for", typed.r#for.is_some(), &["poisson"]),
+            ("for", typed.lasts.is_some(), &["poisson"]),
             ("speed", typed.speed.is_some(), &["replay"]),
             ("spacing", typed.spacing.is_some(), &["flood", "steps"]),
             ("fingerprints", typed.fingerprints.is_some(), &["flood", "poisson", "steps"]),
@@ -210,7 +210,7 @@ impl Check<'_> {
                 spacing: typed.spacing.unwrap_or(Spacing::Even),
             }),
             "poisson" => {
-                let Some(lasts) = typed.r#for else {
+                let Some(lasts) = typed.lasts else {
                     let help = Some("add `for:`, like `for: 1h`".to_owned());
                     self.found.add(&format!("{at}.poisson"), "a rate needs its duration", help);
                     return None;
@@ -221,7 +221,7 @@ impl Check<'_> {
             "steps" => {
                 let typed_steps = typed.steps.as_ref()?;
                 for (i, step) in typed_steps.iter().enumerate() {
-                    if step.r#for.0 == 0 {
+                    if step.lasts.0 == 0 {
                         let help = Some("add `for:`, like `for: 10m`".to_owned());
                         let at = format!("{at}.steps.{i}");
                         self.found.add(&at, "a step needs its duration", help);
@@ -230,7 +230,7 @@ impl Check<'_> {
                 if typed_steps.is_empty() {
                     self.found.add(&format!("{at}.steps"), "expected at least one step", None);
                 }
-                let steps = typed_steps.iter().map(|step| (step.rate.base(), step.r#for)).collect();
+                let steps = typed_steps.iter().map(|step| (step.rate.base(), step.lasts)).collect();
                 Some(Arrivals::Rate { steps, spacing: typed.spacing.unwrap_or(Spacing::Even) })
             }
             _ => {
@@ -345,11 +345,11 @@ impl Check<'_> {
                 let message = format!("expected a node below {nodes}, found {}", typed.node);
                 self.found.add(&format!("{at}.node"), message, None);
             }
-            if typed.r#for.0 == 0 {
+            if typed.lasts.0 == 0 {
                 self.found.add(&format!("{at}.for"), "expected a time above 0", None);
             }
             let from = Time::ZERO + typed.at;
-            let until = from + typed.r#for;
+            let until = from + typed.lasts;
             faults.push(FaultPlan { kind, from, until, node: typed.node, extra: typed.extra });
         }
         faults.sort_by_key(|fault| fault.from);

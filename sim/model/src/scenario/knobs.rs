@@ -17,7 +17,10 @@ macro_rules! knobs {
     ($(
         $(#[$meta:meta])*
         pub struct $Name:ident {
-            $($(#[doc = $doc:literal])+ $field:ident: $Type:ty = $default:expr),+ $(,)?
+            $(
+                $(#[doc = $doc:literal])+
+                $field:ident $(as $name:literal)?: $Type:ty = $default:expr
+            ),+ $(,)?
         }
     )+) => {$(
         $(#[$meta])*
@@ -25,7 +28,12 @@ macro_rules! knobs {
         #[deserr(error = Problems, deny_unknown_fields)]
         #[schemars(deny_unknown_fields, default)]
         pub struct $Name {
-            $($(#[doc = $doc])+ #[deserr(default = $default)] pub $field: $Type),+
+            $(
+                $(#[doc = $doc])+
+                $(#[serde(rename = $name)] #[deserr(rename = $name)])?
+                #[deserr(default = $default)]
+                pub $field: $Type
+            ),+
         }
 
         impl Default for $Name {
@@ -312,8 +320,6 @@ knobs! {
         token_ttl: Span = Span::secs(1200),
         /// `VAULT_NUM_EXPIRATION_WORKERS`; 200 (vault/expiration.go numExpirationWorkersDefault).
         revocation_workers: NonZeroU32 = count(200),
-        /// How long Vault takes to unseal and load its leases after a restart.
-        restart: Span = Span::secs(10),
         /// How long an agent tries before it gives up.
         client_timeout: Span = Span::secs(120),
         /// The engine of each domain.

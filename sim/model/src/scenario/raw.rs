@@ -202,7 +202,7 @@ knobs! {
         /// How long a flood takes.
         over: Option<Span> = None,
         /// How long a Poisson source lasts.
-        r#for: Option<Span> = None,
+        lasts as "for": Option<Span> = None,
         /// How alerts of a flood or of steps are spaced.
         spacing: Option<Spacing> = None,
         /// How many times faster than recorded a log is replayed.
@@ -230,8 +230,6 @@ knobs! {
         queue: Queue = Queue::default(),
         /// How often a sender that was turned away tries again, when it is told it may.
         sender_retries: u32 = 0,
-        /// How long the controller takes to start again after a crash.
-        restart: Span = Span::secs(5),
         /// The Job that it makes.
         job: Job = Job::default(),
         /// Its client of the API server.
@@ -245,7 +243,7 @@ knobs! {
         /// When.
         at: Span = Span::ZERO,
         /// For how long.
-        r#for: Span = Span::secs(30),
+        lasts as "for": Span = Span::secs(30),
         /// Which node, counted from 0.
         node: u32 = 0,
         /// What `slow-fsync` adds to each sync.
@@ -257,7 +255,7 @@ knobs! {
         /// Alerts a second.
         rate: Rate = Rate(0.0),
         /// For how long.
-        r#for: Span = Span::ZERO,
+        lasts as "for": Span = Span::ZERO,
     }
 }
 

@@ -1,0 +1,102 @@
+//! etcd: group commit of the write-ahead log, the database's size, compaction and the quota.
+
+use alertstorm_model::event::Etcd as Counters;
+use alertstorm_model::scenario::knobs::EtcdKnobs;
+use alertstorm_model::seed::Purpose;
+use alertstorm_model::time::Time;
+
+use crate::costs::Op;
+use crate::disk::Disk;
+
+/// What an empty cluster's database holds: measured after the start of a control plane.
+const EMPTY_BYTES: u64 = 3 << 20;
+/// Every revision costs its key, its index and its page's slack besides the object.
+const REVISION_OVERHEAD: u64 = 400;
+/// Events live for an hour (`--event-ttl`).
+const EVENT_TTL_COMPACTIONS: usize = 12;
+
+#[derive(Debug)]
+pub(crate) struct Etcd {
+    pub disk: Disk,
+    quota: u64,
+    writes: u64,
+    /// Bytes of objects that are there.
+    live: u64,
+    /// Bytes of revisions that the next compaction frees.
+    history: u64,
+    /// Bytes of Events by the compaction period in which they were written.
+    events: std::collections::VecDeque<u64>,
+    /// The file never shrinks: freed pages are used again.
+    file: u64,
+    /// Time of arrival of the last write, so that arrivals never go back.
+    last_arrival: Time,
+}
+
+impl Etcd {
+    pub fn new(knobs: &EtcdKnobs, seed: u64) -> Self {
+        Self {
+            disk: Disk::new(knobs.fsync.dist, seed, Purpose::Etcd),
+            quota: knobs.quota.0,
+            writes: 0,
+            live: EMPTY_BYTES,
+            history: 0,
+            events: std::collections::VecDeque::from([0]),
+            file: EMPTY_BYTES,
+            last_arrival: Time::ZERO,
+        }
+    }
+
+    fn write(&mut self, bytes: u64, op: Op) {
+        self.writes += 1;
+        let bytes = bytes + REVISION_OVERHEAD;
+        match op {
+            Op::CreateJob | Op::CreatePod | Op::CreateServiceAccount => self.live += bytes,
+            Op::CreateEvent => {
+                if let Some(newest) = self.events.back_mut() {
+                    *newest += bytes;
+                }
+            }
+            _ => self.history += bytes,
+        }
+        let in_use = self.live + self.history + self.events.iter().sum::<u64>();
+        self.file = self.file.max(in_use);
+    }
+
+    /// A write that is not simulated one by one.
+    pub fn count_write(&mut self, bytes: u64) {
+        self.write(bytes, Op::UpdateNodeLease);
+    }
+
+    /// Commits a write that arrives at `at`; returns when it is durable.
+    pub fn commit(&mut self, at: Time, bytes: u64, op: Op) -> Time {
+        let at = at.max(self.last_arrival);
+        self.last_arrival = at;
+        self.write(bytes, op);
+        self.disk.commit(at)
+    }
+
+    /// An object of so many bytes is gone for good.
+    pub fn forget(&mut self, bytes: u64) {
+        self.live = self.live.saturating_sub(bytes + REVISION_OVERHEAD).max(EMPTY_BYTES);
+        self.history += bytes + REVISION_OVERHEAD;
+    }
+
+    /// kube-apiserver compacts what is older than its interval; Events of an hour ago are gone.
+    pub fn compact(&mut self) {
+        self.history = 0;
+        self.events.push_back(0);
+        if self.events.len() > EVENT_TTL_COMPACTIONS {
+            self.events.pop_front();
+        }
+    }
+
+    /// Whether the quota is reached: writes fail then, until an operator clears the alarm.
+    pub const fn full(&self) -> bool {
+        self.file > self.quota
+    }
+
+    pub fn counters(&self) -> Counters {
+        let db_bytes = self.live + self.history + self.events.iter().sum::<u64>();
+        Counters { writes: self.writes, fsyncs: self.disk.syncs, db_bytes, db_bytes_max: self.file }
+    }
+}

@@ -1,0 +1,59 @@
+//! Faults in virtual time: each breaks something and mends it again.
+
+use alertstorm_model::event::{Component, Fact};
+use alertstorm_model::scenario::{FaultKind, FaultPlan};
+
+use crate::world::{Ev, World};
+
+impl World<'_> {
+    /// Puts the plan's faults into the queue of events.
+    pub(crate) fn plan_faults(&mut self) {
+        for (number, fault) in (0..).zip(&self.plan.faults) {
+            self.engine.at(fault.from, Ev::FaultBegins(number));
+            self.engine.at(fault.until, Ev::FaultEnds(number));
+        }
+    }
+
+    fn fault(&self, number: u32) -> FaultPlan {
+        self.plan.faults[number as usize]
+    }
+
+    pub(crate) fn fault_begins(&mut self, number: u32) {
+        let fault = self.fault(number);
+        self.platform_fact(Fact::Fault { kind: fault.kind, began: true });
+        match fault.kind {
+            FaultKind::ApiServerDown => self.crash_api_server(),
+            FaultKind::EtcdLeaderLoss => self.etcd.disk.block(fault.until),
+            FaultKind::SlowFsync => self.etcd.disk.extra = fault.extra,
+            FaultKind::ControllerManagerDown => self.jobs.down = true,
+            FaultKind::SchedulerDown => self.scheduler.down = true,
+            FaultKind::NodeDown => self.node_down(fault.node),
+            FaultKind::VaultSealed | FaultKind::VaultRestart => self.seal(),
+            FaultKind::PostgresDown => self.postgres.down = true,
+            FaultKind::ControllerCrash => self.controller_crashes(),
+        }
+    }
+
+    pub(crate) fn fault_ends(&mut self, number: u32) {
+        let fault = self.fault(number);
+        let outage = fault.until.since(fault.from);
+        self.platform_fact(Fact::Fault { kind: fault.kind, began: false });
+        match fault.kind {
+            FaultKind::ApiServerDown => self.apiserver.down = false,
+            FaultKind::EtcdLeaderLoss => {}
+            FaultKind::SlowFsync => self.etcd.disk.extra = alertstorm_model::time::Span::ZERO,
+            FaultKind::ControllerManagerDown => {
+                self.jobs.down = false;
+                self.jobs.pool.stood_still(Component::ControllerManagerDown, outage);
+                self.job_workers();
+                self.collectors_work();
+            }
+            FaultKind::SchedulerDown => self.scheduler_back(outage),
+            FaultKind::NodeDown => self.node_up(fault.node),
+            FaultKind::VaultSealed => self.unseal(false),
+            FaultKind::VaultRestart => self.unseal(true),
+            FaultKind::PostgresDown => self.postgres.down = false,
+            FaultKind::ControllerCrash => self.controller_restarts(),
+        }
+    }
+}
