@@ -1,1 +1,14 @@
-//! x
+//! What a person or a script reads of a run: the terminal summary, `report.json` with its schema,
+//! and one HTML file with charts. Everything here is made of a [`Report`], and that of measures.
+
+mod charts;
+pub mod html;
+mod report;
+pub mod schema;
+pub mod spread;
+pub mod terminal;
+
+pub use report::{
+    Advice, Attribution, Bottleneck, Cost, Harness, LeaseReport, OutcomeCount, Report, SCHEMA,
+    Tried, World,
+};

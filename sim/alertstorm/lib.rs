@@ -1,1 +1,55 @@
-//! x
+//! The command line of Alertstorm: one file a verb in [`cmd`], exit codes in [`exit`].
+
+mod cmd;
+mod exit;
+mod interrupt;
+mod run_folder;
+mod source;
+mod trial;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+/// Simulator and load-testing harness for platforms that run one Kubernetes Job per AI-agent
+/// investigation.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 held · 1 an objective was missed · 2 the input is wrong · \
+    3 the environment lacks something · 4 the run is invalid · 5 inconclusive";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(cmd::run::Args),
+    Check(cmd::check::Args),
+    Report(cmd::report::Args),
+    Trace(cmd::trace::Args),
+    Schema(cmd::schema::Args),
+}
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.verb {
+        Verb::Run(args) => cmd::run::run(&args),
+        Verb::Check(args) => cmd::check::run(&args),
+        Verb::Report(args) => cmd::report::run(&args),
+        Verb::Trace(args) => cmd::trace::run(&args),
+        Verb::Schema(args) => cmd::schema::run(&args),
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            ui::fail(&error);
+            Exit::of(&error).into()
+        }
+    }
+}

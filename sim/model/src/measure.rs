@@ -16,7 +16,7 @@ use crate::ledger::{LeaseCounts, Ledger};
 use crate::time::{Span, Time};
 
 pub use bottleneck::{PathShare, Paths};
-pub use latency::{Curve, From, Latencies, Latency};
+pub use latency::{Curve, From, Latencies, Latency, LatencyRow};
 pub use series::{Point, Series};
 
 /// Where every alert went. The last four add up to the first.

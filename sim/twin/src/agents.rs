@@ -1,7 +1,7 @@
 //! The agents: the model's state machines, driven in virtual time.
 
 use alertstorm_model::agent::{Heard, Want};
-use alertstorm_model::event::Fact;
+use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{Domain, Outcome, Stage};
 use alertstorm_model::phase::{Action, Phase, Verb};
 
@@ -21,13 +21,37 @@ impl World<'_> {
         }
     }
 
+    /// The kubelet asks the agent's process to stop.
+    pub(crate) fn terminate(&mut self, who: Who, outcome: Outcome) {
+        let Some(inv) = self.invs.get_mut(who) else { return };
+        match inv.agent.as_mut().map(|agent| agent.terminate(outcome)) {
+            Some(Want::Release) => {
+                inv.terminating = true;
+                self.vault_release(who);
+            }
+            _ => self.process_ends(who, outcome),
+        }
+    }
+
+    /// Vault answered the release, or could not.
+    pub(crate) fn release_answered(&mut self, who: Who) {
+        if let Some(inv) = self.invs.get_mut(who) {
+            inv.terminating = false;
+            self.drive(who, Heard::Done);
+        }
+    }
+
     /// Tells the agent what it heard, and does what it wants until it has to wait.
     pub(crate) fn drive(&mut self, who: Who, mut heard: Heard) {
         let now = self.now();
         loop {
-            let Some(inv) = self.invs.get_mut(who) else { return };
+            let Some(inv) = self.invs.get_mut(who).filter(|inv| !inv.terminating) else { return };
             let Some(agent) = &mut inv.agent else { return };
             let want = agent.next(now, heard);
+            if let (Heard::Unavailable, Want::Work(_, pause)) = (heard, want) {
+                let away = if self.vault.sealed { Component::VaultDown } else { Component::Postgres };
+                inv.wait(away, pause);
+            }
             heard = Heard::Done;
             match want {
                 Want::Login => return self.vault_login(who),

@@ -261,7 +261,7 @@ impl Cores {
 mod tests {
     use super::*;
 
-    const API: Process = Process::ApiServer;
+    const API: Process = Process::Nodes;
     const SCHEDULER: Process = Process::Scheduler;
 
     /// Runs until all is done; returns each event with its instant in ms.

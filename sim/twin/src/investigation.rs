@@ -69,6 +69,8 @@ pub(crate) struct Inv {
     pub status_busy: bool,
     pub node: Option<u32>,
     pub agent: Option<Box<Agent>>,
+    /// The agent was asked to stop and gives its credentials back; other answers are moot.
+    pub terminating: bool,
     /// The credential that the agent waits for.
     pub taking: Option<Domain>,
     /// The action whose answer the agent waits for.
@@ -120,6 +122,7 @@ impl Inv {
             status_busy: false,
             node: None,
             agent: None,
+            terminating: false,
             taking: None,
             acting: None,
             outcome: None,

@@ -185,6 +185,7 @@ impl World<'_> {
             return;
         }
         inv.phase = PodPhase::Running;
+        inv.wait(Component::PodStart, costs::AGENT_START);
         self.relist_soon(who, node);
         self.engine.after(costs::AGENT_START, Ev::AgentStarts(who.slot, who.generation));
     }
@@ -255,10 +256,7 @@ impl World<'_> {
         let Some(inv) = self.invs.get_mut(who) else { return };
         let node_down = inv.node.is_some_and(|node| self.nodes.list[node as usize].down);
         match inv.phase {
-            PodPhase::Running if !node_down => {
-                self.end(who, outcome);
-                self.container_ended(who);
-            }
+            PodPhase::Running if !node_down => self.terminate(who, outcome),
             PodPhase::None | PodPhase::Pending | PodPhase::Running => {
                 self.end(who, outcome);
                 if let Some(inv) = self.invs.get_mut(who) {

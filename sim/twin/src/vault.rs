@@ -324,8 +324,7 @@ impl World<'_> {
         let work = session.and_then(|_| self.vault_work(costs::VAULT_SMALL));
         let Some(done) = work else {
             // It cannot: it ends all the same, and its leases are left to their time.
-            let failed = self.now() + REFUSED;
-            return self.engine.at(failed, Ev::AgentStep(who.slot, who.generation));
+            return self.engine.after(REFUSED, Ev::ReleaseFailed(who.slot, who.generation));
         };
         self.vault.audited(2);
         let stored = self.vault.store(done);
@@ -344,7 +343,7 @@ impl World<'_> {
             }
         }
         self.stage(who, Stage::LeasesReleased);
-        self.drive(who, Heard::Done);
+        self.release_answered(who);
     }
 
     /// A token's time is over, and with it that of all its leases.

@@ -149,6 +149,17 @@ impl Agent {
         }
     }
 
+    /// The agent is asked to stop (SIGTERM): it gives its credentials back and ends. What it wanted
+    /// before is moot; an answer to that must not be told any more.
+    pub fn terminate(&mut self, outcome: Outcome) -> Want {
+        let has_token = !matches!(self.state, State::New | State::LoggingIn | State::Gone);
+        if has_token && self.needs_vault && self.end.returns_credentials {
+            self.go(State::Releasing(outcome), Want::Release)
+        } else {
+            self.go(State::Gone, Want::Exit(outcome))
+        }
+    }
+
     fn go(&mut self, state: State, want: Want) -> Want {
         self.state = state;
         self.again = Some(want);
@@ -262,6 +273,20 @@ mod tests {
             Want::Release,
             Want::Exit(Outcome::Resolved),
         ]);
+    }
+
+    #[test]
+    fn an_agent_that_is_asked_to_stop_gives_back_and_ends() {
+        let mut agent = Agent::new(trace(vec![Step::Think(Span::secs(60))]), Span::secs(60));
+        for _ in 0..4 {
+            agent.next(Time::ZERO, Heard::Done);
+        }
+        let outcome = Outcome::DeadlineExceeded;
+        assert_eq!(agent.terminate(outcome), Want::Release);
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Exit(outcome));
+        let mut early = Agent::new(trace(Vec::new()), Span::secs(60));
+        early.next(Time::ZERO, Heard::Started);
+        assert_eq!(early.terminate(outcome), Want::Exit(outcome), "it has no token yet");
     }
 
     #[test]

@@ -118,20 +118,45 @@ impl Trace {
 }
 
 /// A line of a file of traces.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Serialize)]
 struct Line {
     /// Which trace the step belongs to.
     trace: String,
     /// What it investigates; needed on a trace's first line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<Domain>,
     #[serde(flatten)]
     what: What,
 }
 
+/// Column and message of what is wrong with a line.
+type Wrong = (usize, String);
+
+impl Line {
+    /// Reads a line. By hand, as serde lets unknown fields pass beside a flattened one.
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let wrong = |error: serde_json::Error| {
+            let message = error.to_string();
+            let message = message.split(" at line ").next().unwrap_or_default().to_owned();
+            // The parser's own column where it has one; else that of the word it complains of.
+            let word = message.split('`').nth(1).and_then(|word| text.find(&format!("\"{word}\"")));
+            let column = if error.line() > 0 { error.column() } else { word.unwrap_or(0) + 1 };
+            (column.max(1), format!("not a step of a trace: {message}"))
+        };
+        let mut fields: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(text).map_err(wrong)?;
+        let trace = match fields.remove("trace") {
+            Some(serde_json::Value::String(name)) => name,
+            _ => return Err((1, "expected the field `trace`, the name of the trace".to_owned())),
+        };
+        let domain = fields.remove("domain").map(serde_json::from_value).transpose().map_err(wrong)?;
+        let what = serde_json::from_value(fields.into()).map_err(wrong)?;
+        Ok(Self { trace, domain, what })
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "do", rename_all = "snake_case")]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 enum What {
     Start { at_start: Vec<Domain> },
     Think { takes: Span },
@@ -174,12 +199,10 @@ pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
     let mut traces: BTreeMap<String, (Trace, bool)> = BTreeMap::new();
     for (n, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
         let n = n + 1;
-        let line: Line = match serde_json::from_str(text) {
+        let line = match Line::parse(text) {
             Ok(line) => line,
-            Err(error) => {
-                let what = error.to_string();
-                let what = what.split(" at line ").next().unwrap_or_default();
-                problem(n, error.column().max(1), format!("not a step of a trace: {what}"));
+            Err((column, message)) => {
+                problem(n, column, message);
                 continue;
             }
         };
@@ -273,4 +296,30 @@ pub fn write<'a>(traces: impl IntoIterator<Item = (&'a str, &'a Trace)>) -> Stri
         line(What::End { ending, returns_credentials, stops_when_denied });
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::{Profile, draw};
+    use crate::investigation::InvestigationId;
+
+    #[test]
+    fn a_drawn_trace_survives_its_file() {
+        let drawn = draw::trace(1, InvestigationId(5), Domain::Security, &Profile::default());
+        let text = write([("one", &drawn)]);
+        assert_eq!(read(&text, "traces").unwrap(), [drawn]);
+    }
+
+    #[test]
+    fn every_wrong_line_is_named_with_its_column() {
+        let text = "{\"trace\":\"a\",\"domain\":\"network\",\"do\":\"think\",\"take\":\"1s\"}\n\
+                    {\"trace\":\"a\",\"do\":\"end\",\"ending\":\"resolved\"}\n\
+                    {\"trace\":\"b\",\"domain\":\"network\",\"do\":\"hypothesis\"}\n";
+        let problems = read(text, "t.jsonl").unwrap_err();
+        let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert!(shown[0].starts_with("t.jsonl:1:46: not a step of a trace: unknown field `take`"), "{shown:#?}");
+        assert!(shown[1].contains("trace `a` begins without its `domain`"), "{shown:#?}");
+        assert!(shown[2].contains("trace `b` has no"), "{shown:#?}");
+    }
 }

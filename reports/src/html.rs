@@ -1,0 +1,96 @@
+//! `report.html`: one file, no network, light and dark.
+
+use alertstorm_model::time::Span;
+use askama::Template;
+
+use crate::charts::{self, Chart};
+use crate::report::{Report, World};
+use crate::terminal::grouped;
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    report: &'a Report,
+    charts: Vec<Chart>,
+    facts: Vec<(&'static str, String)>,
+    world: &'static str,
+}
+
+impl Page<'_> {
+    fn s(&self, seconds: &Option<f64>) -> String {
+        seconds.map_or_else(|| "–".to_owned(), |s| Span::from_secs_f64(s).to_string())
+    }
+
+    fn seconds(&self, seconds: &f64) -> String {
+        Span::from_secs_f64(*seconds).to_string()
+    }
+
+    fn ns(&self, ns: &u64) -> String {
+        Span(*ns).to_string()
+    }
+
+    fn n(&self, n: &u64) -> String {
+        grouped(*n)
+    }
+
+    fn percent(&self, share: &f64) -> String {
+        format!("{:.1} %", share * 100.0)
+    }
+
+    fn value(&self, slo: &alertstorm_model::verdict::slo::SloResult) -> String {
+        match (slo.value, slo.unit.as_str()) {
+            (Some(value), "s") => Span::from_secs_f64(value).to_string(),
+            (Some(value), _) => format!("{value}"),
+            (None, _) => "nothing to measure".to_owned(),
+        }
+    }
+}
+
+/// The page of a report.
+///
+/// # Errors
+/// Where the template cannot be filled; it is checked when the program is compiled.
+pub fn page(report: &Report) -> Result<String, askama::Error> {
+    let world = match report.world {
+        World::Twin => "twin, in virtual time",
+        World::Live => "live",
+    };
+    Page { report, charts: charts::all(report), facts: facts(report), world }.render()
+}
+
+fn facts(report: &Report) -> Vec<(&'static str, String)> {
+    let leases = &report.leases;
+    let counts = &leases.counts;
+    let mut facts = vec![
+        ("Leases issued", grouped(counts.issued)),
+        ("… renewed (times)", grouped(counts.renewed)),
+        ("… revoked", grouped(counts.revoked)),
+        ("… expired", grouped(counts.expired)),
+        ("… irrevocable", grouped(counts.irrevocable)),
+        ("… alive at the end", grouped(counts.active)),
+        ("… alive at peak", grouped(counts.active_peak)),
+        ("… orphaned", grouped(counts.orphaned)),
+        ("Orphans' exposure, longest", Span::from_secs_f64(leases.orphan_exposure_max_s).to_string()),
+        ("Lease churn, mean", format!("{:.2} /s", leases.churn_mean_per_s)),
+        ("Failed revocations", grouped(counts.revoke_failures)),
+        ("TokenReviews", grouped(report.token_reviews)),
+        ("Reads", grouped(report.actions.reads)),
+        ("Writes", grouped(report.actions.writes)),
+        ("Reads refused", grouped(report.actions.denied_reads)),
+        ("Writes refused", grouped(report.actions.denied_writes)),
+        ("LLM cost", format!("${:.2}", report.cost.total_usd)),
+        ("Tool calls", grouped(report.cost.tool_calls)),
+        ("etcd writes", grouped(report.etcd.writes)),
+        ("etcd syncs", grouped(report.etcd.fsyncs)),
+        ("etcd size at most", format!("{:.1} MiB", report.etcd.db_bytes_max as f64 / 1_048_576.0)),
+    ];
+    let percent = |share: Option<f64>| share.map(|share| format!("{:.1} %", share * 100.0));
+    let attribution = &report.attribution;
+    for (name, share) in [
+        ("Attribution, shared-agent", attribution.share_shared_agent),
+        ("Attribution, per-investigation", attribution.share_per_investigation),
+    ] {
+        facts.extend(percent(share).map(|share| (name, share)));
+    }
+    facts
+}

@@ -1,0 +1,26 @@
+//! The JSON schemas that are committed beside the code: `reports/schema/`.
+
+use alertstorm_model::agent::Profiles;
+use alertstorm_model::scenario::Scenario;
+use schemars::{JsonSchema, generate::SchemaSettings};
+
+use crate::report::Report;
+use crate::spread::SeedSpread;
+
+/// Every schema: its file, and its text as it is committed.
+pub fn all() -> Vec<(&'static str, String)> {
+    vec![
+        ("scenario.v1.json", of::<Scenario>()),
+        ("profiles.v1.json", of::<Profiles>()),
+        ("report.v1.json", of::<Report>()),
+        ("spread.v1.json", of::<SeedSpread>()),
+    ]
+}
+
+fn of<T: JsonSchema>() -> String {
+    let generator = SchemaSettings::draft2020_12().into_generator();
+    let schema = generator.into_root_schema_for::<T>();
+    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    text.push('\n');
+    text
+}

@@ -1,0 +1,90 @@
+//! The spread over seeds: what one scenario comes to with many.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::report::Report;
+use crate::terminal::grouped;
+use alertstorm_model::time::Span;
+
+/// Smallest, middle and largest value over the seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpreadRow {
+    /// What was measured, with its unit.
+    pub metric: String,
+    /// Over the seeds.
+    pub min: f64,
+    /// Over the seeds.
+    pub median: f64,
+    /// Over the seeds.
+    pub max: f64,
+}
+
+/// One scenario under many seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SeedSpread {
+    /// Always `alertstorm/spread/v1`.
+    pub schema: String,
+    /// The scenario's name.
+    pub name: String,
+    /// Seeds, in their order.
+    pub seeds: Vec<u64>,
+    /// Digests of the event logs, in the order of the seeds.
+    pub digests: Vec<String>,
+    /// The measures.
+    pub rows: Vec<SpreadRow>,
+    /// Seeds under which every objective held.
+    pub held: u64,
+}
+
+/// A figure of a report.
+type Figure = fn(&Report) -> Option<f64>;
+
+const FIGURES: [(&str, Figure); 8] = [
+    ("job startup p50, s", |r| r.latency("pod_running")?.p50_s),
+    ("job startup p99, s", |r| r.latency("pod_running")?.p99_s),
+    ("agent ready p50, s", |r| r.latency("credentials_ready")?.p50_s),
+    ("agent ready p99, s", |r| r.latency("credentials_ready")?.p99_s),
+    ("job finished p99, s", |r| r.latency("job_finished")?.p99_s),
+    ("leases at peak", |r| Some(r.leases.counts.active_peak as f64)),
+    ("leases orphaned", |r| Some(r.leases.counts.orphaned as f64)),
+    ("alerts shed", |r| Some(r.accounting.shed as f64)),
+];
+
+impl SeedSpread {
+    /// The spread over reports of one scenario, in the order of their seeds.
+    pub fn new(reports: &[Report]) -> Self {
+        let row = |(metric, figure): &(&str, Figure)| {
+            let mut values: Vec<f64> = reports.iter().filter_map(figure).collect();
+            values.sort_by(f64::total_cmp);
+            let (min, max) = (values.first()?, values.last()?);
+            let median = values[(values.len() - 1) / 2].midpoint(values[values.len() / 2]);
+            Some(SpreadRow { metric: (*metric).to_owned(), min: *min, median, max: *max })
+        };
+        Self {
+            schema: "alertstorm/spread/v1".to_owned(),
+            name: reports.first().map(|r| r.name.clone()).unwrap_or_default(),
+            seeds: reports.iter().map(|r| r.seed).collect(),
+            digests: reports.iter().map(|r| r.digest.clone()).collect(),
+            rows: FIGURES.iter().filter_map(row).collect(),
+            held: reports.iter().filter(|r| r.held()).count() as u64,
+        }
+    }
+
+    /// A table for the terminal.
+    pub fn table(&self) -> String {
+        let show = |metric: &str, n: f64| match metric.ends_with(", s") {
+            true => Span::from_secs_f64(n).to_string(),
+            false => grouped(n as u64),
+        };
+        let mut out = format!("{} under {} seeds\n\n", self.name, self.seeds.len());
+        out += &format!("  {:<22} {:>14} {:>14} {:>14}\n", "", "least", "median", "most");
+        for row in &self.rows {
+            let name = row.metric.trim_end_matches(", s");
+            let [min, median, max] =
+                [row.min, row.median, row.max].map(|n| show(&row.metric, n));
+            out += &format!("  {name:<22} {min:>14} {median:>14} {max:>14}\n");
+        }
+        out + &format!("\n  objectives held under {} of {} seeds\n", self.held, self.seeds.len())
+    }
+}

@@ -1,0 +1,266 @@
+//! The terminal summary: what a person reads in ten seconds.
+
+use std::fmt::{self, Write as _};
+
+use alertstorm_model::time::Span;
+use alertstorm_model::verdict::slo::SloResult;
+use anstyle::{AnsiColor, Style};
+
+use crate::report::{Report, World};
+
+/// How to draw.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// Columns of the terminal.
+    pub width: usize,
+}
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const HEAD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+/// Components that are shown of the critical path.
+const SHOWN: usize = 4;
+
+/// The summary, with styles as escape codes; a writer that knows its terminal strips them.
+pub fn summary(report: &Report, look: Look) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = write_summary(&mut out, report, look);
+    out
+}
+
+fn seconds(s: Option<f64>) -> String {
+    s.map_or_else(|| "–".to_owned(), |s| Span::from_secs_f64(s).to_string())
+}
+
+fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
+    let Report { accounting, leases, .. } = report;
+    writeln!(out, "{HEAD}{}{HEAD:#}   {}", report.name, report.question)?;
+    let world = match report.world {
+        World::Twin => "twin".to_owned(),
+        World::Live => format!("live on {}", report.provider),
+    };
+    let over = match report.alerts_over_s {
+        0.0 => "at once".to_owned(),
+        s => format!("in {}", Span::from_secs_f64(s)),
+    };
+    let (finished, shed, unfinished) =
+        (grouped(accounting.finished), grouped(accounting.shed), grouped(accounting.unfinished));
+    let deduplicated = match accounting.deduplicated {
+        0 => String::new(),
+        n => format!("{} deduplicated, ", grouped(n)),
+    };
+    let alerts = grouped(accounting.alerts);
+    writeln!(
+        out,
+        "{DIM}{world} · seed {} · {alerts} alerts {over} · {deduplicated}{finished} finished, \
+         {shed} shed, {unfinished} unfinished{DIM:#}",
+        report.seed
+    )?;
+    if report.interrupted {
+        let at = Span::from_secs_f64(report.duration_s);
+        writeln!(out, "{BAD}interrupted{BAD:#} after {at}: what had not ended is unfinished")?;
+    }
+    for why in &report.invalid {
+        writeln!(out, "{BAD}invalid{BAD:#} {why}")?;
+    }
+    writeln!(out)?;
+    latencies(out, report)?;
+    waits(out, report, look)?;
+    if leases.counts.issued > 0 {
+        let counts = &leases.counts;
+        line(out, "leases", &lease_words(report))?;
+        if counts.orphaned > 0 {
+            let max = Span::from_secs_f64(leases.orphan_exposure_max_s);
+            let mean = Span::from_secs_f64(leases.orphan_exposure_mean_s);
+            line(out, "", &format!("orphans were open {mean} on the mean, {max} at most"))?;
+        }
+    }
+    if let Some(share) = report.attribution.share {
+        let (entries, identity) = (grouped(report.attribution.entries), report.identity);
+        let percent = share * 100.0;
+        line(out, "attribution", &format!(
+            "{percent:.0} % of {entries} audit entries name one investigation ({identity})"
+        ))?;
+    }
+    outcomes(out, report)?;
+    bottleneck(out, report)?;
+    slos(out, &report.slos)
+}
+
+fn line(out: &mut String, name: &str, text: &str) -> fmt::Result {
+    writeln!(out, "  {name:<17} {text}")
+}
+
+fn lease_words(report: &Report) -> String {
+    let counts = &report.leases.counts;
+    let mut words = format!(
+        "issued {} · revoked {} · expired {} · at peak {} · orphaned {}",
+        grouped(counts.issued),
+        grouped(counts.revoked),
+        grouped(counts.expired),
+        grouped(counts.active_peak),
+        grouped(counts.orphaned)
+    );
+    for (name, n) in [("irrevocable", counts.irrevocable), ("still active", counts.active)] {
+        if n > 0 {
+            let _ = write!(words, " · {name} {}", grouped(n));
+        }
+    }
+    words
+}
+
+fn latencies(out: &mut String, report: &Report) -> fmt::Result {
+    for (name, stage) in [
+        ("job startup", "pod_running"),
+        ("agent ready", "credentials_ready"),
+        ("job finished", "job_finished"),
+    ] {
+        let Some(row) = report.latency(stage).filter(|row| row.count > 0) else { continue };
+        let cell = |s: Option<f64>| format!("{:<12}", seconds(s));
+        let mut missing = String::new();
+        for (n, word) in [(row.failed, "never arrived"), (row.censored, "under way at the end")] {
+            if n > 0 {
+                let _ = write!(missing, "  {} {word}", grouped(n));
+            }
+        }
+        let (p50, p95, p99) = (cell(row.p50_s), cell(row.p95_s), cell(row.p99_s));
+        let text = format!("p50 {p50} p95 {p95} p99 {p99} last {}", cell(row.max_s));
+        line(out, name, format!("{}{missing}", text.trim_end()).trim_end())?;
+    }
+    Ok(())
+}
+
+fn waits(out: &mut String, report: &Report, look: Look) -> fmt::Result {
+    let shown = report.critical_path.iter().filter(|share| share.share >= 0.005).take(SHOWN);
+    let names = shown.clone().map(|share| share.component.word().chars().count()).max();
+    let room = look.width.saturating_sub(20 + names.unwrap_or(0) + 6).min(24);
+    for (i, share) in shown.enumerate() {
+        let word = share.component.word();
+        let name = if i == 0 { "where it waits" } else { "" };
+        let percent = share.share * 100.0;
+        let bar = bar(share.share, room);
+        line(out, name, &format!("{word:<0$} {percent:3.0} %  {bar}", names.unwrap_or(0)))?;
+    }
+    Ok(())
+}
+
+/// A bar of eighths of a column.
+fn bar(share: f64, room: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * room as f64 * 8.0) as usize;
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+fn outcomes(out: &mut String, report: &Report) -> fmt::Result {
+    let words = report.outcomes.iter().map(|o| format!("{} {}", o.outcome, grouped(o.count)));
+    let words: Vec<String> = words.collect();
+    if !words.is_empty() {
+        line(out, "outcomes", &words.join(" · "))?;
+    }
+    let actions = &report.actions;
+    if actions.writes + actions.denied_writes + actions.denied_reads > 0 {
+        let (writes, denied) = (grouped(actions.writes), grouped(actions.denied_writes));
+        let reads = grouped(actions.denied_reads);
+        let phase = report.phase;
+        line(out, "actions", &format!(
+            "{writes} writes · refused {denied} writes, {reads} reads ({phase})"
+        ))?;
+    }
+    if report.cost.total_usd > 0.0 {
+        let dollars = |usd: Option<f64>| usd.map_or_else(|| "–".into(), |usd| format!("${usd:.2}"));
+        let (p50, p99) = (dollars(report.cost.p50_usd), dollars(report.cost.p99_usd));
+        let total = report.cost.total_usd;
+        line(out, "llm cost", &format!("${total:.2} in all · p50 {p50} · p99 {p99}"))?;
+    }
+    Ok(())
+}
+
+fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
+    let Some(bottleneck) = &report.bottleneck else { return Ok(()) };
+    writeln!(out)?;
+    let (component, percent) = (bottleneck.component, bottleneck.share * 100.0);
+    line(out, "bottleneck", &format!(
+        "{HEAD}{component}{HEAD:#}, {percent:.0} % of the way: {}",
+        bottleneck.detail
+    ))?;
+    match (&bottleneck.tried, &bottleneck.knob) {
+        (Some(tried), _) => {
+            let knob = tried.knob.rsplit('.').next().unwrap_or(&tried.knob);
+            let next = match tried.next {
+                Some(next) if next == component => "and it is still the bottleneck".to_owned(),
+                Some(next) => format!("and then {next} is next"),
+                None => "and then nothing waits".to_owned(),
+            };
+            line(out, "", &format!(
+                "tried: {knob} {} → {} gives {} p99 {} (was {}), {next}",
+                tried.from,
+                tried.to,
+                tried.latency,
+                seconds(tried.after_p99_s),
+                seconds(tried.before_p99_s)
+            ))
+        }
+        (None, Some(knob)) => line(out, "", &format!("the knob that moves it: {knob}")),
+        (None, None) => line(out, "", "no knob moves it"),
+    }
+}
+
+fn slos(out: &mut String, slos: &[SloResult]) -> fmt::Result {
+    if slos.is_empty() {
+        return Ok(());
+    }
+    writeln!(out)?;
+    let width = slos.iter().map(|slo| slo.slo.chars().count()).max().unwrap_or(0);
+    for slo in slos {
+        let (style, mark) = if slo.held { (GOOD, "✓") } else { (BAD, "✗") };
+        let unit = |n: f64| match slo.unit.as_str() {
+            "s" => Span::from_secs_f64(n.abs()).to_string(),
+            "usd" => format!("${:.2}", n.abs()),
+            "share" => format!("{:.1} %", n.abs() * 100.0),
+            _ => grouped(n.abs() as u64),
+        };
+        let value = match slo.value {
+            Some(value) => unit(value),
+            None if slo.not_arrived > 0 => {
+                format!("too many never arrived ({})", grouped(slo.not_arrived))
+            }
+            None => "nothing to measure".to_owned(),
+        };
+        let margin = match slo.margin {
+            Some(margin) if margin < 0.0 => format!("{} over", unit(margin)),
+            Some(margin) if margin > 0.0 => format!("{} to spare", unit(margin)),
+            _ => String::new(),
+        };
+        let text = format!("{:<width$}   {value:<12} {margin}", slo.slo);
+        writeln!(out, "  {style}{mark}{style:#} {}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+/// 1234567 as `1,234,567`.
+pub(crate) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_and_bars_are_to_scale() {
+        assert_eq!(grouped(1_000_605), "1,000,605");
+        assert_eq!(grouped(12), "12");
+        assert_eq!(bar(0.5, 8), "████");
+        assert_eq!(bar(0.0, 8), "");
+    }
+}

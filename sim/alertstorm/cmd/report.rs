@@ -1,0 +1,79 @@
+//! `report`: an old run anew, from its event log or, where none was kept, from its report.json.
+
+use std::fs;
+use std::path::PathBuf;
+
+use alertstorm_model::measure::Measures;
+use alertstorm_reports::{Report, SCHEMA, World};
+use anyhow::{Context, Result};
+
+use crate::cmd::run::{show, verdict};
+use crate::exit::{Exit, WrongInput};
+use crate::{run_folder, source};
+
+/// Render an old run anew, also one that was killed
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The folder of the run
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Print the report as JSON instead of the summary
+    #[arg(long)]
+    json: bool,
+}
+
+/// Renders a run.
+pub fn run(args: &Args) -> Result<Exit> {
+    let folder = &args.run;
+    let name = folder.display().to_string();
+    if !folder.is_dir() {
+        return Err(WrongInput::of(&name, "there is no such folder of a run"));
+    }
+    let stored = stored(args)?;
+    let report = if folder.join(run_folder::EVENTS).is_file() {
+        let mut report = from_events(args)?;
+        // Only the run itself knows how long it took, and what it tried.
+        if let Some(stored) = stored.filter(|stored| stored.digest == report.digest) {
+            report.harness.wall_s = stored.harness.wall_s;
+            let tried = stored.bottleneck.and_then(|bottleneck| bottleneck.tried);
+            if let Some(bottleneck) = &mut report.bottleneck {
+                bottleneck.tried = tried;
+            }
+        }
+        report
+    } else {
+        stored.ok_or_else(|| WrongInput::of(&name, "it has neither an event log nor a report"))?
+    };
+    run_folder::write_report(folder, &report)?;
+    show(&report, folder, args.json)?;
+    Ok(verdict(&report))
+}
+
+fn stored(args: &Args) -> Result<Option<Report>> {
+    let path = args.run.join(run_folder::REPORT);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let name = path.display().to_string();
+    let text = fs::read_to_string(&path).with_context(|| format!("could not read {name}"))?;
+    let value: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
+    if value["schema"] != SCHEMA {
+        let message = format!("expected `schema` {SCHEMA}, found {}", value["schema"]);
+        return Err(WrongInput::of(&name, message));
+    }
+    let report = serde_json::from_value(value)
+        .map_err(|error| WrongInput::of(&name, format!("not a report: {error}")))?;
+    Ok(Some(report))
+}
+
+fn from_events(args: &Args) -> Result<Report> {
+    let plan = source::load(&args.run.join(run_folder::SCENARIO), &[])?;
+    let mut measures = Measures::default();
+    let cut_off = run_folder::read_events(&args.run, &mut measures)?;
+    // A log without its last sample was not written to its end.
+    let whole = measures.last_sample.as_ref().is_some_and(|sample| !sample.waits.is_empty());
+    measures.interrupted |= cut_off || !whole;
+    measures.close();
+    Ok(Report::new(&plan, &measures, World::Twin, "embedded", 0.0))
+}

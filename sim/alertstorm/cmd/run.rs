@@ -1,0 +1,174 @@
+//! `run`: one scenario, from its file to its report.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use alertstorm_model::event::Sink;
+use alertstorm_model::scenario::Override;
+use alertstorm_reports::spread::SeedSpread;
+use alertstorm_reports::terminal::{self, Look};
+use alertstorm_reports::Report;
+use anyhow::Result;
+
+use crate::exit::{Exit, WrongInput};
+use crate::run_folder::{self, EventLog};
+use crate::source::Loaded;
+use crate::{interrupt, source, trial, ui};
+
+/// Run a scenario and report what it shows
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The scenario file
+    #[arg(value_name = "FILE")]
+    scenario: PathBuf,
+    /// Where it runs: `twin` is the platform in virtual time
+    #[arg(long, value_name = "WORLD", default_value = "twin")]
+    on: String,
+    /// Set a value over the file's, like controller.concurrency=50
+    #[arg(long, value_name = "PATH=VALUE", value_parser = source::parse_override)]
+    set: Vec<Override>,
+    /// The seed, instead of the file's
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run under so many seeds, from the first on, and report the spread
+    #[arg(long, value_name = "N")]
+    seeds: Option<NonZeroUsize>,
+    /// Threads for --seeds; all cores where it is left out
+    #[arg(long, value_name = "N", requires = "seeds")]
+    threads: Option<NonZeroUsize>,
+    /// The folder in which the run's own folder is made
+    #[arg(short, long, value_name = "DIR", default_value = "runs")]
+    output: PathBuf,
+    /// Print the report as JSON instead of the summary
+    #[arg(long)]
+    json: bool,
+    /// Do not write the event log
+    #[arg(long)]
+    no_events: bool,
+    /// Do not run again with the bottleneck's knob moved
+    #[arg(long)]
+    no_advice: bool,
+}
+
+/// Runs a scenario.
+pub fn run(args: &Args) -> Result<Exit> {
+    let mut loaded = source::load_with_files(&args.scenario, &args.set)?;
+    let plan = &mut loaded.plan;
+    plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
+    if args.on != "twin" {
+        let message = match args.on.as_str() {
+            "local" | "kind" | "cluster" => "this build has the twin alone",
+            _ => "expected `twin`",
+        };
+        return Err(WrongInput::of(&format!("--on {}", args.on), message));
+    }
+    interrupt::listen()?;
+    match args.seeds {
+        Some(count) => under_seeds(args, &loaded, count.get()),
+        None => once(args, &loaded),
+    }
+}
+
+fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
+    let plan = &loaded.plan;
+    let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
+    let folder = run_folder::create(&args.output, &name)?;
+    run_folder::write_inputs(&folder, plan, &loaded.files)?;
+    let keep = !args.no_events && plan.alerts_expected <= plan.scenario.limits.events_up_to.get();
+    let mut log = keep.then(|| EventLog::create(&folder)).transpose()?;
+    let bar = ui::progress(plan.alerts_expected);
+    bar.set_message(plan.scenario.name.clone());
+    let sink = log.as_mut().map(|log| log as &mut dyn Sink);
+    let (measures, mut report) = trial::run(plan, sink, &mut |finished, progress| {
+        bar.set_message(format!("{} {}", plan.scenario.name, clock(progress)));
+        bar.set_position(finished);
+    });
+    bar.finish_and_clear();
+    if let Some(log) = log {
+        log.finish()?;
+    }
+    // What was measured is on disk before anything else is tried.
+    run_folder::write_report(&folder, &report)?;
+    let small = plan.alerts_expected <= trial::TRY_UP_TO;
+    if small && !args.no_advice && !report.interrupted {
+        if let Some(advice) = trial::advice(plan, &measures) {
+            report.tried(&advice);
+            run_folder::write_report(&folder, &report)?;
+        }
+    }
+    show(&report, &folder, args.json)?;
+    Ok(verdict(&report))
+}
+
+fn clock(progress: alertstorm_twin::Progress) -> String {
+    let s = progress.now.as_secs_f64() as u64;
+    format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+}
+
+/// Prints what a run came to.
+pub fn show(report: &Report, folder: &Path, json: bool) -> Result<()> {
+    if json {
+        anstream::println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        let look = Look { width: ui::columns() };
+        anstream::print!("{}", terminal::summary(report, look));
+        anstream::println!("  {}", folder.join(run_folder::PAGE).display());
+    }
+    Ok(())
+}
+
+/// The exit code of a run.
+pub fn verdict(report: &Report) -> Exit {
+    if !report.invalid.is_empty() {
+        Exit::Invalid
+    } else if report.interrupted {
+        Exit::Inconclusive
+    } else if report.held() {
+        Exit::Held
+    } else {
+        Exit::Missed
+    }
+}
+
+/// Many seeds side by side: each thread takes the next that is left.
+fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
+    let plan = &loaded.plan;
+    let first = plan.scenario.seed;
+    let folder = run_folder::create(&args.output, &format!("{}-{first}+{count}", plan.scenario.name))?;
+    run_folder::write_inputs(&folder, plan, &loaded.files)?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = args.threads.map_or(cores, NonZeroUsize::get).min(count);
+    let next = AtomicUsize::new(0);
+    let reports: Vec<Mutex<Option<Report>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    let bar = ui::progress(count as u64);
+    bar.set_message(format!("{} seeds", plan.scenario.name));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(slot) = reports.get(number) else { break };
+                    let plan = plan.with_seed(first.wrapping_add(number as u64));
+                    let (_, report) = trial::run(&plan, None, &mut |_, _| {});
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+                    bar.inc(1);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let of = |slot: Mutex<Option<Report>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let reports: Vec<Report> = reports.into_iter().filter_map(of).collect();
+    let spread = SeedSpread::new(&reports);
+    run_folder::write_spread(&folder, &spread)?;
+    if args.json {
+        anstream::println!("{}", serde_json::to_string_pretty(&spread)?);
+    } else {
+        anstream::print!("{}", spread.table());
+        anstream::println!("  {}", folder.join("spread.json").display());
+    }
+    let worst = reports.iter().map(verdict).max_by_key(|exit| *exit as u8);
+    Ok(worst.unwrap_or(Exit::Inconclusive))
+}

@@ -1,0 +1,36 @@
+//! `trace`: the traces that a scenario's agents would follow, as JSON Lines: to look at them, to
+//! change them, and to replay them with `agents: {traces: FILE}`.
+
+use std::path::PathBuf;
+
+use alertstorm_model::agent::trace;
+use alertstorm_model::alert::Alerts;
+use anyhow::Result;
+
+use crate::exit::Exit;
+use crate::source;
+
+/// Print the traces of a scenario's agents as JSON Lines
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The scenario file
+    #[arg(value_name = "FILE")]
+    scenario: PathBuf,
+    /// How many, from the first alert on
+    #[arg(short, long, default_value_t = 1)]
+    number: usize,
+    /// The seed, instead of the file's
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// Prints traces.
+pub fn run(args: &Args) -> Result<Exit> {
+    let mut plan = source::load(&args.scenario, &[])?;
+    plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
+    for alert in Alerts::new(&plan).take(args.number) {
+        let name = alert.id.to_string();
+        anstream::print!("{}", trace::write([(name.as_str(), &plan.trace(&alert))]));
+    }
+    Ok(Exit::Held)
+}

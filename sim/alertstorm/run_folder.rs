@@ -1,0 +1,186 @@
+//! The folder of a run: `NAME-SEED-N/` with the plan, the event log as it is written, and the
+//! reports. What was measured is never lost: the log is on disk before the report is made of it.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::scenario::raw::Agents;
+use alertstorm_model::scenario::{Plan, Scenario};
+use alertstorm_reports::Report;
+use anyhow::{Context, Result, bail};
+
+/// The scenario as it was run, with every default written out.
+pub const SCENARIO: &str = "scenario.yaml";
+/// The files that the scenario names.
+const INPUTS: &str = "inputs";
+/// The event log.
+pub const EVENTS: &str = "events.jsonl";
+/// The report for scripts.
+pub const REPORT: &str = "report.json";
+/// The report for people.
+pub const PAGE: &str = "report.html";
+
+/// Makes `base/NAME-N` for the least N that is free.
+///
+/// # Errors
+/// Where the folder cannot be made.
+pub fn create(base: &Path, name: &str) -> Result<PathBuf> {
+    fs::create_dir_all(base).with_context(|| format!("could not make {}", base.display()))?;
+    for n in 1_u32.. {
+        let path = base.join(format!("{name}-{n}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("could not make {}", path.display()));
+            }
+        }
+    }
+    bail!("no number is free below {}", base.display())
+}
+
+/// Writes events as they happen. The first failure is kept and told at the end.
+#[derive(Debug)]
+pub struct EventLog {
+    file: BufWriter<File>,
+    failed: Option<io::Error>,
+}
+
+impl EventLog {
+    /// Begins the log of a run.
+    ///
+    /// # Errors
+    /// Where the file cannot be made.
+    pub fn create(folder: &Path) -> Result<Self> {
+        let path = folder.join(EVENTS);
+        let file = File::create(&path).with_context(|| format!("could not make {}", path.display()))?;
+        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), failed: None })
+    }
+
+    /// Ends the log.
+    ///
+    /// # Errors
+    /// The first failure to write it.
+    pub fn finish(mut self) -> Result<()> {
+        match self.failed.take() {
+            Some(error) => Err(error).context("could not write the event log"),
+            None => self.file.flush().context("could not write the event log"),
+        }
+    }
+}
+
+impl Sink for EventLog {
+    fn take(&mut self, event: &Event) {
+        if self.failed.is_some() {
+            return;
+        }
+        let line = serde_json::to_writer(&mut self.file, event).map_err(io::Error::from);
+        let written = line.and_then(|()| self.file.write_all(b"\n"));
+        self.failed = written.err();
+    }
+}
+
+/// Reads a log. A last line that was cut off is left out; it returns whether one was.
+///
+/// # Errors
+/// Where the file cannot be read or a line in its middle is no event.
+pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
+    let path = folder.join(EVENTS);
+    let file = File::open(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let mut cut_off: Option<(usize, serde_json::Error)> = None;
+    for (number, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.with_context(|| format!("could not read {}", path.display()))?;
+        if let Some((number, error)) = cut_off {
+            bail!("{}:{number}: not an event: {error}", path.display());
+        }
+        match serde_json::from_str::<Event>(&line) {
+            Ok(event) => sink.take(&event),
+            Err(error) => cut_off = Some((number + 1, error)),
+        }
+    }
+    Ok(cut_off.is_some())
+}
+
+/// Writes a file whole: beside its place first, so that nobody sees half of it.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("partial");
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, path))
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Writes what the run was made of: the scenario with every default, and the files that it names,
+/// so that the folder can be moved, and run or reported again by itself.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> Result<()> {
+    let mut scenario = plan.scenario.clone();
+    let inside = |name: &str| {
+        let known = files.iter().any(|(read, _)| read == name);
+        known.then(|| format!("{INPUTS}/{}", name.replace(['/', '\\', ':'], "-")))
+    };
+    match &mut scenario.agents {
+        Agents::Profiles(name) | Agents::Traces { traces: name } => {
+            *name = inside(name).unwrap_or_else(|| name.clone());
+        }
+    }
+    for name in scenario.alerts.iter_mut().filter_map(|alerts| alerts.replay.as_mut()) {
+        *name = inside(name).unwrap_or_else(|| name.clone());
+    }
+    if !files.is_empty() {
+        let path = folder.join(INPUTS);
+        fs::create_dir_all(&path).with_context(|| format!("could not make {}", path.display()))?;
+    }
+    for (name, text) in files {
+        if let Some(inside) = inside(name) {
+            write(&folder.join(inside), text)?;
+        }
+    }
+    write(&folder.join(SCENARIO), &resolved(&scenario, &plan.digest)?)
+}
+
+/// The scenario with every default, in its own format: it can be run again as it is.
+///
+/// # Errors
+/// Where it cannot be written as YAML.
+pub fn resolved(scenario: &Scenario, digest: &str) -> Result<String> {
+    // By way of JSON values, which leaves out what is not set.
+    let mut value = serde_json::to_value(scenario)?;
+    drop_nulls(&mut value);
+    let yaml = serde_saphyr::to_string(&value).context("could not write the scenario as YAML")?;
+    Ok(format!("# plan {digest}\n{yaml}"))
+}
+
+fn drop_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(drop_nulls);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// Writes `report.json` and `report.html`.
+///
+/// # Errors
+/// Where one of them cannot be written.
+pub fn write_report(folder: &Path, report: &Report) -> Result<()> {
+    let json = serde_json::to_string_pretty(report)?;
+    write(&folder.join(REPORT), &(json + "\n"))?;
+    let page = alertstorm_reports::html::page(report).context("could not make the page")?;
+    write(&folder.join(PAGE), &page)
+}
+
+/// Writes the spread over seeds.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_spread(folder: &Path, spread: &alertstorm_reports::spread::SeedSpread) -> Result<()> {
+    let json = serde_json::to_string_pretty(spread)?;
+    write(&folder.join("spread.json"), &(json + "\n"))
+}

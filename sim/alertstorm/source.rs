@@ -1,0 +1,92 @@
+//! Scenarios from disk: the model does no I/O, so the files that a scenario names are read here.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use alertstorm_model::scenario::{self, Files, Override, Plan};
+use anyhow::Result;
+
+use crate::exit::WrongInput;
+
+/// The folder of a scenario; remembers what was read, for excerpts in messages.
+struct Folder {
+    path: PathBuf,
+    read: RefCell<Vec<(String, String)>>,
+}
+
+impl Files for Folder {
+    fn read(&self, name: &str) -> Result<String, String> {
+        let text = fs::read_to_string(self.path.join(name)).map_err(|error| why(&error))?;
+        self.read.borrow_mut().push((name.to_owned(), text.clone()));
+        Ok(text)
+    }
+}
+
+fn why(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "it may not be read".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// A checked scenario, and the files that it was made of.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What can run.
+    pub plan: Plan,
+    /// The files that it names: as named there, and their text.
+    pub files: Vec<(String, String)>,
+}
+
+/// Reads and checks a scenario.
+///
+/// # Errors
+/// [`WrongInput`] with everything that is wrong with it.
+pub fn load(path: &Path, overrides: &[Override]) -> Result<Plan> {
+    load_with_files(path, overrides).map(|loaded| loaded.plan)
+}
+
+/// The same, with the files that it names.
+///
+/// # Errors
+/// [`WrongInput`] with everything that is wrong with it.
+pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
+    let name = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| {
+        let why = format!("the scenario could not be read: {}", why(&error));
+        WrongInput::of(&name, why)
+    })?;
+    let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+    let files = Folder { path: folder, read: RefCell::default() };
+    let checked = scenario::load(&text, &name, overrides, &files);
+    let Folder { path: folder, read } = files;
+    let read = read.into_inner();
+    checked.map(|plan| Loaded { plan, files: read.clone() }).map_err(|mut problems| {
+        // A person looks for a file from where they stand, not from the scenario.
+        let from_here = |name: &str| folder.join(name).display().to_string();
+        for problem in &mut problems {
+            if read.iter().any(|(named, _)| *named == problem.source) {
+                problem.source = from_here(&problem.source);
+            }
+        }
+        let mut files: Vec<_> = read.into_iter().map(|(n, text)| (from_here(&n), text)).collect();
+        files.push((name, text));
+        WrongInput { files, problems }.into()
+    })
+}
+
+/// Reads `controller.concurrency=50`.
+///
+/// # Errors
+/// Where there is no `=`.
+pub fn parse_override(text: &str) -> Result<Override, String> {
+    match text.split_once('=') {
+        Some((path, value)) if !path.trim().is_empty() => {
+            Ok(Override { path: path.trim().to_owned(), value: value.to_owned() })
+        }
+        _ => Err("expected PATH=VALUE, like controller.concurrency=50".to_owned()),
+    }
+}

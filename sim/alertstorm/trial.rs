@@ -1,0 +1,64 @@
+//! One run of a plan in the twin, from the plan to the report.
+
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::measure::{Measures, bottleneck};
+use alertstorm_model::scenario::Plan;
+use alertstorm_reports::{Advice, Report, World};
+use alertstorm_twin::Progress;
+
+use crate::interrupt;
+
+/// Up to so many alerts the twin is run again with the bottleneck's knob moved.
+pub const TRY_UP_TO: u64 = 20_000;
+
+/// Measures, and a log beside them where one is kept. The watcher of the run looks at the measures
+/// between two events.
+struct Both<'m, 'l> {
+    measures: &'m RefCell<Measures>,
+    log: Option<&'l mut dyn Sink>,
+}
+
+impl Sink for Both<'_, '_> {
+    fn take(&mut self, event: &Event) {
+        if let Some(log) = &mut self.log {
+            log.take(event);
+        }
+        self.measures.borrow_mut().take(event);
+    }
+}
+
+/// Runs a plan; `watch` hears how many investigations have ended and how far the engine is.
+pub fn run(
+    plan: &Plan,
+    log: Option<&mut dyn Sink>,
+    watch: &mut dyn FnMut(u64, Progress),
+) -> (Measures, Report) {
+    let began = Instant::now();
+    let measures = RefCell::new(Measures::default());
+    let mut both = Both { measures: &measures, log };
+    alertstorm_twin::run(plan, &mut both, &mut |progress| {
+        watch(measures.borrow().accounting.finished, progress);
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let mut measures = measures.into_inner();
+    measures.close();
+    let wall_s = began.elapsed().as_secs_f64();
+    let report = Report::new(plan, &measures, World::Twin, "embedded", wall_s);
+    (measures, report)
+}
+
+/// Runs the plan again with the bottleneck's knob moved; what the twin then says is the advice.
+pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
+    let first = measures.paths.shares().into_iter().next()?;
+    let knob = bottleneck::knob(first.component, &plan.scenario)?;
+    let moved = Plan { scenario: knob.moved, ..plan.clone() };
+    let (measures, _) = run(&moved, None, &mut |_, _| {});
+    if measures.interrupted {
+        return None;
+    }
+    Some(Advice { knob: knob.path, from: knob.from, to: knob.to, measures })
+}
