@@ -57,26 +57,29 @@ pub fn load(
         let origin = format!("--set {path}={value}");
         problems.extend(root.set(path, value, &origin).err().into_iter().flatten());
     }
-    let typed = deserr::deserialize::<Scenario, _, Problems>(root.clone());
-    let mut scenario = match typed {
-        Ok(scenario) if problems.is_empty() => scenario,
-        Ok(_) => return Err(problems),
-        Err(found) => {
-            problems.extend(found.0.into_iter().map(|at| root.locate(source, at)));
-            return Err(in_order(problems));
+    let mut check = Check { found: Problems::default(), of_files: Vec::new(), files };
+    let plan = match deserr::deserialize::<Scenario, _, Problems>(root.clone()) {
+        Ok(scenario) => check.plan(named(scenario, source)),
+        Err(wrong) => {
+            check.rest_of(&root, &wrong, source);
+            check.found.0.extend(wrong.0);
+            None
         }
     };
-    if scenario.name.is_empty() {
-        scenario.name = stem(source);
-    }
-    let mut check = Check { found: Problems::default(), of_files: Vec::new(), files };
-    let plan = check.plan(scenario);
     let located = check.found.0.into_iter().map(|at| root.locate(source, at));
     problems.extend(located.chain(check.of_files));
     match plan {
         Some(plan) if problems.is_empty() => Ok(plan),
         _ => Err(in_order(problems)),
     }
+}
+
+/// A scenario without a name has its file's.
+fn named(mut scenario: Scenario, source: &str) -> Scenario {
+    if scenario.name.is_empty() {
+        scenario.name = stem(source);
+    }
+    scenario
 }
 
 /// Reads a file of profiles. `source` names it in problems.
@@ -109,6 +112,19 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
+    /// Checks what can be read of a scenario that is wrong in places, so that a person hears of
+    /// everything at once. What follows from the wrong places is not told.
+    fn rest_of(&mut self, root: &Node, wrong: &Problems, source: &str) {
+        let mut readable = root.clone();
+        let left_out: Vec<_> = wrong.0.iter().map(|at| readable.leave_out(&at.path)).collect();
+        if let Ok(scenario) = deserr::deserialize::<Scenario, _, Problems>(readable) {
+            self.plan(named(scenario, source));
+            self.found.0.retain(|at| {
+                !left_out.iter().any(|out| out.starts_with(&at.path) || at.path.starts_with(out))
+            });
+        }
+    }
+
     fn plan(&mut self, scenario: Scenario) -> Option<Plan> {
         if scenario.alerts.is_empty() {
             let help = Some("add a source, like `- flood: 10`".to_owned());

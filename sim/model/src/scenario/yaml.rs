@@ -132,6 +132,31 @@ impl Node {
         Ok(())
     }
 
+    /// Leaves out the value at a path; returns the path below which nothing is what was typed any
+    /// more. An item is left out with its whole list, as those after it would move.
+    pub(crate) fn leave_out(&mut self, path: &[Step]) -> Vec<Step> {
+        let Some((first, rest)) = path.split_first() else { return Vec::new() };
+        let mut out = vec![first.clone()];
+        match (&mut self.data, first) {
+            (Data::List(items), Step::Index(index)) => match items.get_mut(*index) {
+                Some(item) if !rest.is_empty() => out.extend(item.leave_out(rest)),
+                _ => {
+                    items.clear();
+                    out.clear();
+                }
+            },
+            (Data::Mapping(Mapping(entries)), Step::Key(key)) => {
+                match entries.iter().position(|(name, ..)| name == key) {
+                    Some(at) if !rest.is_empty() => out.extend(entries[at].2.leave_out(rest)),
+                    Some(at) => drop(entries.remove(at)),
+                    None => {}
+                }
+            }
+            _ => {}
+        }
+        out
+    }
+
     fn originate(&mut self, origin: &str) {
         self.origin = Some(origin.to_owned());
         match &mut self.data {

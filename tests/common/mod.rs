@@ -1,0 +1,65 @@
+//! What the tests share: scenarios from text or from the repository, and one run of them.
+
+#![expect(clippy::allow_attributes, reason = "unused parts differ from test file to test file")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::measure::Measures;
+use alertstorm_model::scenario::{self, Files, Override, Plan};
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+struct Beside(PathBuf);
+
+impl Files for Beside {
+    fn read(&self, name: &str) -> Result<String, String> {
+        std::fs::read_to_string(self.0.join(name)).map_err(|error| error.to_string())
+    }
+}
+
+/// A plan from a text; files are looked for beside the shipped scenarios.
+pub fn plan(text: &str, set: &[(&str, &str)]) -> Plan {
+    let set: Vec<Override> = set
+        .iter()
+        .map(|(path, value)| Override { path: (*path).to_owned(), value: (*value).to_owned() })
+        .collect();
+    let files = Beside(root().join("scenarios"));
+    match scenario::load(text, "test.yaml", &set, &files) {
+        Ok(plan) => plan,
+        Err(problems) => panic!("{problems:#?}\n{text}"),
+    }
+}
+
+/// A shipped scenario.
+pub fn shipped(name: &str, set: &[(&str, &str)]) -> Plan {
+    let path = root().join("scenarios").join(name);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    plan(&text, set)
+}
+
+/// Runs a plan to its end.
+pub fn measure(plan: &Plan) -> Measures {
+    let mut measures = Measures::default();
+    run(plan, &mut measures);
+    measures.close();
+    assert_eq!(measures.invalid, Vec::<String>::new());
+    measures
+}
+
+/// Runs a plan, events going to `sink`.
+pub fn run(plan: &Plan, sink: &mut dyn Sink) {
+    alertstorm_twin::run(plan, sink, &mut |_| ControlFlow::Continue(()));
+}
+
+/// Every event of a run.
+pub fn events(plan: &Plan) -> Vec<Event> {
+    let mut events: Vec<Event> = Vec::new();
+    run(plan, &mut events);
+    events
+}
