@@ -11,6 +11,8 @@ use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_reports::Report;
 use anyhow::{Context, Result, bail};
 
+use crate::exit::WrongInput;
+
 /// The scenario as it was run, with every default written out.
 pub const SCENARIO: &str = "scenario.yaml";
 /// The files that the scenario names.
@@ -85,7 +87,7 @@ impl Sink for EventLog {
 /// Reads a log. A last line that was cut off is left out; it returns whether one was.
 ///
 /// # Errors
-/// Where the file cannot be read or a line in its middle is no event.
+/// Where the file cannot be read; [`WrongInput`] where a line in its middle is no event.
 pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
     let path = folder.join(EVENTS);
     let file = File::open(&path).with_context(|| format!("could not read {}", path.display()))?;
@@ -93,7 +95,8 @@ pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
     for (number, line) in BufReader::new(file).lines().enumerate() {
         let line = line.with_context(|| format!("could not read {}", path.display()))?;
         if let Some((number, error)) = cut_off {
-            bail!("{}:{number}: not an event: {error}", path.display());
+            let source = format!("{}:{number}", path.display());
+            return Err(WrongInput::of(&source, format!("not an event: {error}")));
         }
         match serde_json::from_str::<Event>(&line) {
             Ok(event) => sink.take(&event),

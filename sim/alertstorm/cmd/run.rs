@@ -57,12 +57,13 @@ pub fn run(args: &Args) -> Result<Exit> {
     let mut loaded = source::load_with_files(&args.scenario, &args.set)?;
     let plan = &mut loaded.plan;
     plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
-    if args.on != "twin" {
-        let message = match args.on.as_str() {
-            "local" | "kind" | "cluster" => "this build has the twin alone",
-            _ => "expected `twin`",
-        };
-        return Err(WrongInput::of(&format!("--on {}", args.on), message));
+    match args.on.as_str() {
+        "twin" => {}
+        "local" | "kind" | "cluster" => anyhow::bail!("this build has the twin alone"),
+        other => {
+            let source = format!("--on {other}");
+            return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
+        }
     }
     interrupt::listen()?;
     match args.seeds {

@@ -1,0 +1,209 @@
+//! The program as a person and a script meet it.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::root;
+use serde_json::Value;
+
+fn alertstorm() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_alertstorm"));
+    command.current_dir(root()).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
+    command
+}
+
+fn run_in(folder: &Path, args: &[&str]) -> Output {
+    alertstorm().args(args).arg("-o").arg(folder).output().expect("the program runs")
+}
+
+/// The one folder of a run below a folder.
+fn the_run(folder: &Path) -> PathBuf {
+    let mut runs: Vec<_> =
+        fs::read_dir(folder).expect("runs").map(|entry| entry.expect("one").path()).collect();
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    runs.remove(0)
+}
+
+fn report_of(run: &Path) -> Value {
+    let text = fs::read_to_string(run.join("report.json")).expect("report.json");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Waits until something is so; a test never asserts how long it took.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_secs(120), "waited for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_main_job_writes_its_folder_and_a_summary_without_escape_codes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = run_in(folder.path(), &["run", "scenarios/two-am-flood.yaml"]);
+    // An objective of the scenario is missed, which is what it shows.
+    assert_eq!(done.status.code(), Some(1));
+    assert!(done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
+    let told = String::from_utf8(done.stdout).expect("UTF-8");
+    assert!(!told.contains('\x1b'), "piped output carries no colours");
+    let told = told.replace(&folder.path().display().to_string(), "runs");
+    insta::assert_snapshot!("two-am-flood", told);
+    let run = the_run(folder.path());
+    for file in ["scenario.yaml", "events.jsonl", "report.json", "report.html"] {
+        assert!(run.join(file).is_file(), "{file}");
+    }
+    let page = fs::read_to_string(run.join("report.html")).expect("the page");
+    for outside in ["src=\"http", "href=\"http", "@import", "url(http"] {
+        assert!(!page.contains(outside), "the page loads {outside}");
+    }
+    assert_eq!(page.matches("<svg").count(), 7, "seven charts");
+}
+
+#[test]
+fn an_old_run_is_rendered_anew_from_its_log_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run_in(folder.path(), &["run", "scenarios/replay-night.yaml", "--no-advice"]);
+    let run = the_run(folder.path());
+    let before = report_of(&run);
+    fs::remove_file(run.join("report.json")).expect("removed");
+    fs::remove_file(run.join("report.html")).expect("removed");
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let mut after = report_of(&run);
+    after["harness"]["wall_s"] = before["harness"]["wall_s"].clone();
+    assert_eq!(before, after);
+}
+
+/// What SIGKILL leaves: a log that ends in the middle of a line, and no report.
+#[test]
+fn a_killed_run_is_reported_as_interrupted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run_in(folder.path(), &["run", "scenarios/two-am-flood.yaml", "--no-advice"]);
+    let run = the_run(folder.path());
+    let log = fs::read(run.join("events.jsonl")).expect("the log");
+    fs::write(run.join("events.jsonl"), &log[..log.len() / 2 + 7]).expect("written");
+    fs::remove_file(run.join("report.json")).expect("removed");
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
+    assert_eq!(done.status.code(), Some(5), "{}", String::from_utf8_lossy(&done.stderr));
+    let report = report_of(&run);
+    assert_eq!(report["interrupted"], true);
+    let accounting = &report["accounting"];
+    assert!(accounting["unfinished"].as_u64() > Some(0), "{accounting}");
+}
+
+#[test]
+fn an_edited_log_and_a_report_of_another_version_are_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    run_in(folder.path(), &["run", "scenarios/least.yaml", "--no-advice"]);
+    let run = the_run(folder.path());
+    let log = fs::read_to_string(run.join("events.jsonl")).expect("the log");
+    let broken = log.replacen("\"fact\":\"stage\"", "\"fact\":\"stag\"", 1);
+    fs::write(run.join("events.jsonl"), broken).expect("written");
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
+    assert_eq!(done.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(told.contains("events.jsonl:") && told.contains("not an event"), "{told}");
+
+    fs::remove_file(run.join("events.jsonl")).expect("removed");
+    let report = fs::read_to_string(run.join("report.json")).expect("report.json");
+    fs::write(run.join("report.json"), report.replace("report/v1", "report/v9")).expect("written");
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
+    assert_eq!(done.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(told.contains("alertstorm/report/v9"), "{told}");
+}
+
+#[test]
+fn ctrl_c_during_a_million_leaves_a_report_of_what_had_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut child = alertstorm()
+        .args(["run", "scenarios/million.yaml", "-o"])
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    until("the run's folder", || {
+        fs::read_dir(folder.path()).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| entry.path().join("scenario.yaml").is_file()))
+        })
+    });
+    // Some work must have been done by then.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.is_ok_and(|status| status.success()));
+    let mut status = None;
+    until("the program to end", || {
+        status = child.try_wait().expect("a status");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(5));
+    let report = report_of(&the_run(folder.path()));
+    assert_eq!(report["interrupted"], true);
+    assert_eq!(report["invalid"], serde_json::json!([]));
+    let accounting = &report["accounting"];
+    assert!(accounting["alerts"].as_u64() > Some(0), "{accounting}");
+    assert!(accounting["unfinished"].as_u64() > Some(0), "{accounting}");
+}
+
+#[test]
+fn check_prints_a_scenario_that_is_the_same_plan() {
+    let resolved = alertstorm()
+        .args(["check", "--resolved", "scenarios/two-am-flood.yaml"])
+        .output()
+        .expect("the program runs");
+    assert_eq!(resolved.status.code(), Some(0));
+    let text = String::from_utf8(resolved.stdout).expect("UTF-8");
+    let again = common::plan(&text, &[]);
+    assert_eq!(again.digest, common::shipped("two-am-flood.yaml", &[]).digest);
+    assert!(text.contains("kube_api_burst: 100"), "defaults are written out\n{text}");
+}
+
+#[test]
+fn options_reach_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let args =
+        ["run", "scenarios/two-am-flood.yaml", "--seed", "7", "--set", "controller.concurrency=300", "--json"];
+    let done = run_in(folder.path(), &args);
+    let report: Value = serde_json::from_slice(&done.stdout).expect("JSON alone on standard output");
+    assert_eq!(report["seed"], 7);
+    assert_eq!(report["schema"], "alertstorm/report/v1");
+    let run = the_run(folder.path());
+    assert!(run.ends_with("two-am-flood-7-1"), "{run:?}");
+    let scenario = fs::read_to_string(run.join("scenario.yaml")).expect("scenario.yaml");
+    assert!(scenario.contains("concurrency: 300"), "{scenario}");
+}
+
+#[test]
+fn a_world_that_this_build_has_not_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "kind"]);
+    assert_eq!(done.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("the twin alone"));
+    let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "twins"]);
+    assert_eq!(done.status.code(), Some(2));
+    let done = run_in(folder.path(), &["run", "scenarios/leest.yaml"]);
+    assert_eq!(done.status.code(), Some(2));
+}
+
+#[test]
+fn a_drawn_trace_can_be_replayed() {
+    let drawn = alertstorm()
+        .args(["trace", "scenarios/two-am-flood.yaml", "-n", "3"])
+        .output()
+        .expect("the program runs");
+    let text = String::from_utf8(drawn.stdout).expect("UTF-8");
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("traces.jsonl"), &text).expect("written");
+    let scenario = folder.path().join("replay.yaml");
+    fs::write(&scenario, "alerts: [{flood: 5}]\nagents: {traces: traces.jsonl}\n").expect("written");
+    let runs = folder.path().join("runs");
+    let done = alertstorm().arg("run").arg(&scenario).arg("-o").arg(&runs).output().expect("it runs");
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(report_of(&the_run(&runs))["accounting"]["finished"], 5);
+}

@@ -1,0 +1,96 @@
+//! Same seed and plan, same log: event by event, and whatever the number of threads.
+
+mod common;
+
+use std::process::Command;
+
+use alertstorm_model::alert::Alerts;
+use alertstorm_model::digest::Digest;
+use alertstorm_model::event::Event;
+use common::{events, measure, plan, root, shipped};
+
+/// The first event that differs, told with its place.
+#[track_caller]
+fn same(one: &[Event], other: &[Event]) {
+    let differs = one.iter().zip(other).position(|(a, b)| a != b);
+    if let Some(at) = differs {
+        panic!("event {at} differs:\n  {:?}\n  {:?}", one[at], other[at]);
+    }
+    assert_eq!(one.len(), other.len());
+}
+
+#[test]
+fn the_same_seed_gives_the_same_log_twice() {
+    for name in ["two-am-flood.yaml", "vault-outage.yaml", "tuned-1000.yaml"] {
+        let plan = shipped(name, &[]);
+        let (one, other) = (events(&plan), events(&plan));
+        same(&one, &other);
+        let digest = |events: &[Event]| {
+            let mut digest = Digest::default();
+            events.iter().for_each(|event| digest.fold(event));
+            digest.hex()
+        };
+        assert_eq!(digest(&one), digest(&other));
+        assert_eq!(digest(&one), measure(&plan).digest());
+    }
+}
+
+#[test]
+fn another_seed_gives_another_log() {
+    let one = shipped("two-am-flood.yaml", &[]);
+    let other = one.with_seed(one.scenario.seed + 1);
+    assert_ne!(measure(&one).digest(), measure(&other).digest());
+}
+
+#[test]
+fn the_spread_over_seeds_does_not_depend_on_the_threads() {
+    let digests = |threads: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let done = Command::new(env!("CARGO_BIN_EXE_alertstorm"))
+            .args(["run", "--json", "--seeds", "6", "--threads", threads, "--set", "alerts.0.flood=40"])
+            .arg(root().join("scenarios/two-am-flood.yaml"))
+            .arg("-o")
+            .arg(folder.path())
+            .output()
+            .expect("the program runs");
+        let spread: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+        assert_eq!(spread["seeds"].as_array().map(Vec::len), Some(6));
+        spread["digests"].clone()
+    };
+    assert_eq!(digests("1"), digests("2"));
+}
+
+/// A profile whose network agents draw more must leave the traces of all others as they are.
+#[test]
+fn one_more_draw_in_one_investigation_changes_no_other_trace() {
+    let one = shipped("two-am-flood.yaml", &[]);
+    let mut other = one.clone();
+    let alertstorm_model::scenario::Agents::Profiles(profiles) = &mut other.agents else {
+        panic!("profiles")
+    };
+    let mut changed = (**profiles).clone();
+    changed.network.tools.llm.calls =
+        alertstorm_model::scenario::spread::Spread::parse("5..9").expect("a spread");
+    *profiles = changed.into();
+    let mut networks = 0;
+    for (alert, again) in Alerts::new(&one).zip(Alerts::new(&other)) {
+        assert_eq!(alert, again);
+        if alert.domain == alertstorm_model::investigation::Domain::Network {
+            assert_ne!(one.trace(&alert), other.trace(&again));
+            networks += 1;
+        } else {
+            assert_eq!(one.trace(&alert), other.trace(&again));
+        }
+    }
+    assert!(networks > 50, "{networks}");
+}
+
+#[test]
+fn names_of_files_do_not_change_a_plan_but_knobs_do() {
+    let text = "alerts: [{flood: 3}]\n";
+    let digest = |set: &[(&str, &str)]| plan(text, set).digest;
+    assert_eq!(digest(&[]), digest(&[("name", "other"), ("question", "Why?"), ("seed", "9")]));
+    assert_eq!(digest(&[]), digest(&[("slos", "[leases.orphaned == 0]")]));
+    assert_ne!(digest(&[]), digest(&[("cluster.nodes", "21")]));
+    assert_ne!(digest(&[]), digest(&[("agents", "profiles/short.yaml")]));
+}

@@ -1,0 +1,77 @@
+//! The committed schemas: they are the types', and everything shipped keeps to them.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use alertstorm_model::measure::Measures;
+use alertstorm_reports::{Report, World, schema};
+use common::{root, run, shipped};
+use serde_json::Value;
+
+fn committed(name: &str) -> Value {
+    let path = root().join("reports/schema").join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn yaml_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
+    entries.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect()
+}
+
+#[track_caller]
+fn keeps_to(schema: &Value, value: &Value, what: &str) {
+    let validator = jsonschema::validator_for(schema).expect("a valid schema");
+    let errors: Vec<String> = validator
+        .iter_errors(value)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(errors.is_empty(), "{what}\n{}", errors.join("\n"));
+}
+
+#[test]
+fn committed_schemas_are_those_of_the_types() {
+    for (name, text) in schema::all() {
+        let generated: Value = serde_json::from_str(&text).expect("JSON");
+        assert!(generated == committed(name), "{name} is old; `alertstorm schema` writes it anew");
+    }
+}
+
+#[test]
+fn shipped_scenarios_and_profiles_keep_to_their_schemas() {
+    for (folder, name) in [("scenarios", "scenario.v1.json"), ("scenarios/profiles", "profiles.v1.json")] {
+        let schema = committed(name);
+        for path in yaml_files(&root().join(folder)) {
+            let text = fs::read_to_string(&path).expect("a file");
+            let value: Value = serde_saphyr::from_str(&text).expect("YAML");
+            keeps_to(&schema, &value, &path.display().to_string());
+        }
+    }
+}
+
+#[test]
+fn malformed_fields_do_not_keep_to_the_schema() {
+    let schema = committed("scenario.v1.json");
+    let validator = jsonschema::validator_for(&schema).expect("a valid schema");
+    for name in ["unknown-field", "bare-duration", "phase-typo", "zero-nodes", "slo-metric", "no-alerts"] {
+        let path = root().join("tests/malformed").join(format!("{name}.yaml"));
+        let text = fs::read_to_string(&path).expect("a file");
+        let value: Value = serde_saphyr::from_str(&text).expect("YAML");
+        assert!(!validator.is_valid(&value), "{name} passes the schema");
+    }
+}
+
+#[test]
+fn a_report_keeps_to_its_schema_and_survives_it() {
+    let plan = shipped("vault-outage.yaml", &[]);
+    let mut measures = Measures::default();
+    run(&plan, &mut measures);
+    measures.close();
+    let report = Report::new(&plan, &measures, World::Twin, "embedded", 0.0);
+    let value = serde_json::to_value(&report).expect("JSON");
+    keeps_to(&committed("report.v1.json"), &value, "report.json");
+    let back: Report = serde_json::from_value(value.clone()).expect("a report");
+    assert_eq!(serde_json::to_value(&back).expect("JSON"), value);
+}
