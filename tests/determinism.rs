@@ -47,7 +47,16 @@ fn the_spread_over_seeds_does_not_depend_on_the_threads() {
     let digests = |threads: &str| {
         let folder = tempfile::tempdir().expect("a folder");
         let done = Command::new(env!("CARGO_BIN_EXE_alertstorm"))
-            .args(["run", "--json", "--seeds", "6", "--threads", threads, "--set", "alerts.0.flood=40"])
+            .args([
+                "run",
+                "--json",
+                "--seeds",
+                "6",
+                "--threads",
+                threads,
+                "--set",
+                "alerts.0.flood=40",
+            ])
             .arg(root().join("scenarios/two-am-flood.yaml"))
             .arg("-o")
             .arg(folder.path())
@@ -89,7 +98,10 @@ fn one_more_draw_in_one_investigation_changes_no_other_trace() {
 fn names_of_files_do_not_change_a_plan_but_knobs_do() {
     let text = "alerts: [{flood: 3}]\n";
     let digest = |set: &[(&str, &str)]| plan(text, set).digest;
-    assert_eq!(digest(&[]), digest(&[("name", "other"), ("question", "Why?"), ("seed", "9")]));
+    assert_eq!(
+        digest(&[]),
+        digest(&[("name", "other"), ("question", "Why?"), ("seed", "9")])
+    );
     assert_eq!(digest(&[]), digest(&[("slos", "[leases.orphaned == 0]")]));
     assert_ne!(digest(&[]), digest(&[("cluster.nodes", "21")]));
     assert_ne!(digest(&[]), digest(&[("agents", "profiles/short.yaml")]));

@@ -12,6 +12,7 @@ use alertstorm_model::investigation::{Domain, InvestigationId, Severity, Stage};
 use alertstorm_model::ledger::Ledger;
 use alertstorm_model::measure::Measures;
 use alertstorm_model::phase::Phase;
+use alertstorm_model::scenario::knobs::Queue;
 use alertstorm_model::scenario::raw;
 use alertstorm_model::time::{Span, Time};
 use proptest::prelude::*;
@@ -31,13 +32,29 @@ impl Sink for Watch {
     fn take(&mut self, event: &Event) {
         assert!(event.at >= self.now, "time went back");
         self.now = event.at;
-        self.ledger.fold(event).expect("the ledger books every lease");
-        assert!(self.ledger.counts().balances(), "{:?}", self.ledger.counts());
+        self.ledger
+            .fold(event)
+            .expect("the ledger books every lease");
+        assert!(
+            self.ledger.counts().balances(),
+            "{:?}",
+            self.ledger.counts()
+        );
         match (&event.fact, event.inv) {
-            (Fact::Stage { stage: Stage::JobCreated }, Some(inv)) => {
+            (
+                Fact::Stage {
+                    stage: Stage::JobCreated,
+                },
+                Some(inv),
+            ) => {
                 *self.jobs.entry(inv).or_default() += 1;
             }
-            (Fact::Stage { stage: Stage::PodCreated }, Some(inv)) => {
+            (
+                Fact::Stage {
+                    stage: Stage::PodCreated,
+                },
+                Some(inv),
+            ) => {
                 *self.pods.entry(inv).or_default() += 1;
             }
             (Fact::Acted { action }, _) => self.writes += u64::from(action.verb.writes()),
@@ -45,6 +62,14 @@ impl Sink for Watch {
         }
         self.measures.take(event);
     }
+}
+
+/// `PROPTEST_CASES` where it is set: a longer hunt than the usual one.
+fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(usual)
 }
 
 fn fault() -> impl Strategy<Value = String> {
@@ -100,7 +125,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(96), ..ProptestConfig::default() })]
 
     #[test]
     fn every_scenario_accounts_for_every_alert_and_every_lease(text in scenario()) {
@@ -133,7 +158,10 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let comes = (prop::sample::select(Domain::ALL), prop::sample::select(Severity::ALL))
+    let comes = (
+        prop::sample::select(Domain::ALL),
+        prop::sample::select(Severity::ALL),
+    )
         .prop_map(|(domain, severity)| Happening::Comes(domain, severity));
     prop_oneof![6 => comes, 3 => Just(Happening::FirstFinishes), 1 => Just(Happening::Crashes)]
 }
@@ -144,10 +172,13 @@ proptest! {
         happenings in prop::collection::vec(happening(), 1..120),
         (concurrency, limit) in (1_u32..6, 1_u32..20),
     ) {
-        let mut knobs = raw::Controller::default();
-        knobs.concurrency = NonZeroU32::new(concurrency).expect("not 0");
-        knobs.queue.limit = NonZeroU32::new(limit).expect("not 0");
-        knobs.dedup_window = Span::secs(30);
+        let count = |n| NonZeroU32::new(n).expect("not 0");
+        let knobs = raw::Controller {
+            concurrency: count(concurrency),
+            queue: Queue { limit: count(limit), ..Queue::default() },
+            dedup_window: Span::secs(30),
+            ..raw::Controller::default()
+        };
         let mut controller = Controller::new(&knobs);
         // The world beside it: alerts without a Job or a refusal, and Jobs by their state.
         let mut undecided: Vec<Alert> = Vec::new();

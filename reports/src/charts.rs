@@ -33,7 +33,10 @@ pub(crate) struct Chart {
     pub legend: Vec<String>,
 }
 
-fn draw(size: (u32, u32), paint: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn) -> String {
+fn draw(
+    size: (u32, u32),
+    paint: impl FnOnce(&DrawingArea<SVGBackend<'_>, Shift>) -> Drawn,
+) -> String {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
@@ -81,7 +84,11 @@ fn lines(x: &str, y: &str, lines: &[Line], steps: bool) -> String {
                 let corners = pairs.flat_map(|two| [two[0], (two[1].0, two[0].1)]);
                 corners.chain(points.last().copied()).collect()
             };
-            let points = if steps { stepped(points) } else { points.clone() };
+            let points = if steps {
+                stepped(points)
+            } else {
+                points.clone()
+            };
             chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         }
         Ok(())
@@ -104,7 +111,11 @@ fn short(n: f64) -> String {
 
 /// Horizontal bars: name, where the bar begins and ends, a mark behind it.
 fn bars(x: &str, rows: &[(String, f64, f64, Option<f64>)]) -> String {
-    let x_max = rows.iter().map(|row| row.3.unwrap_or(0.0).max(row.2)).fold(1e-9, f64::max) * 1.12;
+    let x_max = rows
+        .iter()
+        .map(|row| row.3.unwrap_or(0.0).max(row.2))
+        .fold(1e-9, f64::max)
+        * 1.12;
     let height = 60 + 26 * rows.len() as u32;
     let count = rows.len() as f64;
     draw((SIZE.0, height), |area| {
@@ -162,15 +173,24 @@ pub(crate) fn all(report: &Report) -> Vec<Chart> {
 fn horizon(report: &Report) -> f64 {
     let finished = report.accounting.finished;
     let points = &report.series.points;
-    let last = points.iter().find(|point| point.finished >= finished && point.leases_active == 0);
-    last.or(points.last()).map_or(1.0, |point| point.t_s.max(1.0) * 1.05)
+    let last = points
+        .iter()
+        .find(|point| point.finished >= finished && point.leases_active == 0);
+    last.or(points.last())
+        .map_or(1.0, |point| point.t_s.max(1.0) * 1.05)
 }
 
 fn waterfall(report: &Report) -> Option<Chart> {
     let mut from = 0.0;
     let mut rows = Vec::new();
-    for row in report.latencies.iter().filter(|row| row.from == "alert" && row.count > 0) {
-        let (Some(p50), Some(p99)) = (row.p50_s, row.p99_s) else { continue };
+    for row in report
+        .latencies
+        .iter()
+        .filter(|row| row.from == "alert" && row.count > 0)
+    {
+        let (Some(p50), Some(p99)) = (row.p50_s, row.p99_s) else {
+            continue;
+        };
         // The hour until a Job is collected would hide all that comes before it.
         if row.to == "job_collected" {
             continue;
@@ -196,9 +216,10 @@ fn percentiles(report: &Report) -> Option<Chart> {
     let curves: Vec<Line> = report.curves.iter().map(line).collect();
     (!curves.is_empty()).then(|| Chart {
         title: "Latency by percentile",
-        reading: "How long the fastest x % of the investigations took from their alert; a steep end \
+        reading:
+            "How long the fastest x % of the investigations took from their alert; a steep end \
                   is a tail that few feel."
-            .to_owned(),
+                .to_owned(),
         svg: lines("percentile", "seconds", &curves, false),
         legend: curves.into_iter().map(|(name, _)| name).collect(),
     })
@@ -211,14 +232,23 @@ fn over_time(
     name: &str,
     value: impl Fn(&alertstorm_model::measure::Point) -> f64,
 ) -> Line {
-    let points = report.series.points.iter().take_while(|point| point.t_s <= end);
-    (name.to_owned(), points.map(|point| (point.t_s, value(point))).collect())
+    let points = report
+        .series
+        .points
+        .iter()
+        .take_while(|point| point.t_s <= end);
+    (
+        name.to_owned(),
+        points.map(|point| (point.t_s, value(point))).collect(),
+    )
 }
 
 fn arrivals(report: &Report, end: f64) -> Option<Chart> {
     let both = [
         over_time(report, end, "alerts", |point| point.alerts as f64),
-        over_time(report, end, "investigations ended", |point| point.finished as f64),
+        over_time(report, end, "investigations ended", |point| {
+            point.finished as f64
+        }),
     ];
     (report.accounting.alerts > 0).then(|| Chart {
         title: "Arrivals against completions",
@@ -233,7 +263,9 @@ fn arrivals(report: &Report, end: f64) -> Option<Chart> {
 fn depths(report: &Report, end: f64) -> Option<Chart> {
     let names = report.series.depths.iter().enumerate();
     let all = names.map(|(i, name)| {
-        over_time(report, end, name, |point| point.depths.get(i).copied().unwrap_or(0) as f64)
+        over_time(report, end, name, |point| {
+            point.depths.get(i).copied().unwrap_or(0) as f64
+        })
     });
     let peak = |line: &Line| line.1.iter().map(|point| point.1).fold(0.0, f64::max);
     let mut busy: Vec<Line> = all.filter(|line| peak(line) > 0.0).collect();
@@ -241,16 +273,19 @@ fn depths(report: &Report, end: f64) -> Option<Chart> {
     busy.truncate(SERIES.len());
     (!busy.is_empty()).then(|| Chart {
         title: "Queues",
-        reading: "How many wait in each queue at a sample; the queue that is longest for longest is \
+        reading:
+            "How many wait in each queue at a sample; the queue that is longest for longest is \
                   where to look."
-            .to_owned(),
+                .to_owned(),
         svg: lines("seconds", "waiting", &busy, true),
         legend: busy.into_iter().map(|(name, _)| name).collect(),
     })
 }
 
 fn leases(report: &Report, end: f64) -> Option<Chart> {
-    let alive = [over_time(report, end, "leases alive", |point| point.leases_active as f64)];
+    let alive = [over_time(report, end, "leases alive", |point| {
+        point.leases_active as f64
+    })];
     (report.leases.counts.issued > 0).then(|| Chart {
         title: "Leases alive",
         reading: format!(
@@ -276,10 +311,15 @@ fn api_calls(report: &Report) -> Option<Chart> {
     kinds.truncate(14);
     let total: u64 = report.api_calls.iter().map(|calls| calls.count).sum();
     let each = total as f64 / report.accounting.finished.max(1) as f64;
-    let rows: Vec<_> = kinds.into_iter().map(|(name, n)| (name, 0.0, n, None)).collect();
+    let rows: Vec<_> = kinds
+        .into_iter()
+        .map(|(name, n)| (name, 0.0, n, None))
+        .collect();
     (!rows.is_empty()).then(|| Chart {
         title: "Calls to the API server",
-        reading: format!("Calls by verb and resource; {each:.1} for each investigation, node leases included."),
+        reading: format!(
+            "Calls by verb and resource; {each:.1} for each investigation, node leases included."
+        ),
         svg: bars("calls", &rows),
         legend: Vec::new(),
     })
@@ -290,7 +330,9 @@ fn cores(report: &Report, end: f64) -> Option<Chart> {
     let busy: Vec<Line> = hosts
         .map(|(i, (host, cores))| {
             let name = format!("{host} (of {cores})");
-            over_time(report, end, &name, |point| point.cores_busy.get(i).copied().unwrap_or(0.0))
+            over_time(report, end, &name, |point| {
+                point.cores_busy.get(i).copied().unwrap_or(0.0)
+            })
         })
         .collect();
     (!busy.is_empty()).then(|| Chart {

@@ -1,4 +1,4 @@
-//! The command line of Alertstorm: one file a verb in [`cmd`], exit codes in [`exit`].
+//! The command line of Alertstorm: one file a verb in `cmd`, exit codes in `exit`.
 
 mod cmd;
 mod exit;

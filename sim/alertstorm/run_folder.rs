@@ -57,8 +57,12 @@ impl EventLog {
     /// Where the file cannot be made.
     pub fn create(folder: &Path) -> Result<Self> {
         let path = folder.join(EVENTS);
-        let file = File::create(&path).with_context(|| format!("could not make {}", path.display()))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), failed: None })
+        let file =
+            File::create(&path).with_context(|| format!("could not make {}", path.display()))?;
+        Ok(Self {
+            file: BufWriter::with_capacity(1 << 16, file),
+            failed: None,
+        })
     }
 
     /// Ends the log.
@@ -130,7 +134,11 @@ pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> R
             *name = inside(name).unwrap_or_else(|| name.clone());
         }
     }
-    for name in scenario.alerts.iter_mut().filter_map(|alerts| alerts.replay.as_mut()) {
+    for name in scenario
+        .alerts
+        .iter_mut()
+        .filter_map(|alerts| alerts.replay.as_mut())
+    {
         *name = inside(name).unwrap_or_else(|| name.clone());
     }
     if !files.is_empty() {

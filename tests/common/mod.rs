@@ -1,6 +1,5 @@
 //! What the tests share: scenarios from text or from the repository, and one run of them.
 
-#![expect(clippy::allow_attributes, reason = "unused parts differ from test file to test file")]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::ops::ControlFlow;
@@ -27,7 +26,10 @@ impl Files for Beside {
 pub fn plan(text: &str, set: &[(&str, &str)]) -> Plan {
     let set: Vec<Override> = set
         .iter()
-        .map(|(path, value)| Override { path: (*path).to_owned(), value: (*value).to_owned() })
+        .map(|(path, value)| Override {
+            path: (*path).to_owned(),
+            value: (*value).to_owned(),
+        })
         .collect();
     let files = Beside(root().join("scenarios"));
     match scenario::load(text, "test.yaml", &set, &files) {

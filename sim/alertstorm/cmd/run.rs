@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use alertstorm_model::event::Sink;
 use alertstorm_model::scenario::Override;
+use alertstorm_reports::Report;
 use alertstorm_reports::spread::SeedSpread;
 use alertstorm_reports::terminal::{self, Look};
-use alertstorm_reports::Report;
 use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
@@ -62,7 +62,10 @@ pub fn run(args: &Args) -> Result<Exit> {
         "local" | "kind" | "cluster" => anyhow::bail!("this build has the twin alone"),
         other => {
             let source = format!("--on {other}");
-            return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
+            return Err(WrongInput::of(
+                &source,
+                "expected one of twin, local, kind, cluster",
+            ));
         }
     }
     interrupt::listen()?;
@@ -93,11 +96,13 @@ fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
     // What was measured is on disk before anything else is tried.
     run_folder::write_report(&folder, &report)?;
     let small = plan.alerts_expected <= trial::TRY_UP_TO;
-    if small && !args.no_advice && !report.interrupted {
-        if let Some(advice) = trial::advice(plan, &measures) {
-            report.tried(&advice);
-            run_folder::write_report(&folder, &report)?;
-        }
+    if small
+        && !args.no_advice
+        && !report.interrupted
+        && let Some(advice) = trial::advice(plan, &measures)
+    {
+        report.tried(&advice);
+        run_folder::write_report(&folder, &report)?;
     }
     show(&report, &folder, args.json)?;
     Ok(verdict(&report))
@@ -113,7 +118,9 @@ pub fn show(report: &Report, folder: &Path, json: bool) -> Result<()> {
     if json {
         anstream::println!("{}", serde_json::to_string_pretty(report)?);
     } else {
-        let look = Look { width: ui::columns() };
+        let look = Look {
+            width: ui::columns(),
+        };
         anstream::print!("{}", terminal::summary(report, look));
         anstream::println!("  {}", folder.join(run_folder::PAGE).display());
     }
@@ -137,7 +144,10 @@ pub fn verdict(report: &Report) -> Exit {
 fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     let plan = &loaded.plan;
     let first = plan.scenario.seed;
-    let folder = run_folder::create(&args.output, &format!("{}-{first}+{count}", plan.scenario.name))?;
+    let folder = run_folder::create(
+        &args.output,
+        &format!("{}-{first}+{count}", plan.scenario.name),
+    )?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = args.threads.map_or(cores, NonZeroUsize::get).min(count);
@@ -150,7 +160,9 @@ fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(slot) = reports.get(number) else { break };
+                    let Some(slot) = reports.get(number) else {
+                        break;
+                    };
                     let plan = plan.with_seed(first.wrapping_add(number as u64));
                     let (_, report) = trial::run(&plan, None, &mut |_, _| {});
                     *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
@@ -160,7 +172,8 @@ fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
         }
     });
     bar.finish_and_clear();
-    let of = |slot: Mutex<Option<Report>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let of =
+        |slot: Mutex<Option<Report>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
     let reports: Vec<Report> = reports.into_iter().filter_map(of).collect();
     let spread = SeedSpread::new(&reports);
     run_folder::write_spread(&folder, &spread)?;

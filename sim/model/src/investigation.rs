@@ -8,9 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// The number is a function of (plan, seed) alone, so an alert delivered twice, or delivered again
 /// to a restarted controller, names the same investigation and the same Job.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct InvestigationId(pub u64);
 

@@ -35,18 +35,24 @@ pub trait Quantity: Copy + Sized {
 /// Splits `12.5Mi` into 12.5 and `Mi`; the number must be finite and not negative.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     number.is_finite().then(|| (number, text[end..].trim()))
 }
 
 fn with_units(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let (number, unit) = number_and_unit(text)?;
-    units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| number * factor)
+    units
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .map(|(_, factor)| number * factor)
 }
 
 impl Quantity for Span {
-    const EXPECTED: &'static str = "a duration with its unit (ns, us, ms, s, m, h, d), like 90s or 5m";
+    const EXPECTED: &'static str =
+        "a duration with its unit (ns, us, ms, s, m, h, d), like 90s or 5m";
     const PATTERN: &'static str = r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*)+$";
 
     fn parse(text: &str) -> Option<Self> {
@@ -99,7 +105,8 @@ impl Bytes {
 }
 
 impl Quantity for Bytes {
-    const EXPECTED: &'static str = "an amount of memory with its unit (Ki, Mi, Gi, k, M, G), like 200Mi";
+    const EXPECTED: &'static str =
+        "an amount of memory with its unit (Ki, Mi, Gi, k, M, G), like 200Mi";
     const PATTERN: &'static str = r"^\s*[0-9]+(\.[0-9]+)?\s*(Ki|Mi|Gi|Ti|k|M|G|T)\s*$";
 
     fn parse(text: &str) -> Option<Self> {
@@ -145,8 +152,12 @@ impl Quantity for Rate {
     const PATTERN: &'static str = r"^\s*[0-9]+(\.[0-9]+)?\s*/\s*(s|m|h|d)\s*$";
 
     fn parse(text: &str) -> Option<Self> {
-        const UNITS: [(&str, f64); 4] =
-            [("/s", 1.0), ("/m", 1.0 / 60.0), ("/h", 1.0 / 3600.0), ("/d", 1.0 / 86_400.0)];
+        const UNITS: [(&str, f64); 4] = [
+            ("/s", 1.0),
+            ("/m", 1.0 / 60.0),
+            ("/h", 1.0 / 3600.0),
+            ("/d", 1.0 / 86_400.0),
+        ];
         with_units(&text.replace(' ', ""), &UNITS).map(Self)
     }
 
@@ -169,7 +180,9 @@ impl Quantity for Share {
     const PATTERN: &'static str = r"^\s*[0-9]+(\.[0-9]+)?\s*%?\s*$";
 
     fn parse(text: &str) -> Option<Self> {
-        with_units(text, &[("%", 0.01), ("", 1.0)]).filter(|s| *s <= 1.0).map(Self)
+        with_units(text, &[("%", 0.01), ("", 1.0)])
+            .filter(|s| *s <= 1.0)
+            .map(Self)
     }
 
     fn base(self) -> f64 {
@@ -205,8 +218,12 @@ impl Quantity for Amount {
 
 /// The largest unit that writes a value without a remainder: `5m`, `90s`, `1500ms`.
 fn exact(n: u64, units: &[(&str, u64)]) -> String {
-    let fits = units.iter().find(|(_, size)| n > 0 && n.is_multiple_of(*size));
-    let (unit, size) = fits.or(units.last()).map_or(("", 1), |(unit, size)| (*unit, *size));
+    let fits = units
+        .iter()
+        .find(|(_, size)| n > 0 && n.is_multiple_of(*size));
+    let (unit, size) = fits
+        .or(units.last())
+        .map_or(("", 1), |(unit, size)| (*unit, *size));
     format!("{}{unit}", n / size)
 }
 
@@ -245,7 +262,9 @@ impl Serialize for Rate {
 /// # Errors
 /// Where the text is not a quantity of this kind.
 pub fn parse<Q: Quantity>(text: &str) -> Result<Q, QuantityError> {
-    Q::parse(text).ok_or_else(|| QuantityError { expected: Q::EXPECTED.to_owned() })
+    Q::parse(text).ok_or_else(|| QuantityError {
+        expected: Q::EXPECTED.to_owned(),
+    })
 }
 
 macro_rules! written {
@@ -306,7 +325,11 @@ mod tests {
     fn a_quantity_needs_its_unit() {
         assert_eq!(Span::parse("5m"), Some(Span::secs(300)));
         assert_eq!(Span::parse("1h30m"), Some(Span::secs(5400)));
-        assert_eq!(Span::parse("1.5 s"), None, "a blank between number and unit of a duration");
+        assert_eq!(
+            Span::parse("1.5 s"),
+            None,
+            "a blank between number and unit of a duration"
+        );
         assert_eq!(Span::parse("90"), None);
         assert_eq!(Span::parse(""), None);
         assert_eq!(Bytes::parse("200Mi"), Some(Bytes::mebi(200)));

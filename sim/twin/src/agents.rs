@@ -14,7 +14,9 @@ impl World<'_> {
     /// The agent's process is up.
     pub(crate) fn agent_starts(&mut self, who: Who) {
         let plan = self.plan;
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         if inv.phase == PodPhase::Running && inv.outcome.is_none() && inv.agent.is_none() {
             inv.agent = Some(Box::new(plan.agent(&inv.alert)));
             self.drive(who, Heard::Started);
@@ -23,7 +25,9 @@ impl World<'_> {
 
     /// The kubelet asks the agent's process to stop.
     pub(crate) fn terminate(&mut self, who: Who, outcome: Outcome) {
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         match inv.agent.as_mut().map(|agent| agent.terminate(outcome)) {
             Some(Want::Release) => {
                 inv.terminating = true;
@@ -45,11 +49,17 @@ impl World<'_> {
     pub(crate) fn drive(&mut self, who: Who, mut heard: Heard) {
         let now = self.now();
         loop {
-            let Some(inv) = self.invs.get_mut(who).filter(|inv| !inv.terminating) else { return };
+            let Some(inv) = self.invs.get_mut(who).filter(|inv| !inv.terminating) else {
+                return;
+            };
             let Some(agent) = &mut inv.agent else { return };
             let want = agent.next(now, heard);
             if let (Heard::Unavailable, Want::Work(_, pause)) = (heard, want) {
-                let away = if self.vault.sealed { Component::VaultDown } else { Component::Postgres };
+                let away = if self.vault.sealed {
+                    Component::VaultDown
+                } else {
+                    Component::Postgres
+                };
                 inv.wait(away, pause);
             }
             heard = Heard::Done;
@@ -59,7 +69,9 @@ impl World<'_> {
                 Want::Release => return self.vault_release(who),
                 Want::Work(_, takes) if takes.0 == 0 => {}
                 Want::Work(_, takes) => {
-                    return self.engine.after(takes, Ev::AgentStep(who.slot, who.generation));
+                    return self
+                        .engine
+                        .after(takes, Ev::AgentStep(who.slot, who.generation));
                 }
                 Want::Act(action) => {
                     inv.acting = Some(action);
@@ -75,9 +87,20 @@ impl World<'_> {
                         return self.process_ends(who, Outcome::OomKilled);
                     }
                 }
-                Want::Note { tool_calls, tokens, cost_micro_usd } => {
+                Want::Note {
+                    tool_calls,
+                    tokens,
+                    cost_micro_usd,
+                } => {
                     inv.cost_micro_usd += cost_micro_usd;
-                    self.fact(who, Fact::Hypothesis { tool_calls, tokens, cost_micro_usd });
+                    self.fact(
+                        who,
+                        Fact::Hypothesis {
+                            tool_calls,
+                            tokens,
+                            cost_micro_usd,
+                        },
+                    );
                 }
                 Want::Conclude(_) => self.stage(who, Stage::AgentDone),
                 Want::Exit(outcome) => return self.process_ends(who, outcome),
@@ -94,7 +117,9 @@ impl World<'_> {
     /// The agent attempts its action. What is forbidden is attempted too: somebody refuses it.
     pub(crate) fn act(&mut self, who: Who) {
         let phase = self.plan.scenario.phase;
-        let Some(inv) = self.invs.get(who) else { return };
+        let Some(inv) = self.invs.get(who) else {
+            return;
+        };
         let Some(action) = inv.acting else { return };
         let allowed = phase.allows(inv.alert.domain, action);
         match action.target {
@@ -108,7 +133,10 @@ impl World<'_> {
             }
             Domain::Database => self.statement(who),
             Domain::Network | Domain::Security => {
-                self.engine.after(costs::EXTERNAL_CALL, Ev::AgentActed(who.slot, who.generation));
+                self.engine.after(
+                    costs::EXTERNAL_CALL,
+                    Ev::AgentActed(who.slot, who.generation),
+                );
             }
         }
     }
@@ -116,13 +144,23 @@ impl World<'_> {
     /// The system answered the agent's action.
     pub(crate) fn acted(&mut self, who: Who) {
         let phase = self.plan.scenario.phase;
-        let Some(inv) = self.invs.get_mut(who) else { return };
-        let Some(action) = inv.acting.take().filter(|_| inv.agent.is_some()) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
+        let Some(action) = inv.acting.take().filter(|_| inv.agent.is_some()) else {
+            return;
+        };
         if phase.allows(inv.alert.domain, action) {
             self.fact(who, Fact::Acted { action });
             self.drive(who, Heard::Done);
         } else {
-            self.fact(who, Fact::Denied { action, by: Phase::refuser(action) });
+            self.fact(
+                who,
+                Fact::Denied {
+                    action,
+                    by: Phase::refuser(action),
+                },
+            );
             self.drive(who, Heard::Refused);
         }
     }
@@ -138,7 +176,10 @@ impl World<'_> {
 
     /// Vault's policy refuses a credential that the phase does not grant.
     pub(crate) fn credential_refused(&mut self, who: Who, target: Domain) {
-        let action = Action { verb: Verb::Read, target };
+        let action = Action {
+            verb: Verb::Read,
+            target,
+        };
         let by = alertstorm_model::phase::Refuser::VaultPolicy;
         self.fact(who, Fact::Denied { action, by });
         self.drive(who, Heard::Refused);

@@ -18,7 +18,10 @@ pub(crate) struct Arena<T> {
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self { slab: Slab::new(), generations: Vec::new() }
+        Self {
+            slab: Slab::new(),
+            generations: Vec::new(),
+        }
     }
 }
 
@@ -31,7 +34,10 @@ impl<T> Arena<T> {
         }
         let generation = self.generations[slot];
         entry.insert((generation, value));
-        Key { slot: slot as u32, generation }
+        Key {
+            slot: slot as u32,
+            generation,
+        }
     }
 
     pub fn get(&self, key: Key) -> Option<&T> {
@@ -58,6 +64,11 @@ impl<T> Arena<T> {
     /// All keys, in the order of their slots.
     pub fn keys(&self) -> Vec<Key> {
         let entries = self.slab.iter();
-        entries.map(|(slot, (generation, _))| Key { slot: slot as u32, generation: *generation }).collect()
+        entries
+            .map(|(slot, (generation, _))| Key {
+                slot: slot as u32,
+                generation: *generation,
+            })
+            .collect()
     }
 }

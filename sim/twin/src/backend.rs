@@ -55,7 +55,9 @@ impl<'a> Backend<'a> {
             to_send: VecDeque::new(),
             in_flight: 0,
             connections: client.connections.get(),
-            bucket: client.kube_api_qps.map(|qps| Bucket::new(qps.0, client.kube_api_burst.get())),
+            bucket: client
+                .kube_api_qps
+                .map(|qps| Bucket::new(qps.0, client.kube_api_burst.get())),
             down_since: None,
             outages: Vec::new(),
             commands: Vec::new(),
@@ -79,22 +81,44 @@ impl<'a> Backend<'a> {
     /// How much of the time between the two the controller was down.
     fn outage_within(&self, from: Time, to: Time) -> Span {
         let within = |(began, ended): &(Time, Time)| (*ended).min(to).since((*began).max(from));
-        self.outages.iter().map(within).fold(Span::ZERO, |sum, span| sum + span)
+        self.outages
+            .iter()
+            .map(within)
+            .fold(Span::ZERO, |sum, span| sum + span)
     }
 }
 
 impl World<'_> {
     /// The next alert of the plan comes.
     pub(crate) fn alert_comes(&mut self) {
-        let Some(alert) = self.backend.next.take() else { return };
+        let Some(alert) = self.backend.next.take() else {
+            return;
+        };
         self.backend.next = self.backend.alerts.next();
         if let Some(at) = self.backend.next_alert() {
             self.engine.at(at, Ev::Alert);
         }
-        let Alert { intended, domain, severity, .. } = alert;
-        self.fact_of(alert.id, Fact::Alert { intended, domain, severity });
+        let Alert {
+            intended,
+            domain,
+            severity,
+            ..
+        } = alert;
+        self.fact_of(
+            alert.id,
+            Fact::Alert {
+                intended,
+                domain,
+                severity,
+            },
+        );
         let retries = self.plan.scenario.controller.sender_retries;
-        let undecided = Undecided { alert, retries, who: None, ready_at: Time::ZERO };
+        let undecided = Undecided {
+            alert,
+            retries,
+            who: None,
+            ready_at: Time::ZERO,
+        };
         self.backend.undecided.insert(alert.id, undecided);
         self.deliver(alert);
     }
@@ -109,7 +133,12 @@ impl World<'_> {
     /// A sender that was turned away comes again.
     pub(crate) fn redeliver(&mut self, alert: u32) {
         let id = InvestigationId(u64::from(alert));
-        if let Some(alert) = self.backend.undecided.get(&id).map(|undecided| undecided.alert) {
+        if let Some(alert) = self
+            .backend
+            .undecided
+            .get(&id)
+            .map(|undecided| undecided.alert)
+        {
             self.deliver(alert);
         }
     }
@@ -149,7 +178,9 @@ impl World<'_> {
     }
 
     fn shed(&mut self, alert: Alert, retry_after: Span) {
-        let Some(undecided) = self.backend.undecided.get_mut(&alert.id) else { return };
+        let Some(undecided) = self.backend.undecided.get_mut(&alert.id) else {
+            return;
+        };
         match (undecided.retries.checked_sub(1), u32::try_from(alert.id.0)) {
             (Some(left), Ok(number)) => {
                 undecided.retries = left;
@@ -165,7 +196,9 @@ impl World<'_> {
 
     fn create_job(&mut self, alert: Alert, budget_wait: Span) {
         let now = self.now();
-        let Some(undecided) = self.backend.undecided.get_mut(&alert.id) else { return };
+        let Some(undecided) = self.backend.undecided.get_mut(&alert.id) else {
+            return;
+        };
         undecided.ready_at = now;
         if undecided.who.is_none() {
             let mut inv = Inv::new(alert);
@@ -189,10 +222,18 @@ impl World<'_> {
     fn send_jobs(&mut self) {
         let now = self.now();
         while self.backend.in_flight < self.backend.connections {
-            let Some(id) = self.backend.to_send.pop_front() else { return };
-            let Some(undecided) = self.backend.undecided.get(&id) else { continue };
-            let (Some(who), ready_at) = (undecided.who, undecided.ready_at) else { continue };
-            let Some(inv) = self.invs.get_mut(who) else { continue };
+            let Some(id) = self.backend.to_send.pop_front() else {
+                return;
+            };
+            let Some(undecided) = self.backend.undecided.get(&id) else {
+                continue;
+            };
+            let (Some(who), ready_at) = (undecided.who, undecided.ready_at) else {
+                continue;
+            };
+            let Some(inv) = self.invs.get_mut(who) else {
+                continue;
+            };
             inv.wait(Component::BackendClient, now.since(ready_at));
             let account = inv.account;
             self.backend.in_flight += 1;
@@ -233,11 +274,19 @@ impl World<'_> {
 
     /// The backend's watch shows the Job finished.
     pub(crate) fn job_finished_seen(&mut self, who: Who) {
-        let Some(inv) = self.invs.get(who) else { return };
+        let Some(inv) = self.invs.get(who) else {
+            return;
+        };
         let (id, cost_micro_usd) = (inv.alert.id, inv.cost_micro_usd);
         self.backend.jobs.remove(&id);
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
-            self.call(Client::Backend, Op::DeleteServiceAccount, who, Then::Nothing, false);
+            self.call(
+                Client::Backend,
+                Op::DeleteServiceAccount,
+                who,
+                Then::Nothing,
+                false,
+            );
         }
         if self.backend.down_since.is_none() {
             self.tell_controller(Input::JobFinished { id, cost_micro_usd });
@@ -259,11 +308,21 @@ impl World<'_> {
         }
         let jobs: Vec<Who> = self.backend.jobs.values().copied().collect();
         for who in jobs {
-            let Some(inv) = self.invs.get(who).filter(|inv| inv.job.created) else { continue };
+            let Some(inv) = self.invs.get(who).filter(|inv| inv.job.created) else {
+                continue;
+            };
             let finished = inv.job.status == JobStatus::Finished;
-            self.tell_controller(Input::FoundJob { alert: inv.alert, finished });
+            self.tell_controller(Input::FoundJob {
+                alert: inv.alert,
+                finished,
+            });
         }
-        let again: Vec<Alert> = self.backend.undecided.values().map(|one| one.alert).collect();
+        let again: Vec<Alert> = self
+            .backend
+            .undecided
+            .values()
+            .map(|one| one.alert)
+            .collect();
         for alert in again {
             self.deliver(alert);
         }

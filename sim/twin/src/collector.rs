@@ -15,7 +15,13 @@ use crate::investigation::Who;
 use crate::world::World;
 
 /// The collector's calls for one Job, in order.
-const COLLECT: [Op; 5] = [Op::GetPod, Op::GetJob, Op::DeletePod, Op::GetJob, Op::PatchJob];
+const COLLECT: [Op; 5] = [
+    Op::GetPod,
+    Op::GetJob,
+    Op::DeletePod,
+    Op::GetJob,
+    Op::PatchJob,
+];
 
 /// A controller's workers and what waits for them.
 #[derive(Debug)]
@@ -26,7 +32,10 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub const fn new(count: u32) -> Self {
-        Self { idle: count, queue: VecDeque::new() }
+        Self {
+            idle: count,
+            queue: VecDeque::new(),
+        }
     }
 }
 
@@ -43,15 +52,25 @@ impl World<'_> {
     /// Idle workers of both controllers take what waits.
     pub(crate) fn collectors_work(&mut self) {
         while self.ttl.idle > 0 && !self.jobs.down {
-            let Some(who) = self.ttl.queue.pop_front() else { break };
+            let Some(who) = self.ttl.queue.pop_front() else {
+                break;
+            };
             self.ttl.idle -= 1;
             let then = Then::Ttl { deleted: false };
             self.call(Client::TtlController, Op::GetJob, who, then, false);
         }
         while self.gc.idle > 0 && !self.jobs.down {
-            let Some(who) = self.gc.queue.pop_front() else { break };
+            let Some(who) = self.gc.queue.pop_front() else {
+                break;
+            };
             self.gc.idle -= 1;
-            self.call(Client::GarbageCollector, COLLECT[0], who, Then::Collect(0), false);
+            self.call(
+                Client::GarbageCollector,
+                COLLECT[0],
+                who,
+                Then::Collect(0),
+                false,
+            );
         }
     }
 
@@ -78,7 +97,8 @@ impl World<'_> {
             self.etcd.forget(op.cost().write.unwrap_or(0));
         }
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
-            self.etcd.forget(Op::CreateServiceAccount.cost().write.unwrap_or(0));
+            self.etcd
+                .forget(Op::CreateServiceAccount.cost().write.unwrap_or(0));
         }
         self.invs.remove(who);
         self.collectors_work();

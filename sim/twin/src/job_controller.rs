@@ -43,7 +43,11 @@ pub(crate) struct JobController {
 
 impl JobController {
     pub const fn new(workers: u32) -> Self {
-        Self { queue: VecDeque::new(), pool: Pool::new(PoolKind::JobController, workers), down: false }
+        Self {
+            queue: VecDeque::new(),
+            pool: Pool::new(PoolKind::JobController, workers),
+            down: false,
+        }
     }
 }
 
@@ -51,7 +55,9 @@ impl World<'_> {
     /// `queue.AddAfter`: an earlier due time wins, a later one is forgotten.
     pub(crate) fn job_due(&mut self, who: Who, after: Span) {
         let at = self.now() + after;
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         if at < inv.job.due {
             inv.job.due = at;
             self.engine.at(at, Ev::JobDue(who.slot, who.generation));
@@ -60,7 +66,9 @@ impl World<'_> {
 
     pub(crate) fn job_is_due(&mut self, who: Who) {
         let now = self.now();
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         if inv.job.due == now {
             inv.job.due = Time::NEVER;
             self.job_enqueue(who);
@@ -70,7 +78,9 @@ impl World<'_> {
     /// `queue.Add`: what is queued is queued once; what is being synced is synced again after.
     fn job_enqueue(&mut self, who: Who) {
         let now = self.now();
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         if inv.job.processing {
             inv.job.dirty = true;
         } else if !inv.job.queued {
@@ -85,7 +95,9 @@ impl World<'_> {
     /// Idle workers take what is queued.
     pub(crate) fn job_workers(&mut self) {
         while self.jobs.pool.idle > 0 && !self.jobs.down {
-            let Some(who) = self.jobs.queue.pop_front() else { return };
+            let Some(who) = self.jobs.queue.pop_front() else {
+                return;
+            };
             if self.invs.get(who).is_none() {
                 continue;
             }
@@ -98,7 +110,9 @@ impl World<'_> {
     /// The wait for a worker was a wait for what the workers were waiting for.
     fn job_dequeued(&mut self, who: Who) {
         let now = self.now();
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         inv.job.queued = false;
         inv.job.processing = true;
         let waited = now.since(inv.job.enqueued_at);
@@ -112,9 +126,13 @@ impl World<'_> {
     fn job_sync(&mut self, who: Who) {
         let now = self.now();
         let deadline = self.plan.scenario.controller.job.active_deadline;
-        let Some(inv) = self.invs.get_mut(who) else { return self.job_synced(who) };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return self.job_synced(who);
+        };
         let job = inv.job;
-        let past_deadline = job.started.is_some_and(|started| now.since(started) >= deadline);
+        let past_deadline = job
+            .started
+            .is_some_and(|started| now.since(started) >= deadline);
         let ended = job.pod_seen == PodPhase::Ended;
         let step = if job.status == JobStatus::Finished || job.deleting {
             None
@@ -151,7 +169,9 @@ impl World<'_> {
     pub(crate) fn job_called(&mut self, who: Who, step: SyncStep) {
         let now = self.now();
         let deadline = self.plan.scenario.controller.job.active_deadline;
-        let Some(inv) = self.invs.get_mut(who) else { return self.job_synced(who) };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return self.job_synced(who);
+        };
         match step {
             SyncStep::PodCreated => {
                 inv.job.pod_seen = PodPhase::Pending;
@@ -223,18 +243,26 @@ impl World<'_> {
 
     /// Tells where the investigation's time went until a stage.
     pub(crate) fn tell_waits(&mut self, who: Who, until: Stage) {
-        let Some(path) = self.invs.get(who).and_then(|inv| inv.path.as_ref()) else { return };
+        let Some(path) = self.invs.get(who).and_then(|inv| inv.path.as_ref()) else {
+            return;
+        };
         let wait = |component: &Component| Wait {
             component: *component,
             span: path.waits[component.index()],
         };
-        let waits = Component::ALL.iter().map(wait).filter(|wait| wait.span.0 > 0).collect();
+        let waits = Component::ALL
+            .iter()
+            .map(wait)
+            .filter(|wait| wait.span.0 > 0)
+            .collect();
         self.fact(who, Fact::Waited { until, waits });
     }
 
     /// The Job controller's informers have seen something of the pod.
     pub(crate) fn job_sees_pod(&mut self, who: Who, phase: PodPhase) {
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         if phase > inv.job.pod_seen {
             inv.job.pod_seen = phase;
         }

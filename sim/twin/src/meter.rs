@@ -19,7 +19,11 @@ impl Default for Meter {
     fn default() -> Self {
         let some = Histogram::new_with_bounds(1, RECORDED_MAX, 2);
         let some = some.unwrap_or_else(|_| unreachable!("the bounds are allowed"));
-        Self { none: 0, some, max: 0 }
+        Self {
+            none: 0,
+            some,
+            max: 0,
+        }
     }
 }
 
@@ -38,7 +42,11 @@ impl Meter {
         let at = |q: f64| {
             let rank = q * count as f64;
             let among = (rank - self.none as f64) / self.some.len().max(1) as f64;
-            if among <= 0.0 { 0 } else { (self.some.value_at_quantile(among) * 1_000).min(self.max) }
+            if among <= 0.0 {
+                0
+            } else {
+                (self.some.value_at_quantile(among) * 1_000).min(self.max)
+            }
         };
         WaitSummary {
             what: what.to_owned(),

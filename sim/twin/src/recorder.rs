@@ -48,14 +48,22 @@ impl World<'_> {
         if sink.sending {
             return;
         }
-        let Some(who) = sink.waiting.pop_front() else { return };
+        let Some(who) = sink.waiting.pop_front() else {
+            return;
+        };
         sink.sending = true;
         let client = match recorder {
             Recorder::JobController => Client::JobController,
             Recorder::Scheduler => Client::SchedulerEvents,
             Recorder::Kubelet(node) => Client::KubeletEvents(node),
         };
-        self.call(client, Op::CreateEvent, who, Then::Recorded(recorder), false);
+        self.call(
+            client,
+            Op::CreateEvent,
+            who,
+            Then::Recorded(recorder),
+            false,
+        );
     }
 
     /// The Event is written: the next one.

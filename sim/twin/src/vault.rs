@@ -131,7 +131,10 @@ impl World<'_> {
     /// Vault does not answer; the agent hears of it, and pauses before it tries again.
     fn vault_refuses(&mut self, who: Who) {
         let rtt = self.plan.scenario.cluster.network_rtt;
-        self.engine.after(REFUSED + rtt, Ev::VaultUnavailable(who.slot, who.generation));
+        self.engine.after(
+            REFUSED + rtt,
+            Ev::VaultUnavailable(who.slot, who.generation),
+        );
     }
 
     /// Books a wait on the investigation's path.
@@ -154,11 +157,14 @@ impl World<'_> {
             AuthMethod::Jwt => costs::VAULT_LOGIN_JWT,
         };
         let now = self.now();
-        let Some(done) = self.vault_work(cost) else { return self.vault_refuses(who) };
+        let Some(done) = self.vault_work(cost) else {
+            return self.vault_refuses(who);
+        };
         self.wait(who, Component::VaultCpu, done.since(now));
         match auth {
             AuthMethod::Kubernetes => {
-                self.engine.at(done, Ev::LoginChecked(who.slot, who.generation));
+                self.engine
+                    .at(done, Ev::LoginChecked(who.slot, who.generation));
             }
             AuthMethod::Jwt => self.store_login(who, done),
         }
@@ -166,7 +172,13 @@ impl World<'_> {
 
     pub(crate) fn login_checked(&mut self, who: Who) {
         self.vault.token_reviews += 1;
-        self.call(Client::Vault, Op::TokenReview, who, Then::TokenReviewed, true);
+        self.call(
+            Client::Vault,
+            Op::TokenReview,
+            who,
+            Then::TokenReviewed,
+            true,
+        );
     }
 
     pub(crate) fn token_reviewed(&mut self, who: Who) {
@@ -177,28 +189,41 @@ impl World<'_> {
     /// Login, second half: the token, and for an identity of its own the entity, are stored.
     fn store_login(&mut self, who: Who, at: Time) {
         let own = self.plan.scenario.identity == IdentityKind::PerInvestigation;
-        let cost = if own { costs::VAULT_NEW_ENTITY } else { Span::ZERO };
+        let cost = if own {
+            costs::VAULT_NEW_ENTITY
+        } else {
+            Span::ZERO
+        };
         let now = self.now();
-        let Some(cpu) = self.vault_work(cost) else { return self.vault_refuses(who) };
+        let Some(cpu) = self.vault_work(cost) else {
+            return self.vault_refuses(who);
+        };
         let mut stored = self.vault.store(at.max(cpu));
         if own {
             stored = self.vault.store(stored);
         }
         self.wait(who, Component::VaultCpu, stored.since(now));
         let rtt = self.plan.scenario.cluster.network_rtt;
-        self.engine.at(stored + rtt, Ev::LoggedIn(who.slot, who.generation));
+        self.engine
+            .at(stored + rtt, Ev::LoggedIn(who.slot, who.generation));
     }
 
     pub(crate) fn logged_in(&mut self, who: Who) {
         let now = self.now();
         let ttl = self.plan.scenario.vault.token_ttl;
-        let Some(inv) = self.invs.get_mut(who) else { return };
-        let session = Session { expires: now + ttl, leases: Vec::new() };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
+        let session = Session {
+            expires: now + ttl,
+            leases: Vec::new(),
+        };
         let key = self.vault.sessions.insert(session);
         inv.session = Some(key);
         // The response is the first entry that carries the identity.
         self.vault.audited(1);
-        self.engine.after(ttl, Ev::TokenExpires(key.slot, key.generation));
+        self.engine
+            .after(ttl, Ev::TokenExpires(key.slot, key.generation));
         self.stage(who, Stage::VaultLogin);
         self.drive(who, Heard::Done);
     }
@@ -209,9 +234,14 @@ impl World<'_> {
         let scenario = &self.plan.scenario;
         let (phase, engine) = (scenario.phase, scenario.vault.secrets.of(domain));
         let (kind, configs) = (engine.engine, engine.configs.get() as usize);
-        let Some(inv) = self.invs.get_mut(who) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
         inv.taking = Some(domain);
-        if inv.session.is_none_or(|session| self.vault.sessions.get(session).is_none()) {
+        if inv
+            .session
+            .is_none_or(|session| self.vault.sessions.get(session).is_none())
+        {
             // The token is gone: the agent works on without what it opens.
             return self.vault_refuses(who);
         }
@@ -220,12 +250,15 @@ impl World<'_> {
             Engine::Pki if granted => costs::VAULT_PKI_ISSUE,
             _ => costs::VAULT_SMALL,
         };
-        let Some(done) = self.vault_work(cost) else { return self.vault_refuses(who) };
+        let Some(done) = self.vault_work(cost) else {
+            return self.vault_refuses(who);
+        };
         self.vault.audited(2);
         self.wait(who, Component::VaultCpu, done.since(now));
         match kind {
             _ if !granted => {
-                self.engine.at(done, Ev::CredentialRefused(who.slot, who.generation));
+                self.engine
+                    .at(done, Ev::CredentialRefused(who.slot, who.generation));
             }
             Engine::Postgresql => {
                 let lock = self.vault.lock_of(domain, configs);
@@ -239,7 +272,8 @@ impl World<'_> {
                 let stored = if lease { self.vault.store(done) } else { done };
                 self.wait(who, Component::VaultCpu, stored.since(done));
                 let rtt = self.plan.scenario.cluster.network_rtt;
-                self.engine.at(stored + rtt, Ev::CredentialMade(who.slot, who.generation));
+                self.engine
+                    .at(stored + rtt, Ev::CredentialMade(who.slot, who.generation));
             }
         }
     }
@@ -247,8 +281,12 @@ impl World<'_> {
     /// The credential is there: a lease, unless the engine has none.
     pub(crate) fn credential_made(&mut self, who: Who, lock: Option<usize>) {
         let now = self.now();
-        let Some(inv) = self.invs.get_mut(who) else { return };
-        let (Some(domain), Some(session)) = (inv.taking.take(), inv.session) else { return };
+        let Some(inv) = self.invs.get_mut(who) else {
+            return;
+        };
+        let (Some(domain), Some(session)) = (inv.taking.take(), inv.session) else {
+            return;
+        };
         let id = inv.alert.id;
         let engine = self.plan.scenario.vault.secrets.of(domain);
         if engine.engine != Engine::Kv {
@@ -272,41 +310,62 @@ impl World<'_> {
             let key = self.vault.leases.insert(lease);
             of.leases.push(key);
             self.vault.expiration.remember_lock(key, lock);
-            self.fact_of(id, Fact::LeaseIssued { lease: number, domain, expires });
-            self.engine.at(expires, Ev::LeaseExpires(key.slot, key.generation));
+            self.fact_of(
+                id,
+                Fact::LeaseIssued {
+                    lease: number,
+                    domain,
+                    expires,
+                },
+            );
+            self.engine
+                .at(expires, Ev::LeaseExpires(key.slot, key.generation));
             self.renew_later(key, expires.since(now));
         }
         self.drive(who, Heard::Done);
     }
 
     fn renew_later(&mut self, key: Key, ttl: Span) {
-        self.engine.after(Agent::renew_after(ttl), Ev::RenewDue(key.slot, key.generation));
+        self.engine.after(
+            Agent::renew_after(ttl),
+            Ev::RenewDue(key.slot, key.generation),
+        );
     }
 
     /// The agent renews a lease, as long as it lives and the lease may be carried on.
     pub(crate) fn renew_due(&mut self, key: Key) {
-        let Some(lease) = self.vault.leases.get(key).copied() else { return };
-        let alive = self.invs.get(lease.who).is_some_and(|inv| inv.agent.is_some());
+        let Some(lease) = self.vault.leases.get(key).copied() else {
+            return;
+        };
+        let alive = self
+            .invs
+            .get(lease.who)
+            .is_some_and(|inv| inv.agent.is_some());
         if lease.state != LeaseState::Alive || !alive || lease.expires >= lease.max_expires {
             return;
         }
         let Some(done) = self.vault_work(costs::VAULT_SMALL) else {
             // Vault is away: the agent tries again while there is time.
-            return self.engine.after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
+            return self
+                .engine
+                .after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
         };
         self.vault.audited(2);
         match self.vault.expiration.lock_of(key) {
             Some(lock) => self.lock_renew(lock, key),
             None => {
                 let stored = self.vault.store(done);
-                self.engine.at(stored, Ev::Renewed(key.slot, key.generation));
+                self.engine
+                    .at(stored, Ev::Renewed(key.slot, key.generation));
             }
         }
     }
 
     pub(crate) fn renewed(&mut self, key: Key) {
         let now = self.now();
-        let Some(lease) = self.vault.leases.get_mut(key) else { return };
+        let Some(lease) = self.vault.leases.get_mut(key) else {
+            return;
+        };
         if lease.state != LeaseState::Alive {
             return;
         }
@@ -324,12 +383,15 @@ impl World<'_> {
         let work = session.and_then(|_| self.vault_work(costs::VAULT_SMALL));
         let Some(done) = work else {
             // It cannot: it ends all the same, and its leases are left to their time.
-            return self.engine.after(REFUSED, Ev::ReleaseFailed(who.slot, who.generation));
+            return self
+                .engine
+                .after(REFUSED, Ev::ReleaseFailed(who.slot, who.generation));
         };
         self.vault.audited(2);
         let stored = self.vault.store(done);
         let rtt = self.plan.scenario.cluster.network_rtt;
-        self.engine.at(stored + rtt, Ev::Released(who.slot, who.generation));
+        self.engine
+            .at(stored + rtt, Ev::Released(who.slot, who.generation));
     }
 
     pub(crate) fn released(&mut self, who: Who) {

@@ -213,10 +213,18 @@ impl Agent {
     fn step(&mut self) -> Want {
         let want = match self.steps.pop_front() {
             Some(Step::Think(takes)) => Want::Work(None, takes),
-            Some(Step::Call { tool, takes, tokens, cost_micro_usd }) => {
+            Some(Step::Call {
+                tool,
+                takes,
+                tokens,
+                cost_micro_usd,
+            }) => {
                 let (calls, all_tokens, cost) = self.noted;
-                self.noted =
-                    (calls + 1, all_tokens.saturating_add(tokens), cost + cost_micro_usd);
+                self.noted = (
+                    calls + 1,
+                    all_tokens.saturating_add(tokens),
+                    cost + cost_micro_usd,
+                );
                 Want::Work(Some(tool), takes)
             }
             Some(Step::Hold(memory)) => Want::Hold(memory),
@@ -226,7 +234,11 @@ impl Agent {
             Some(Step::Act(action)) => return self.go(State::Acting, Want::Act(action)),
             Some(Step::Hypothesis) => {
                 let (tool_calls, tokens, cost_micro_usd) = std::mem::take(&mut self.noted);
-                Want::Note { tool_calls, tokens, cost_micro_usd }
+                Want::Note {
+                    tool_calls,
+                    tokens,
+                    cost_micro_usd,
+                }
             }
             None => {
                 return match self.end.ending.conclusion() {
@@ -251,7 +263,12 @@ mod tests {
             returns_credentials: true,
             stops_when_denied: false,
         };
-        Trace { domain: Domain::Network, at_start: vec![Domain::Network], steps, end }
+        Trace {
+            domain: Domain::Network,
+            at_start: vec![Domain::Network],
+            steps,
+            end,
+        }
     }
 
     #[test]
@@ -264,15 +281,18 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(wants, [
-            Want::Login,
-            Want::Credential(Domain::Network),
-            Want::Ready,
-            Want::Work(None, Span::secs(1)),
-            Want::Conclude(Outcome::Resolved),
-            Want::Release,
-            Want::Exit(Outcome::Resolved),
-        ]);
+        assert_eq!(
+            wants,
+            [
+                Want::Login,
+                Want::Credential(Domain::Network),
+                Want::Ready,
+                Want::Work(None, Span::secs(1)),
+                Want::Conclude(Outcome::Resolved),
+                Want::Release,
+                Want::Exit(Outcome::Resolved),
+            ]
+        );
     }
 
     #[test]
@@ -286,7 +306,11 @@ mod tests {
         assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Exit(outcome));
         let mut early = Agent::new(trace(Vec::new()), Span::secs(60));
         early.next(Time::ZERO, Heard::Started);
-        assert_eq!(early.terminate(outcome), Want::Exit(outcome), "it has no token yet");
+        assert_eq!(
+            early.terminate(outcome),
+            Want::Exit(outcome),
+            "it has no token yet"
+        );
     }
 
     #[test]
@@ -318,10 +342,22 @@ mod tests {
         both.at_start.push(Domain::Database);
         let mut agent = Agent::new(both, Span::secs(30));
         agent.next(Time::ZERO, Heard::Started);
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
-        assert_eq!(agent.next(Time::ZERO, Heard::Unavailable), Want::Work(None, BACKOFF));
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Database));
+        assert_eq!(
+            agent.next(Time::ZERO, Heard::Done),
+            Want::Credential(Domain::Network)
+        );
+        assert_eq!(
+            agent.next(Time::ZERO, Heard::Unavailable),
+            Want::Work(None, BACKOFF)
+        );
+        assert_eq!(
+            agent.next(Time::ZERO, Heard::Done),
+            Want::Credential(Domain::Network)
+        );
+        assert_eq!(
+            agent.next(Time::ZERO, Heard::Done),
+            Want::Credential(Domain::Database)
+        );
         assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Ready);
     }
 }

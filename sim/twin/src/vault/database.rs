@@ -56,7 +56,9 @@ impl World<'_> {
         if self.vault.locks[lock].holder.is_some() {
             return;
         }
-        let Some(turn) = self.vault.locks[lock].waiting.pop_front() else { return };
+        let Some(turn) = self.vault.locks[lock].waiting.pop_front() else {
+            return;
+        };
         let now = self.now();
         let (vault, postgres) = match turn {
             Turn::Create(..) => (costs::VAULT_DB_CREATE, costs::POSTGRES_CREATE_ROLE),
@@ -83,7 +85,9 @@ impl World<'_> {
     /// The holder's round trip is over.
     pub(crate) fn lock_done(&mut self, lock: usize) {
         let state = &mut self.vault.locks[lock];
-        let Some(turn) = state.holder.take() else { return };
+        let Some(turn) = state.holder.take() else {
+            return;
+        };
         let succeeds = state.succeeds;
         self.lock_next(lock);
         match (turn, succeeds) {
@@ -94,7 +98,8 @@ impl World<'_> {
             }
             (Turn::Renew(key), true) => self.renewed(key),
             (Turn::Renew(key), false) => {
-                self.engine.after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
+                self.engine
+                    .after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
             }
             (Turn::Drop(key), succeeds) => self.revoke_tried(key, succeeds),
         }

@@ -30,7 +30,12 @@ pub(crate) struct Expiration {
 
 impl Expiration {
     pub const fn new(workers: u32) -> Self {
-        Self { idle: workers, waiting: VecDeque::new(), overdue: Vec::new(), locks: BTreeMap::new() }
+        Self {
+            idle: workers,
+            waiting: VecDeque::new(),
+            overdue: Vec::new(),
+            locks: BTreeMap::new(),
+        }
     }
 
     pub fn depth(&self) -> usize {
@@ -56,10 +61,13 @@ impl World<'_> {
     /// A lease's timer went off; renewals may have moved its end.
     pub(crate) fn lease_expires(&mut self, key: Key) {
         let now = self.now();
-        let Some(lease) = self.vault.leases.get(key) else { return };
+        let Some(lease) = self.vault.leases.get(key) else {
+            return;
+        };
         if lease.expires > now {
             let at = lease.expires;
-            self.engine.at(at, Ev::LeaseExpires(key.slot, key.generation));
+            self.engine
+                .at(at, Ev::LeaseExpires(key.slot, key.generation));
         } else {
             self.revoke(key, LeaseState::Expiring);
         }
@@ -67,7 +75,9 @@ impl World<'_> {
 
     /// A lease is to be revoked.
     pub(crate) fn revoke(&mut self, key: Key, because: LeaseState) {
-        let Some(lease) = self.vault.leases.get_mut(key) else { return };
+        let Some(lease) = self.vault.leases.get_mut(key) else {
+            return;
+        };
         if lease.state != LeaseState::Alive {
             return;
         }
@@ -87,7 +97,9 @@ impl World<'_> {
     /// Idle workers take what is to be revoked.
     pub(crate) fn revocation_workers(&mut self) {
         while self.vault.expiration.idle > 0 && !self.vault.sealed {
-            let Some(key) = self.vault.expiration.waiting.pop_front() else { return };
+            let Some(key) = self.vault.expiration.waiting.pop_front() else {
+                return;
+            };
             if self.vault.leases.get(key).is_none() {
                 continue;
             }
@@ -98,7 +110,8 @@ impl World<'_> {
                     let now = self.now();
                     let done = self.vault_work(costs::VAULT_SMALL).unwrap_or(now);
                     let stored = self.vault.store(done);
-                    self.engine.at(stored, Ev::Revoked(key.slot, key.generation));
+                    self.engine
+                        .at(stored, Ev::Revoked(key.slot, key.generation));
                 }
             }
         }
@@ -108,26 +121,36 @@ impl World<'_> {
     pub(crate) fn revoke_tried(&mut self, key: Key, succeeded: bool) {
         self.vault.expiration.idle += 1;
         let now = self.now();
-        let Some(lease) = self.vault.leases.get_mut(key) else { return self.revocation_workers() };
+        let Some(lease) = self.vault.leases.get_mut(key) else {
+            return self.revocation_workers();
+        };
         lease.attempts += 1;
         let lease = *lease;
         if succeeded {
             let fact = match lease.state {
-                LeaseState::Expiring => {
-                    Fact::LeaseExpired { lease: lease.id, lag: now.since(lease.expires) }
-                }
+                LeaseState::Expiring => Fact::LeaseExpired {
+                    lease: lease.id,
+                    lag: now.since(lease.expires),
+                },
                 _ => Fact::LeaseRevoked { lease: lease.id },
             };
             self.close_lease(key, fact);
         } else {
             let attempts = lease.attempts;
-            self.fact_of(lease.inv, Fact::RevokeFailed { lease: lease.id, attempts });
+            self.fact_of(
+                lease.inv,
+                Fact::RevokeFailed {
+                    lease: lease.id,
+                    attempts,
+                },
+            );
             if attempts >= ATTEMPTS_MAX {
                 self.close_lease(key, Fact::LeaseIrrevocable { lease: lease.id });
             } else {
                 // revokeExponentialBackoff: 2^attempts times the base, give or take half of it.
                 let pause = (RETRY_BASE * (1 << attempts)).scale(0.5 + self.backoff.unit());
-                self.engine.after(pause, Ev::RevokeAgain(key.slot, key.generation));
+                self.engine
+                    .after(pause, Ev::RevokeAgain(key.slot, key.generation));
             }
         }
         self.revocation_workers();

@@ -1,0 +1,36 @@
+# The few commands of this repository; `just` lists them.
+
+default:
+    @just --list
+
+# Run the main job.
+flood:
+    cargo run --release -- run scenarios/two-am-flood.yaml
+
+# Pass the tests.
+test:
+    cargo test --workspace
+
+# What every submission must pass.
+ci:
+    .ci/run
+
+# Write the JSON schemas anew.
+schema:
+    cargo run --release -- schema
+
+# Look for counterexamples for longer than the tests do.
+hunt cases="6000":
+    PROPTEST_CASES={{cases}} cargo test --release --test properties
+
+# The event queue alone, beside others.
+bench-engine:
+    cargo bench --bench engine
+
+# The whole twin.
+bench-twin:
+    cargo bench --bench twin
+
+# Licences and advisories of what is built in (needs cargo-deny).
+deny:
+    cargo deny check
