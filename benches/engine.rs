@@ -18,9 +18,7 @@ const DELAYS: usize = 1 << 16;
 
 fn delays() -> Vec<u64> {
     let mut stream = Stream::new(1, Purpose::Backoff, 0);
-    (0..DELAYS)
-        .map(|_| (stream.exponential() * 1e9) as u64)
-        .collect()
+    (0..DELAYS).map(|_| (stream.exponential() * 1e9) as u64).collect()
 }
 
 fn hold(c: &mut Criterion) {

@@ -13,12 +13,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 
 fn scenarios(c: &mut Criterion) {
     let mut group = c.benchmark_group("twin");
-    for name in [
-        "two-am-flood.yaml",
-        "defaults-300.yaml",
-        "tuned-1000.yaml",
-        "vault-outage.yaml",
-    ] {
+    for name in ["two-am-flood.yaml", "defaults-300.yaml", "tuned-1000.yaml", "vault-outage.yaml"] {
         let plan = common::shipped(name, &[]);
         let run = || {
             let mut measures = Measures::default();

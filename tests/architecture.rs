@@ -13,16 +13,9 @@ fn built_of() -> BTreeMap<String, BTreeSet<String>> {
     let resolve = metadata.resolve.as_ref().expect("a resolved graph");
     let name = |id: &PackageId| metadata[id].name.to_string();
     let normal = |id: &PackageId| -> Vec<PackageId> {
-        let node = resolve
-            .nodes
-            .iter()
-            .find(|node| node.id == *id)
-            .expect("a node");
+        let node = resolve.nodes.iter().find(|node| node.id == *id).expect("a node");
         let used = node.deps.iter().filter(|dependency| {
-            dependency
-                .dep_kinds
-                .iter()
-                .any(|kind| kind.kind == DependencyKind::Normal)
+            dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
         });
         used.map(|dependency| dependency.pkg.clone()).collect()
     };
@@ -45,10 +38,7 @@ fn model_twin_and_reports_know_no_runtime_and_no_kubernetes() {
     let built_of = built_of();
     for package in ["alertstorm-model", "alertstorm-twin", "alertstorm-reports"] {
         for forbidden in LIVE_ONLY {
-            assert!(
-                !built_of[package].contains(forbidden),
-                "{package} is built of {forbidden}"
-            );
+            assert!(!built_of[package].contains(forbidden), "{package} is built of {forbidden}");
         }
     }
 }
@@ -58,9 +48,7 @@ fn siblings_know_the_model_and_never_each_other() {
     let built_of = built_of();
     let ours = |package: &str| -> Vec<&str> {
         let of = built_of[package].iter();
-        of.filter(|name| name.starts_with("alertstorm"))
-            .map(String::as_str)
-            .collect()
+        of.filter(|name| name.starts_with("alertstorm")).map(String::as_str).collect()
     };
     assert!(ours("alertstorm-model").is_empty());
     assert_eq!(ours("alertstorm-twin"), ["alertstorm-model"]);
@@ -70,9 +58,6 @@ fn siblings_know_the_model_and_never_each_other() {
 #[test]
 fn main_is_shorter_than_twenty_lines() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/sim/alertstorm/main.rs");
-    let lines = std::fs::read_to_string(path)
-        .expect("main.rs")
-        .lines()
-        .count();
+    let lines = std::fs::read_to_string(path).expect("main.rs").lines().count();
     assert!(lines < 20, "{lines} lines");
 }

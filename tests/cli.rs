@@ -12,28 +12,18 @@ use serde_json::Value;
 
 fn alertstorm() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_alertstorm"));
-    command
-        .current_dir(root())
-        .env_remove("NO_COLOR")
-        .env_remove("CLICOLOR_FORCE");
+    command.current_dir(root()).env_remove("NO_COLOR").env_remove("CLICOLOR_FORCE");
     command
 }
 
 fn run_in(folder: &Path, args: &[&str]) -> Output {
-    alertstorm()
-        .args(args)
-        .arg("-o")
-        .arg(folder)
-        .output()
-        .expect("the program runs")
+    alertstorm().args(args).arg("-o").arg(folder).output().expect("the program runs")
 }
 
 /// The one folder of a run below a folder.
 fn the_run(folder: &Path) -> PathBuf {
-    let mut runs: Vec<_> = fs::read_dir(folder)
-        .expect("runs")
-        .map(|entry| entry.expect("one").path())
-        .collect();
+    let mut runs: Vec<_> =
+        fs::read_dir(folder).expect("runs").map(|entry| entry.expect("one").path()).collect();
     assert_eq!(runs.len(), 1, "{runs:?}");
     runs.remove(0)
 }
@@ -47,10 +37,7 @@ fn report_of(run: &Path) -> Value {
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
-        assert!(
-            began.elapsed() < Duration::from_secs(120),
-            "waited for {what}"
-        );
+        assert!(began.elapsed() < Duration::from_secs(120), "waited for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -61,22 +48,13 @@ fn the_main_job_writes_its_folder_and_a_summary_without_escape_codes() {
     let done = run_in(folder.path(), &["run", "scenarios/two-am-flood.yaml"]);
     // An objective of the scenario is missed, which is what it shows.
     assert_eq!(done.status.code(), Some(1));
-    assert!(
-        done.stderr.is_empty(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    assert!(done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
     let told = String::from_utf8(done.stdout).expect("UTF-8");
     assert!(!told.contains('\x1b'), "piped output carries no colours");
     let told = told.replace(&folder.path().display().to_string(), "runs");
     insta::assert_snapshot!("two-am-flood", told);
     let run = the_run(folder.path());
-    for file in [
-        "scenario.yaml",
-        "events.jsonl",
-        "report.json",
-        "report.html",
-    ] {
+    for file in ["scenario.yaml", "events.jsonl", "report.json", "report.html"] {
         assert!(run.join(file).is_file(), "{file}");
     }
     let page = fs::read_to_string(run.join("report.html")).expect("the page");
@@ -89,25 +67,13 @@ fn the_main_job_writes_its_folder_and_a_summary_without_escape_codes() {
 #[test]
 fn an_old_run_is_rendered_anew_from_its_log_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    run_in(
-        folder.path(),
-        &["run", "scenarios/replay-night.yaml", "--no-advice"],
-    );
+    run_in(folder.path(), &["run", "scenarios/replay-night.yaml", "--no-advice"]);
     let run = the_run(folder.path());
     let before = report_of(&run);
     fs::remove_file(run.join("report.json")).expect("removed");
     fs::remove_file(run.join("report.html")).expect("removed");
-    let done = alertstorm()
-        .arg("report")
-        .arg(&run)
-        .output()
-        .expect("the program runs");
-    assert_eq!(
-        done.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
     let mut after = report_of(&run);
     after["harness"]["wall_s"] = before["harness"]["wall_s"].clone();
     assert_eq!(before, after);
@@ -117,25 +83,13 @@ fn an_old_run_is_rendered_anew_from_its_log_alone() {
 #[test]
 fn a_killed_run_is_reported_as_interrupted() {
     let folder = tempfile::tempdir().expect("a folder");
-    run_in(
-        folder.path(),
-        &["run", "scenarios/two-am-flood.yaml", "--no-advice"],
-    );
+    run_in(folder.path(), &["run", "scenarios/two-am-flood.yaml", "--no-advice"]);
     let run = the_run(folder.path());
     let log = fs::read(run.join("events.jsonl")).expect("the log");
     fs::write(run.join("events.jsonl"), &log[..log.len() / 2 + 7]).expect("written");
     fs::remove_file(run.join("report.json")).expect("removed");
-    let done = alertstorm()
-        .arg("report")
-        .arg(&run)
-        .output()
-        .expect("the program runs");
-    assert_eq!(
-        done.status.code(),
-        Some(5),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
+    assert_eq!(done.status.code(), Some(5), "{}", String::from_utf8_lossy(&done.stderr));
     let report = report_of(&run);
     assert_eq!(report["interrupted"], true);
     let accounting = &report["accounting"];
@@ -145,38 +99,20 @@ fn a_killed_run_is_reported_as_interrupted() {
 #[test]
 fn an_edited_log_and_a_report_of_another_version_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");
-    run_in(
-        folder.path(),
-        &["run", "scenarios/least.yaml", "--no-advice"],
-    );
+    run_in(folder.path(), &["run", "scenarios/least.yaml", "--no-advice"]);
     let run = the_run(folder.path());
     let log = fs::read_to_string(run.join("events.jsonl")).expect("the log");
     let broken = log.replacen("\"fact\":\"stage\"", "\"fact\":\"stag\"", 1);
     fs::write(run.join("events.jsonl"), broken).expect("written");
-    let done = alertstorm()
-        .arg("report")
-        .arg(&run)
-        .output()
-        .expect("the program runs");
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
     assert_eq!(done.status.code(), Some(2));
     let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(
-        told.contains("events.jsonl:") && told.contains("not an event"),
-        "{told}"
-    );
+    assert!(told.contains("events.jsonl:") && told.contains("not an event"), "{told}");
 
     fs::remove_file(run.join("events.jsonl")).expect("removed");
     let report = fs::read_to_string(run.join("report.json")).expect("report.json");
-    fs::write(
-        run.join("report.json"),
-        report.replace("report/v1", "report/v9"),
-    )
-    .expect("written");
-    let done = alertstorm()
-        .arg("report")
-        .arg(&run)
-        .output()
-        .expect("the program runs");
+    fs::write(run.join("report.json"), report.replace("report/v1", "report/v9")).expect("written");
+    let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
     assert_eq!(done.status.code(), Some(2));
     let told = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(told.contains("alertstorm/report/v9"), "{told}");
@@ -200,9 +136,7 @@ fn ctrl_c_during_a_million_leaves_a_report_of_what_had_run() {
     });
     // Some work must have been done by then.
     std::thread::sleep(Duration::from_millis(1_500));
-    let kill = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(kill.is_ok_and(|status| status.success()));
     let mut status = None;
     until("the program to end", || {
@@ -227,14 +161,8 @@ fn check_prints_a_scenario_that_is_the_same_plan() {
     assert_eq!(resolved.status.code(), Some(0));
     let text = String::from_utf8(resolved.stdout).expect("UTF-8");
     let again = common::plan(&text, &[]);
-    assert_eq!(
-        again.digest,
-        common::shipped("two-am-flood.yaml", &[]).digest
-    );
-    assert!(
-        text.contains("kube_api_burst: 100"),
-        "defaults are written out\n{text}"
-    );
+    assert_eq!(again.digest, common::shipped("two-am-flood.yaml", &[]).digest);
+    assert!(text.contains("kube_api_burst: 100"), "defaults are written out\n{text}");
 }
 
 #[test]
@@ -263,16 +191,10 @@ fn options_reach_the_run() {
 #[test]
 fn a_world_that_this_build_has_not_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let done = run_in(
-        folder.path(),
-        &["run", "scenarios/least.yaml", "--on", "kind"],
-    );
+    let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "kind"]);
     assert_eq!(done.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&done.stderr).contains("the twin alone"));
-    let done = run_in(
-        folder.path(),
-        &["run", "scenarios/least.yaml", "--on", "twins"],
-    );
+    let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "twins"]);
     assert_eq!(done.status.code(), Some(2));
     let done = run_in(folder.path(), &["run", "scenarios/leest.yaml"]);
     assert_eq!(done.status.code(), Some(2));
@@ -288,24 +210,11 @@ fn a_drawn_trace_can_be_replayed() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("traces.jsonl"), &text).expect("written");
     let scenario = folder.path().join("replay.yaml");
-    fs::write(
-        &scenario,
-        "alerts: [{flood: 5}]\nagents: {traces: traces.jsonl}\n",
-    )
-    .expect("written");
+    fs::write(&scenario, "alerts: [{flood: 5}]\nagents: {traces: traces.jsonl}\n")
+        .expect("written");
     let runs = folder.path().join("runs");
-    let done = alertstorm()
-        .arg("run")
-        .arg(&scenario)
-        .arg("-o")
-        .arg(&runs)
-        .output()
-        .expect("it runs");
-    assert_eq!(
-        done.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
+    let done =
+        alertstorm().arg("run").arg(&scenario).arg("-o").arg(&runs).output().expect("it runs");
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(report_of(&the_run(&runs))["accounting"]["finished"], 5);
 }

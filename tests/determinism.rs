@@ -98,10 +98,7 @@ fn one_more_draw_in_one_investigation_changes_no_other_trace() {
 fn names_of_files_do_not_change_a_plan_but_knobs_do() {
     let text = "alerts: [{flood: 3}]\n";
     let digest = |set: &[(&str, &str)]| plan(text, set).digest;
-    assert_eq!(
-        digest(&[]),
-        digest(&[("name", "other"), ("question", "Why?"), ("seed", "9")])
-    );
+    assert_eq!(digest(&[]), digest(&[("name", "other"), ("question", "Why?"), ("seed", "9")]));
     assert_eq!(digest(&[]), digest(&[("slos", "[leases.orphaned == 0]")]));
     assert_ne!(digest(&[]), digest(&[("cluster.nodes", "21")]));
     assert_ne!(digest(&[]), digest(&[("agents", "profiles/short.yaml")]));

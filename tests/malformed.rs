@@ -15,10 +15,7 @@ fn every_malformed_scenario_is_explained_and_writes_nothing() {
     scenarios.sort();
     assert!(scenarios.len() >= 30, "{} scenarios", scenarios.len());
     for path in scenarios {
-        let file = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a name");
+        let file = path.file_name().and_then(|name| name.to_str()).expect("a name");
         let output = tempfile::tempdir().expect("a folder for the run");
         let runs = output.path().join("runs");
         let done = Command::new(env!("CARGO_BIN_EXE_alertstorm"))
@@ -41,13 +38,7 @@ fn a_wrong_option_names_itself_instead_of_a_line() {
     let scenario = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/least.yaml");
     let done = Command::new(env!("CARGO_BIN_EXE_alertstorm"))
         .args(["run", scenario, "--set", "controller.concurency=5"])
-        .args([
-            "--set",
-            "cluster.nodes=none",
-            "--set",
-            "alerts.3.flood=1",
-            "-o",
-        ])
+        .args(["--set", "cluster.nodes=none", "--set", "alerts.3.flood=1", "-o"])
         .arg(output.path())
         .output()
         .expect("the program runs");

@@ -32,29 +32,13 @@ impl Sink for Watch {
     fn take(&mut self, event: &Event) {
         assert!(event.at >= self.now, "time went back");
         self.now = event.at;
-        self.ledger
-            .fold(event)
-            .expect("the ledger books every lease");
-        assert!(
-            self.ledger.counts().balances(),
-            "{:?}",
-            self.ledger.counts()
-        );
+        self.ledger.fold(event).expect("the ledger books every lease");
+        assert!(self.ledger.counts().balances(), "{:?}", self.ledger.counts());
         match (&event.fact, event.inv) {
-            (
-                Fact::Stage {
-                    stage: Stage::JobCreated,
-                },
-                Some(inv),
-            ) => {
+            (Fact::Stage { stage: Stage::JobCreated }, Some(inv)) => {
                 *self.jobs.entry(inv).or_default() += 1;
             }
-            (
-                Fact::Stage {
-                    stage: Stage::PodCreated,
-                },
-                Some(inv),
-            ) => {
+            (Fact::Stage { stage: Stage::PodCreated }, Some(inv)) => {
                 *self.pods.entry(inv).or_default() += 1;
             }
             (Fact::Acted { action }, _) => self.writes += u64::from(action.verb.writes()),
@@ -66,10 +50,7 @@ impl Sink for Watch {
 
 /// `PROPTEST_CASES` where it is set: a longer hunt than the usual one.
 fn cases(usual: u32) -> u32 {
-    std::env::var("PROPTEST_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(usual)
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
 fn fault() -> impl Strategy<Value = String> {
@@ -158,10 +139,7 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let comes = (
-        prop::sample::select(Domain::ALL),
-        prop::sample::select(Severity::ALL),
-    )
+    let comes = (prop::sample::select(Domain::ALL), prop::sample::select(Severity::ALL))
         .prop_map(|(domain, severity)| Happening::Comes(domain, severity));
     prop_oneof![6 => comes, 3 => Just(Happening::FirstFinishes), 1 => Just(Happening::Crashes)]
 }

@@ -17,12 +17,8 @@ fn committed(name: &str) -> Value {
 }
 
 fn yaml_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder)
-        .expect("a folder")
-        .map(|entry| entry.expect("one").path());
-    entries
-        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
-        .collect()
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("one").path());
+    entries.filter(|path| path.extension().is_some_and(|ending| ending == "yaml")).collect()
 }
 
 #[track_caller]
@@ -39,19 +35,15 @@ fn keeps_to(schema: &Value, value: &Value, what: &str) {
 fn committed_schemas_are_those_of_the_types() {
     for (name, text) in schema::all() {
         let generated: Value = serde_json::from_str(&text).expect("JSON");
-        assert!(
-            generated == committed(name),
-            "{name} is old; `alertstorm schema` writes it anew"
-        );
+        assert!(generated == committed(name), "{name} is old; `alertstorm schema` writes it anew");
     }
 }
 
 #[test]
 fn shipped_scenarios_and_profiles_keep_to_their_schemas() {
-    for (folder, name) in [
-        ("scenarios", "scenario.v1.json"),
-        ("scenarios/profiles", "profiles.v1.json"),
-    ] {
+    for (folder, name) in
+        [("scenarios", "scenario.v1.json"), ("scenarios/profiles", "profiles.v1.json")]
+    {
         let schema = committed(name);
         for path in yaml_files(&root().join(folder)) {
             let text = fs::read_to_string(&path).expect("a file");
@@ -65,14 +57,9 @@ fn shipped_scenarios_and_profiles_keep_to_their_schemas() {
 fn malformed_fields_do_not_keep_to_the_schema() {
     let schema = committed("scenario.v1.json");
     let validator = jsonschema::validator_for(&schema).expect("a valid schema");
-    for name in [
-        "unknown-field",
-        "bare-duration",
-        "phase-typo",
-        "zero-nodes",
-        "slo-metric",
-        "no-alerts",
-    ] {
+    for name in
+        ["unknown-field", "bare-duration", "phase-typo", "zero-nodes", "slo-metric", "no-alerts"]
+    {
         let path = root().join("tests/malformed").join(format!("{name}.yaml"));
         let text = fs::read_to_string(&path).expect("a file");
         let value: Value = serde_saphyr::from_str(&text).expect("YAML");

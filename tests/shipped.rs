@@ -8,22 +8,14 @@ use common::{measure, root, shipped};
 
 /// Median and largest latency from the sending of the Job, in seconds.
 fn from_sent(measures: &Measures, to: Stage) -> (f64, f64) {
-    let row = measures
-        .latencies
-        .between(From::JobSent, to)
-        .expect("a latency")
-        .row();
+    let row = measures.latencies.between(From::JobSent, to).expect("a latency").row();
     (row.p50_s.expect("a median"), row.max_s.expect("a maximum"))
 }
 
 #[track_caller]
 fn within(share: f64, measured: f64, expected: f64) {
     let off = measured / expected - 1.0;
-    assert!(
-        off.abs() <= share,
-        "{measured:.2} s is {:+.1} % off {expected} s",
-        off * 100.0
-    );
+    assert!(off.abs() <= share, "{measured:.2} s is {:+.1} % off {expected} s", off * 100.0);
 }
 
 #[test]
@@ -32,16 +24,9 @@ fn every_shipped_scenario_states_its_question_and_can_run() {
     let mut count = 0;
     for entry in scenarios.map(|entry| entry.expect("an entry").path()) {
         if entry.extension().is_some_and(|ending| ending == "yaml") {
-            let name = entry
-                .file_name()
-                .and_then(|name| name.to_str())
-                .expect("a name");
+            let name = entry.file_name().and_then(|name| name.to_str()).expect("a name");
             let plan = shipped(name, &[]);
-            assert!(
-                plan.scenario.question.ends_with('?'),
-                "{name}: {}",
-                plan.scenario.question
-            );
+            assert!(plan.scenario.question.ends_with('?'), "{name}: {}", plan.scenario.question);
             count += 1;
         }
     }
@@ -99,17 +84,9 @@ fn the_tuned_flood_takes_what_the_real_one_took() {
 fn credentials_queue_at_the_database_lock_and_nowhere_else() {
     let measures = measure(&shipped("lease-churn.yaml", &[]));
     let issued = measures.leases().issued as f64;
-    let last = measures
-        .latencies
-        .to(Stage::CredentialsReady)
-        .row()
-        .max_s
-        .expect("a maximum");
+    let last = measures.latencies.to(Stage::CredentialsReady).row().max_s.expect("a maximum");
     let rate = issued / (20.0 + last);
-    assert!(
-        (29.0..44.0).contains(&rate),
-        "{rate:.1} credentials a second"
-    );
+    assert!((29.0..44.0).contains(&rate), "{rate:.1} credentials a second");
     let shares = measures.paths.shares();
     assert_eq!(shares[0].component.word(), "vault database lock");
     assert!(shares[0].share > 0.8);
@@ -121,25 +98,15 @@ fn the_four_phases_widen_on_one_trace() {
         let measures = measure(&shipped(&format!("phase-{phase}.yaml"), &[]));
         (measures.actions.writes, measures.actions.denied_writes)
     });
-    assert_eq!(
-        (writes[0].0, writes[1].0),
-        (0, 0),
-        "neither of the first two ever writes"
-    );
-    assert!(
-        writes[0].1 > 0,
-        "and that is not because nothing was attempted"
-    );
+    assert_eq!((writes[0].0, writes[1].0), (0, 0), "neither of the first two ever writes");
+    assert!(writes[0].1 > 0, "and that is not because nothing was attempted");
     assert!(0 < writes[2].0 && writes[2].0 < writes[3].0, "{writes:?}");
 }
 
 #[test]
 fn a_shared_identity_leaves_an_audit_log_that_names_nobody() {
     let share = |name: &str| {
-        let audit = measure(&shipped(name, &[]))
-            .last_sample
-            .expect("a sample")
-            .audit;
+        let audit = measure(&shipped(name, &[])).last_sample.expect("a sample").audit;
         (
             audit.named_shared as f64 / audit.entries as f64,
             audit.named_per_investigation as f64 / audit.entries as f64,
@@ -154,14 +121,8 @@ fn a_shared_identity_leaves_an_audit_log_that_names_nobody() {
 #[test]
 fn an_outage_of_vault_is_named_and_its_leases_are_all_accounted_for() {
     let measures = measure(&shipped("vault-outage.yaml", &[]));
-    assert_eq!(
-        measures.paths.shares()[0].component.word(),
-        "vault's outage"
-    );
+    assert_eq!(measures.paths.shares()[0].component.word(), "vault's outage");
     let leases = measures.leases();
-    assert!(
-        leases.irrevocable > 0 && leases.orphaned > 0 && leases.balances(),
-        "{leases:?}"
-    );
+    assert!(leases.irrevocable > 0 && leases.orphaned > 0 && leases.balances(), "{leases:?}");
     assert_eq!(leases.active, 0);
 }

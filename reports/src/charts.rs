@@ -84,11 +84,7 @@ fn lines(x: &str, y: &str, lines: &[Line], steps: bool) -> String {
                 let corners = pairs.flat_map(|two| [two[0], (two[1].0, two[0].1)]);
                 corners.chain(points.last().copied()).collect()
             };
-            let points = if steps {
-                stepped(points)
-            } else {
-                points.clone()
-            };
+            let points = if steps { stepped(points) } else { points.clone() };
             chart.draw_series(LineSeries::new(points, colour.stroke_width(2)))?;
         }
         Ok(())
@@ -111,11 +107,7 @@ fn short(n: f64) -> String {
 
 /// Horizontal bars: name, where the bar begins and ends, a mark behind it.
 fn bars(x: &str, rows: &[(String, f64, f64, Option<f64>)]) -> String {
-    let x_max = rows
-        .iter()
-        .map(|row| row.3.unwrap_or(0.0).max(row.2))
-        .fold(1e-9, f64::max)
-        * 1.12;
+    let x_max = rows.iter().map(|row| row.3.unwrap_or(0.0).max(row.2)).fold(1e-9, f64::max) * 1.12;
     let height = 60 + 26 * rows.len() as u32;
     let count = rows.len() as f64;
     draw((SIZE.0, height), |area| {
@@ -173,21 +165,14 @@ pub(crate) fn all(report: &Report) -> Vec<Chart> {
 fn horizon(report: &Report) -> f64 {
     let finished = report.accounting.finished;
     let points = &report.series.points;
-    let last = points
-        .iter()
-        .find(|point| point.finished >= finished && point.leases_active == 0);
-    last.or(points.last())
-        .map_or(1.0, |point| point.t_s.max(1.0) * 1.05)
+    let last = points.iter().find(|point| point.finished >= finished && point.leases_active == 0);
+    last.or(points.last()).map_or(1.0, |point| point.t_s.max(1.0) * 1.05)
 }
 
 fn waterfall(report: &Report) -> Option<Chart> {
     let mut from = 0.0;
     let mut rows = Vec::new();
-    for row in report
-        .latencies
-        .iter()
-        .filter(|row| row.from == "alert" && row.count > 0)
-    {
+    for row in report.latencies.iter().filter(|row| row.from == "alert" && row.count > 0) {
         let (Some(p50), Some(p99)) = (row.p50_s, row.p99_s) else {
             continue;
         };
@@ -232,23 +217,14 @@ fn over_time(
     name: &str,
     value: impl Fn(&alertstorm_model::measure::Point) -> f64,
 ) -> Line {
-    let points = report
-        .series
-        .points
-        .iter()
-        .take_while(|point| point.t_s <= end);
-    (
-        name.to_owned(),
-        points.map(|point| (point.t_s, value(point))).collect(),
-    )
+    let points = report.series.points.iter().take_while(|point| point.t_s <= end);
+    (name.to_owned(), points.map(|point| (point.t_s, value(point))).collect())
 }
 
 fn arrivals(report: &Report, end: f64) -> Option<Chart> {
     let both = [
         over_time(report, end, "alerts", |point| point.alerts as f64),
-        over_time(report, end, "investigations ended", |point| {
-            point.finished as f64
-        }),
+        over_time(report, end, "investigations ended", |point| point.finished as f64),
     ];
     (report.accounting.alerts > 0).then(|| Chart {
         title: "Arrivals against completions",
@@ -263,9 +239,7 @@ fn arrivals(report: &Report, end: f64) -> Option<Chart> {
 fn depths(report: &Report, end: f64) -> Option<Chart> {
     let names = report.series.depths.iter().enumerate();
     let all = names.map(|(i, name)| {
-        over_time(report, end, name, |point| {
-            point.depths.get(i).copied().unwrap_or(0) as f64
-        })
+        over_time(report, end, name, |point| point.depths.get(i).copied().unwrap_or(0) as f64)
     });
     let peak = |line: &Line| line.1.iter().map(|point| point.1).fold(0.0, f64::max);
     let mut busy: Vec<Line> = all.filter(|line| peak(line) > 0.0).collect();
@@ -283,9 +257,7 @@ fn depths(report: &Report, end: f64) -> Option<Chart> {
 }
 
 fn leases(report: &Report, end: f64) -> Option<Chart> {
-    let alive = [over_time(report, end, "leases alive", |point| {
-        point.leases_active as f64
-    })];
+    let alive = [over_time(report, end, "leases alive", |point| point.leases_active as f64)];
     (report.leases.counts.issued > 0).then(|| Chart {
         title: "Leases alive",
         reading: format!(
@@ -311,10 +283,7 @@ fn api_calls(report: &Report) -> Option<Chart> {
     kinds.truncate(14);
     let total: u64 = report.api_calls.iter().map(|calls| calls.count).sum();
     let each = total as f64 / report.accounting.finished.max(1) as f64;
-    let rows: Vec<_> = kinds
-        .into_iter()
-        .map(|(name, n)| (name, 0.0, n, None))
-        .collect();
+    let rows: Vec<_> = kinds.into_iter().map(|(name, n)| (name, 0.0, n, None)).collect();
     (!rows.is_empty()).then(|| Chart {
         title: "Calls to the API server",
         reading: format!(
@@ -330,9 +299,7 @@ fn cores(report: &Report, end: f64) -> Option<Chart> {
     let busy: Vec<Line> = hosts
         .map(|(i, (host, cores))| {
             let name = format!("{host} (of {cores})");
-            over_time(report, end, &name, |point| {
-                point.cores_busy.get(i).copied().unwrap_or(0.0)
-            })
+            over_time(report, end, &name, |point| point.cores_busy.get(i).copied().unwrap_or(0.0))
         })
         .collect();
     (!busy.is_empty()).then(|| Chart {

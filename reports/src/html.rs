@@ -55,13 +55,7 @@ pub fn page(report: &Report) -> Result<String, askama::Error> {
         World::Twin => "twin, in virtual time",
         World::Live => "live",
     };
-    Page {
-        report,
-        charts: charts::all(report),
-        facts: facts(report),
-        world,
-    }
-    .render()
+    Page { report, charts: charts::all(report), facts: facts(report), world }.render()
 }
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
@@ -80,10 +74,7 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
             "Orphans' exposure, longest",
             Span::from_secs_f64(leases.orphan_exposure_max_s).to_string(),
         ),
-        (
-            "Lease churn, mean",
-            format!("{:.2} /s", leases.churn_mean_per_s),
-        ),
+        ("Lease churn, mean", format!("{:.2} /s", leases.churn_mean_per_s)),
         ("Failed revocations", grouped(counts.revoke_failures)),
         ("TokenReviews", grouped(report.token_reviews)),
         ("Reads", grouped(report.actions.reads)),
@@ -94,19 +85,13 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ("Tool calls", grouped(report.cost.tool_calls)),
         ("etcd writes", grouped(report.etcd.writes)),
         ("etcd syncs", grouped(report.etcd.fsyncs)),
-        (
-            "etcd size at most",
-            format!("{:.1} MiB", report.etcd.db_bytes_max as f64 / 1_048_576.0),
-        ),
+        ("etcd size at most", format!("{:.1} MiB", report.etcd.db_bytes_max as f64 / 1_048_576.0)),
     ];
     let percent = |share: Option<f64>| share.map(|share| format!("{:.1} %", share * 100.0));
     let attribution = &report.attribution;
     for (name, share) in [
         ("Attribution, shared-agent", attribution.share_shared_agent),
-        (
-            "Attribution, per-investigation",
-            attribution.share_per_investigation,
-        ),
+        ("Attribution, per-investigation", attribution.share_per_investigation),
     ] {
         facts.extend(percent(share).map(|share| (name, share)));
     }

@@ -241,12 +241,7 @@ impl Report {
         };
         let shared = share_of(sample.audit.named_shared);
         let own = share_of(sample.audit.named_per_investigation);
-        let usd = |q| {
-            measures
-                .cost_micro_usd
-                .quantile_raw(q)
-                .map(|micro| micro as f64 / 1e6)
-        };
+        let usd = |q| measures.cost_micro_usd.quantile_raw(q).map(|micro| micro as f64 / 1e6);
         Self {
             schema: SCHEMA.to_owned(),
             name: scenario.name.clone(),
@@ -265,34 +260,20 @@ impl Report {
             accounting: measures.accounting,
             outcomes: Outcome::ALL
                 .iter()
-                .map(|&outcome| OutcomeCount {
-                    outcome,
-                    count: measures.outcome(outcome),
-                })
+                .map(|&outcome| OutcomeCount { outcome, count: measures.outcome(outcome) })
                 .filter(|outcome| outcome.count > 0)
                 .collect(),
-            latencies: measures
-                .latencies
-                .iter()
-                .map(|latency| latency.row())
-                .collect(),
+            latencies: measures.latencies.iter().map(|latency| latency.row()).collect(),
             bottleneck: bottleneck(plan, measures),
             critical_path: measures.paths.shares(),
-            slos: scenario
-                .slos
-                .iter()
-                .map(|slo| slo.judge(measures))
-                .collect(),
+            slos: scenario.slos.iter().map(|slo| slo.judge(measures)).collect(),
             leases: LeaseReport {
                 counts,
                 orphan_exposure_max_s: exposure_max.as_secs_f64(),
                 orphan_exposure_mean_s: exposure_mean,
                 churn_mean_per_s: moved as f64 / duration_s.max(1e-9),
                 churn_peak_per_s: measures.series.churn_peak_per_s(),
-                revocation_lag_p99_s: measures
-                    .revocation_lag
-                    .quantile(0.99)
-                    .map(Span::as_secs_f64),
+                revocation_lag_p99_s: measures.revocation_lag.quantile(0.99).map(Span::as_secs_f64),
             },
             token_reviews: sample.token_reviews,
             attribution: Attribution {
@@ -334,10 +315,8 @@ impl Report {
         };
         let until = bottleneck.until.parse().ok();
         let latency = until.map(|stage| advice.measures.latencies.to(stage).row());
-        let before = self
-            .latencies
-            .iter()
-            .find(|row| row.from == "alert" && row.to == bottleneck.until);
+        let before =
+            self.latencies.iter().find(|row| row.from == "alert" && row.to == bottleneck.until);
         bottleneck.tried = Some(Tried {
             knob: advice.knob.to_owned(),
             from: advice.from.clone(),
@@ -348,12 +327,7 @@ impl Report {
             },
             before_p99_s: before.and_then(|row| row.p99_s),
             after_p99_s: latency.and_then(|row| row.p99_s),
-            next: advice
-                .measures
-                .paths
-                .shares()
-                .first()
-                .map(|share| share.component),
+            next: advice.measures.paths.shares().first().map(|share| share.component),
         });
     }
 
@@ -364,9 +338,7 @@ impl Report {
 
     /// The row of a latency from the alert.
     pub fn latency(&self, to: &str) -> Option<&LatencyRow> {
-        self.latencies
-            .iter()
-            .find(|row| row.from == "alert" && row.to == to)
+        self.latencies.iter().find(|row| row.from == "alert" && row.to == to)
     }
 }
 
@@ -378,9 +350,7 @@ fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
         ("job finished", Stage::JobFinished),
     ];
     let curve = |(name, stage): (&str, Stage)| {
-        let latency = measures
-            .latencies
-            .between(From::Stage(Stage::Alert), stage)?;
+        let latency = measures.latencies.between(From::Stage(Stage::Alert), stage)?;
         let at = |q: &f64| latency.curve.quantile(*q).map(Span::as_secs_f64);
         let values: Option<Vec<f64>> = CURVE.iter().map(at).collect();
         values.map(|values| (name.to_owned(), values))
@@ -404,10 +374,7 @@ fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
 
 /// What the bottleneck was doing.
 fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
-    let buckets = measures
-        .last_sample
-        .iter()
-        .flat_map(|sample| &sample.buckets);
+    let buckets = measures.last_sample.iter().flat_map(|sample| &sample.buckets);
     let empty = |client: &str| {
         let of = buckets.clone().find(|bucket| bucket.client == client);
         Span(of.map_or(0, |bucket| bucket.empty_ns))
@@ -425,10 +392,9 @@ fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
             cluster.control_plane.scheduler.kube_api_qps.0,
             empty("scheduler")
         ),
-        Component::Concurrency => format!(
-            "{} at once: {mean} an investigation",
-            plan.scenario.controller.concurrency
-        ),
+        Component::Concurrency => {
+            format!("{} at once: {mean} an investigation", plan.scenario.controller.concurrency)
+        }
         _ => format!("{mean} an investigation"),
     }
 }

@@ -43,16 +43,10 @@ type Figure = fn(&Report) -> Option<f64>;
 const FIGURES: [(&str, Figure); 8] = [
     ("job startup p50, s", |r| r.latency("pod_running")?.p50_s),
     ("job startup p99, s", |r| r.latency("pod_running")?.p99_s),
-    ("agent ready p50, s", |r| {
-        r.latency("credentials_ready")?.p50_s
-    }),
-    ("agent ready p99, s", |r| {
-        r.latency("credentials_ready")?.p99_s
-    }),
+    ("agent ready p50, s", |r| r.latency("credentials_ready")?.p50_s),
+    ("agent ready p99, s", |r| r.latency("credentials_ready")?.p99_s),
     ("job finished p99, s", |r| r.latency("job_finished")?.p99_s),
-    ("leases at peak", |r| {
-        Some(r.leases.counts.active_peak as f64)
-    }),
+    ("leases at peak", |r| Some(r.leases.counts.active_peak as f64)),
     ("leases orphaned", |r| Some(r.leases.counts.orphaned as f64)),
     ("alerts shed", |r| Some(r.accounting.shed as f64)),
 ];
@@ -65,12 +59,7 @@ impl SeedSpread {
             values.sort_by(f64::total_cmp);
             let (min, max) = (values.first()?, values.last()?);
             let median = values[(values.len() - 1) / 2].midpoint(values[values.len() / 2]);
-            Some(SpreadRow {
-                metric: (*metric).to_owned(),
-                min: *min,
-                median,
-                max: *max,
-            })
+            Some(SpreadRow { metric: (*metric).to_owned(), min: *min, median, max: *max })
         };
         Self {
             schema: "alertstorm/spread/v1".to_owned(),
@@ -89,19 +78,12 @@ impl SeedSpread {
             false => grouped(n as u64),
         };
         let mut out = format!("{} under {} seeds\n\n", self.name, self.seeds.len());
-        out += &format!(
-            "  {:<22} {:>14} {:>14} {:>14}\n",
-            "", "least", "median", "most"
-        );
+        out += &format!("  {:<22} {:>14} {:>14} {:>14}\n", "", "least", "median", "most");
         for row in &self.rows {
             let name = row.metric.trim_end_matches(", s");
             let [min, median, max] = [row.min, row.median, row.max].map(|n| show(&row.metric, n));
             out += &format!("  {name:<22} {min:>14} {median:>14} {max:>14}\n");
         }
-        out + &format!(
-            "\n  objectives held under {} of {} seeds\n",
-            self.held,
-            self.seeds.len()
-        )
+        out + &format!("\n  objectives held under {} of {} seeds\n", self.held, self.seeds.len())
     }
 }

@@ -35,9 +35,7 @@ fn seconds(s: Option<f64>) -> String {
 }
 
 fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
-    let Report {
-        accounting, leases, ..
-    } = report;
+    let Report { accounting, leases, .. } = report;
     writeln!(out, "{HEAD}{}{HEAD:#}   {}", report.name, report.question)?;
     let world = match report.world {
         World::Twin => "twin".to_owned(),
@@ -47,11 +45,8 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
         0.0 => "at once".to_owned(),
         s => format!("in {}", Span::from_secs_f64(s)),
     };
-    let (finished, shed, unfinished) = (
-        grouped(accounting.finished),
-        grouped(accounting.shed),
-        grouped(accounting.unfinished),
-    );
+    let (finished, shed, unfinished) =
+        (grouped(accounting.finished), grouped(accounting.shed), grouped(accounting.unfinished));
     let deduplicated = match accounting.deduplicated {
         0 => String::new(),
         n => format!("{} deduplicated, ", grouped(n)),
@@ -65,10 +60,7 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     )?;
     if report.interrupted {
         let at = Span::from_secs_f64(report.duration_s);
-        writeln!(
-            out,
-            "{BAD}interrupted{BAD:#} after {at}: what had not ended is unfinished"
-        )?;
+        writeln!(out, "{BAD}interrupted{BAD:#} after {at}: what had not ended is unfinished")?;
     }
     for why in &report.invalid {
         writeln!(out, "{BAD}invalid{BAD:#} {why}")?;
@@ -82,11 +74,7 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
         if counts.orphaned > 0 {
             let max = Span::from_secs_f64(leases.orphan_exposure_max_s);
             let mean = Span::from_secs_f64(leases.orphan_exposure_mean_s);
-            line(
-                out,
-                "",
-                &format!("orphans were open {mean} on the mean, {max} at most"),
-            )?;
+            line(out, "", &format!("orphans were open {mean} on the mean, {max} at most"))?;
         }
     }
     if let Some(share) = report.attribution.share {
@@ -119,10 +107,7 @@ fn lease_words(report: &Report) -> String {
         grouped(counts.active_peak),
         grouped(counts.orphaned)
     );
-    for (name, n) in [
-        ("irrevocable", counts.irrevocable),
-        ("still active", counts.active),
-    ] {
+    for (name, n) in [("irrevocable", counts.irrevocable), ("still active", counts.active)] {
         if n > 0 {
             let _ = write!(words, " · {name} {}", grouped(n));
         }
@@ -141,49 +126,28 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
         };
         let cell = |s: Option<f64>| format!("{:<12}", seconds(s));
         let mut missing = String::new();
-        for (n, word) in [
-            (row.failed, "never arrived"),
-            (row.censored, "under way at the end"),
-        ] {
+        for (n, word) in [(row.failed, "never arrived"), (row.censored, "under way at the end")] {
             if n > 0 {
                 let _ = write!(missing, "  {} {word}", grouped(n));
             }
         }
         let (p50, p95, p99) = (cell(row.p50_s), cell(row.p95_s), cell(row.p99_s));
         let text = format!("p50 {p50} p95 {p95} p99 {p99} last {}", cell(row.max_s));
-        line(
-            out,
-            name,
-            format!("{}{missing}", text.trim_end()).trim_end(),
-        )?;
+        line(out, name, format!("{}{missing}", text.trim_end()).trim_end())?;
     }
     Ok(())
 }
 
 fn waits(out: &mut String, report: &Report, look: Look) -> fmt::Result {
-    let shown = report
-        .critical_path
-        .iter()
-        .filter(|share| share.share >= 0.005)
-        .take(SHOWN);
-    let names = shown
-        .clone()
-        .map(|share| share.component.word().chars().count())
-        .max();
-    let room = look
-        .width
-        .saturating_sub(20 + names.unwrap_or(0) + 6)
-        .min(24);
+    let shown = report.critical_path.iter().filter(|share| share.share >= 0.005).take(SHOWN);
+    let names = shown.clone().map(|share| share.component.word().chars().count()).max();
+    let room = look.width.saturating_sub(20 + names.unwrap_or(0) + 6).min(24);
     for (i, share) in shown.enumerate() {
         let word = share.component.word();
         let name = if i == 0 { "where it waits" } else { "" };
         let percent = share.share * 100.0;
         let bar = bar(share.share, room);
-        line(
-            out,
-            name,
-            &format!("{word:<0$} {percent:3.0} %  {bar}", names.unwrap_or(0)),
-        )?;
+        line(out, name, &format!("{word:<0$} {percent:3.0} %  {bar}", names.unwrap_or(0)))?;
     }
     Ok(())
 }
@@ -196,10 +160,7 @@ fn bar(share: f64, room: usize) -> String {
 }
 
 fn outcomes(out: &mut String, report: &Report) -> fmt::Result {
-    let words = report
-        .outcomes
-        .iter()
-        .map(|o| format!("{} {}", o.outcome, grouped(o.count)));
+    let words = report.outcomes.iter().map(|o| format!("{} {}", o.outcome, grouped(o.count)));
     let words: Vec<String> = words.collect();
     if !words.is_empty() {
         line(out, "outcomes", &words.join(" · "))?;
@@ -219,11 +180,7 @@ fn outcomes(out: &mut String, report: &Report) -> fmt::Result {
         let dollars = |usd: Option<f64>| usd.map_or_else(|| "–".into(), |usd| format!("${usd:.2}"));
         let (p50, p99) = (dollars(report.cost.p50_usd), dollars(report.cost.p99_usd));
         let total = report.cost.total_usd;
-        line(
-            out,
-            "llm cost",
-            &format!("${total:.2} in all · p50 {p50} · p99 {p99}"),
-        )?;
+        line(out, "llm cost", &format!("${total:.2} in all · p50 {p50} · p99 {p99}"))?;
     }
     Ok(())
 }
@@ -237,10 +194,7 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
     line(
         out,
         "bottleneck",
-        &format!(
-            "{HEAD}{component}{HEAD:#}, {percent:.0} % of the way: {}",
-            bottleneck.detail
-        ),
+        &format!("{HEAD}{component}{HEAD:#}, {percent:.0} % of the way: {}", bottleneck.detail),
     )?;
     match (&bottleneck.tried, &bottleneck.knob) {
         (Some(tried), _) => {
@@ -273,17 +227,9 @@ fn slos(out: &mut String, slos: &[SloResult]) -> fmt::Result {
         return Ok(());
     }
     writeln!(out)?;
-    let width = slos
-        .iter()
-        .map(|slo| slo.slo.chars().count())
-        .max()
-        .unwrap_or(0);
+    let width = slos.iter().map(|slo| slo.slo.chars().count()).max().unwrap_or(0);
     for slo in slos {
-        let (style, mark) = if slo.held {
-            (GOOD, "✓")
-        } else {
-            (BAD, "✗")
-        };
+        let (style, mark) = if slo.held { (GOOD, "✓") } else { (BAD, "✗") };
         let unit = |n: f64| match slo.unit.as_str() {
             "s" => Span::from_secs_f64(n.abs()).to_string(),
             "usd" => format!("${:.2}", n.abs()),

@@ -30,11 +30,7 @@ impl From<Exit> for ExitCode {
 impl Exit {
     /// The code of an error that ended a verb.
     pub fn of(error: &anyhow::Error) -> Self {
-        if error.is::<WrongInput>() {
-            Self::WrongInput
-        } else {
-            Self::Missing
-        }
+        if error.is::<WrongInput>() { Self::WrongInput } else { Self::Missing }
     }
 }
 
@@ -53,16 +49,7 @@ impl WrongInput {
     pub fn of(source: &str, message: impl Into<String>) -> anyhow::Error {
         let message = message.into();
         let source = source.to_owned();
-        let problem = Problem {
-            source,
-            place: None,
-            message,
-            help: None,
-        };
-        Self {
-            files: Vec::new(),
-            problems: vec![problem],
-        }
-        .into()
+        let problem = Problem { source, place: None, message, help: None };
+        Self { files: Vec::new(), problems: vec![problem] }.into()
     }
 }

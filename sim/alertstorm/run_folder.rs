@@ -59,10 +59,7 @@ impl EventLog {
         let path = folder.join(EVENTS);
         let file =
             File::create(&path).with_context(|| format!("could not make {}", path.display()))?;
-        Ok(Self {
-            file: BufWriter::with_capacity(1 << 16, file),
-            failed: None,
-        })
+        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), failed: None })
     }
 
     /// Ends the log.
@@ -134,11 +131,7 @@ pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> R
             *name = inside(name).unwrap_or_else(|| name.clone());
         }
     }
-    for name in scenario
-        .alerts
-        .iter_mut()
-        .filter_map(|alerts| alerts.replay.as_mut())
-    {
+    for name in scenario.alerts.iter_mut().filter_map(|alerts| alerts.replay.as_mut()) {
         *name = inside(name).unwrap_or_else(|| name.clone());
     }
     if !files.is_empty() {

@@ -60,33 +60,22 @@ pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
         WrongInput::of(&name, why)
     })?;
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let files = Folder {
-        path: folder,
-        read: RefCell::default(),
-    };
+    let files = Folder { path: folder, read: RefCell::default() };
     let checked = scenario::load(&text, &name, overrides, &files);
     let Folder { path: folder, read } = files;
     let read = read.into_inner();
-    checked
-        .map(|plan| Loaded {
-            plan,
-            files: read.clone(),
-        })
-        .map_err(|mut problems| {
-            // A person looks for a file from where they stand, not from the scenario.
-            let from_here = |name: &str| folder.join(name).display().to_string();
-            for problem in &mut problems {
-                if read.iter().any(|(named, _)| *named == problem.source) {
-                    problem.source = from_here(&problem.source);
-                }
+    checked.map(|plan| Loaded { plan, files: read.clone() }).map_err(|mut problems| {
+        // A person looks for a file from where they stand, not from the scenario.
+        let from_here = |name: &str| folder.join(name).display().to_string();
+        for problem in &mut problems {
+            if read.iter().any(|(named, _)| *named == problem.source) {
+                problem.source = from_here(&problem.source);
             }
-            let mut files: Vec<_> = read
-                .into_iter()
-                .map(|(n, text)| (from_here(&n), text))
-                .collect();
-            files.push((name, text));
-            WrongInput { files, problems }.into()
-        })
+        }
+        let mut files: Vec<_> = read.into_iter().map(|(n, text)| (from_here(&n), text)).collect();
+        files.push((name, text));
+        WrongInput { files, problems }.into()
+    })
 }
 
 /// Reads `controller.concurrency=50`.
@@ -95,10 +84,9 @@ pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
 /// Where there is no `=`.
 pub fn parse_override(text: &str) -> Result<Override, String> {
     match text.split_once('=') {
-        Some((path, value)) if !path.trim().is_empty() => Ok(Override {
-            path: path.trim().to_owned(),
-            value: value.to_owned(),
-        }),
+        Some((path, value)) if !path.trim().is_empty() => {
+            Ok(Override { path: path.trim().to_owned(), value: value.to_owned() })
+        }
         _ => Err("expected PATH=VALUE, like controller.concurrency=50".to_owned()),
     }
 }

@@ -39,17 +39,10 @@ pub fn run(
 ) -> (Measures, Report) {
     let began = Instant::now();
     let measures = RefCell::new(Measures::default());
-    let mut both = Both {
-        measures: &measures,
-        log,
-    };
+    let mut both = Both { measures: &measures, log };
     alertstorm_twin::run(plan, &mut both, &mut |progress| {
         watch(measures.borrow().accounting.finished, progress);
-        if interrupt::asked() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let mut measures = measures.into_inner();
     measures.close();
@@ -62,18 +55,10 @@ pub fn run(
 pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
     let first = measures.paths.shares().into_iter().next()?;
     let knob = bottleneck::knob(first.component, &plan.scenario)?;
-    let moved = Plan {
-        scenario: knob.moved,
-        ..plan.clone()
-    };
+    let moved = Plan { scenario: knob.moved, ..plan.clone() };
     let (measures, _) = run(&moved, None, &mut |_, _| {});
     if measures.interrupted {
         return None;
     }
-    Some(Advice {
-        knob: knob.path,
-        from: knob.from,
-        to: knob.to,
-        measures,
-    })
+    Some(Advice { knob: knob.path, from: knob.from, to: knob.to, measures })
 }

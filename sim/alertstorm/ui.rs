@@ -39,17 +39,9 @@ fn in_bytes(place: Place, text: Option<&str>) -> Place {
     if place.end > 0 || place.start > 0 {
         return place;
     }
-    let before: usize = text
-        .unwrap_or_default()
-        .split_inclusive('\n')
-        .take(place.line - 1)
-        .map(str::len)
-        .sum();
-    Place {
-        start: before + place.column - 1,
-        end: before + place.column,
-        ..place
-    }
+    let before: usize =
+        text.unwrap_or_default().split_inclusive('\n').take(place.line - 1).map(str::len).sum();
+    Place { start: before + place.column - 1, end: before + place.column, ..place }
 }
 
 fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
@@ -66,9 +58,8 @@ fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
                 .unwrap_or_default();
             let span = place.start..place.start + line.trim_end().len().max(1);
             let annotation = AnnotationKind::Primary.span(span);
-            let snippet = Snippet::source(text)
-                .path(problem.source.as_str())
-                .annotation(annotation);
+            let snippet =
+                Snippet::source(text).path(problem.source.as_str()).annotation(annotation);
             title.element(snippet)
         }
         (Some(place), _) => {

@@ -26,10 +26,7 @@ impl Files for Beside {
 pub fn plan(text: &str, set: &[(&str, &str)]) -> Plan {
     let set: Vec<Override> = set
         .iter()
-        .map(|(path, value)| Override {
-            path: (*path).to_owned(),
-            value: (*value).to_owned(),
-        })
+        .map(|(path, value)| Override { path: (*path).to_owned(), value: (*value).to_owned() })
         .collect();
     let files = Beside(root().join("scenarios"));
     match scenario::load(text, "test.yaml", &set, &files) {

@@ -24,10 +24,7 @@ pub struct Args {
 
 /// Checks every file; all problems of all files are told.
 pub fn run(args: &Args) -> Result<Exit> {
-    let mut wrong = WrongInput {
-        files: Vec::new(),
-        problems: Vec::new(),
-    };
+    let mut wrong = WrongInput { files: Vec::new(), problems: Vec::new() };
     for path in &args.files {
         match source::load(path, &args.set) {
             Ok(plan) if args.resolved => {
@@ -45,9 +42,5 @@ pub fn run(args: &Args) -> Result<Exit> {
             }
         }
     }
-    if wrong.problems.is_empty() {
-        Ok(Exit::Held)
-    } else {
-        Err(wrong.into())
-    }
+    if wrong.problems.is_empty() { Ok(Exit::Held) } else { Err(wrong.into()) }
 }

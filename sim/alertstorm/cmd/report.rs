@@ -72,10 +72,7 @@ fn from_events(args: &Args) -> Result<Report> {
     let mut measures = Measures::default();
     let cut_off = run_folder::read_events(&args.run, &mut measures)?;
     // A log without its last sample was not written to its end.
-    let whole = measures
-        .last_sample
-        .as_ref()
-        .is_some_and(|sample| !sample.waits.is_empty());
+    let whole = measures.last_sample.as_ref().is_some_and(|sample| !sample.waits.is_empty());
     measures.interrupted |= cut_off || !whole;
     measures.close();
     Ok(Report::new(&plan, &measures, World::Twin, "embedded", 0.0))

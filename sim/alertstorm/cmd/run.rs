@@ -62,10 +62,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         "local" | "kind" | "cluster" => anyhow::bail!("this build has the twin alone"),
         other => {
             let source = format!("--on {other}");
-            return Err(WrongInput::of(
-                &source,
-                "expected one of twin, local, kind, cluster",
-            ));
+            return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
         }
     }
     interrupt::listen()?;
@@ -118,9 +115,7 @@ pub fn show(report: &Report, folder: &Path, json: bool) -> Result<()> {
     if json {
         anstream::println!("{}", serde_json::to_string_pretty(report)?);
     } else {
-        let look = Look {
-            width: ui::columns(),
-        };
+        let look = Look { width: ui::columns() };
         anstream::print!("{}", terminal::summary(report, look));
         anstream::println!("  {}", folder.join(run_folder::PAGE).display());
     }
@@ -144,10 +139,8 @@ pub fn verdict(report: &Report) -> Exit {
 fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     let plan = &loaded.plan;
     let first = plan.scenario.seed;
-    let folder = run_folder::create(
-        &args.output,
-        &format!("{}-{first}+{count}", plan.scenario.name),
-    )?;
+    let folder =
+        run_folder::create(&args.output, &format!("{}-{first}+{count}", plan.scenario.name))?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = args.threads.map_or(cores, NonZeroUsize::get).min(count);

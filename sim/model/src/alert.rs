@@ -34,9 +34,7 @@ impl<'a> Alerts<'a> {
         let seed = plan.scenario.seed;
         let sources = plan.sources.iter().zip(0..);
         Self {
-            sources: sources
-                .map(|(of, number)| Source::new(of, seed, number))
-                .collect(),
+            sources: sources.map(|(of, number)| Source::new(of, seed, number)).collect(),
             next_id: 0,
         }
     }
@@ -48,10 +46,7 @@ impl Iterator for Alerts<'_> {
     fn next(&mut self) -> Option<Alert> {
         let due = |source: &Source<'_>| source.due.map(|(at, _)| at);
         let first = self.sources.iter().filter_map(due).min()?;
-        let source = self
-            .sources
-            .iter_mut()
-            .find(|source| due(source) == Some(first))?;
+        let source = self.sources.iter_mut().find(|source| due(source) == Some(first))?;
         let id = InvestigationId(self.next_id);
         self.next_id += 1;
         source.take(id)
@@ -73,14 +68,7 @@ struct Source<'a> {
 impl<'a> Source<'a> {
     fn new(of: &'a AlertSource, seed: u64, number: u64) -> Self {
         let arrivals = Stream::new(seed, Purpose::Arrivals, number);
-        let mut source = Self {
-            of,
-            seed,
-            number,
-            arrivals,
-            due: None,
-            step: (0, of.start),
-        };
+        let mut source = Self { of, seed, number, arrivals, due: None, step: (0, of.start) };
         source.due = source.after(of.start, 0).map(|at| (at, 0));
         source
     }
@@ -88,11 +76,7 @@ impl<'a> Source<'a> {
     /// When alert `n` of the source comes, the one before having come at `last`.
     fn after(&mut self, last: Time, n: u64) -> Option<Time> {
         match &self.of.arrivals {
-            &Arrivals::Flood {
-                count,
-                over,
-                spacing,
-            } => {
+            &Arrivals::Flood { count, over, spacing } => {
                 let left = count.checked_sub(n).filter(|left| *left > 0)?;
                 Some(match spacing {
                     Spacing::Even => {
@@ -146,13 +130,7 @@ impl<'a> Source<'a> {
             Some(different) => self.number << 40 | kind.below(different),
             None => entity,
         };
-        let drawn = Alert {
-            id,
-            intended: at,
-            domain,
-            severity,
-            fingerprint,
-        };
+        let drawn = Alert { id, intended: at, domain, severity, fingerprint };
         Some(match &self.of.arrivals {
             Arrivals::Replay { alerts } => {
                 let recorded = &alerts[n as usize];

@@ -140,11 +140,7 @@ impl Controller {
             Input::FoundJob { alert, finished } => {
                 self.dedup.remember(now, &alert);
                 if !finished && self.queues() {
-                    let running = Running {
-                        alert,
-                        created: true,
-                        reserved: 0,
-                    };
+                    let running = Running { alert, created: true, reserved: 0 };
                     self.running.insert(alert.id, running);
                 }
             }
@@ -171,10 +167,7 @@ impl Controller {
     fn alert(&mut self, now: Time, alert: Alert, commands: &mut Vec<Command>) {
         if !self.queues() {
             // The plain backend remembers nothing; only the Job's name keeps it from a second one.
-            commands.push(Command::CreateJob {
-                alert,
-                budget_wait: Span::ZERO,
-            });
+            commands.push(Command::CreateJob { alert, budget_wait: Span::ZERO });
             return;
         }
         if self.running.contains_key(&alert.id) || self.queue.contains(alert.id) {
@@ -186,21 +179,13 @@ impl Controller {
             }
             return;
         }
-        let refused = if self.queue.is_full() {
-            self.queue.make_room_for(&alert)
-        } else {
-            None
-        };
-        self.pressure
-            .depth(now, self.queue.len(), refused.is_some(), commands);
+        let refused = if self.queue.is_full() { self.queue.make_room_for(&alert) } else { None };
+        self.pressure.depth(now, self.queue.len(), refused.is_some(), commands);
         match refused {
             Some(worst) => {
                 self.dedup.forget(&worst);
                 let retry_after = self.pressure.retry_after(self.queue.len());
-                commands.push(Command::Shed {
-                    alert: worst,
-                    retry_after,
-                });
+                commands.push(Command::Shed { alert: worst, retry_after });
                 if worst.id == alert.id {
                     return;
                 }
@@ -227,10 +212,7 @@ impl Controller {
 
     fn cancel(&mut self, id: InvestigationId, commands: &mut Vec<Command>) {
         if let Some(alert) = self.queue.remove(id) {
-            commands.push(Command::Shed {
-                alert,
-                retry_after: Span::ZERO,
-            });
+            commands.push(Command::Shed { alert, retry_after: Span::ZERO });
         } else if self.running.contains_key(&id) || !self.queues() {
             commands.push(Command::DeleteJob(id));
         }
@@ -241,10 +223,7 @@ impl Controller {
             self.retries.pop_front();
             if let Some(running) = self.running.get(&id).filter(|running| !running.created) {
                 let alert = running.alert;
-                commands.push(Command::CreateJob {
-                    alert,
-                    budget_wait: Span::ZERO,
-                });
+                commands.push(Command::CreateJob { alert, budget_wait: Span::ZERO });
             }
         }
     }
@@ -268,14 +247,7 @@ impl Controller {
             let budget_wait = self.budget.as_ref().map_or(Span::ZERO, waited_for);
             self.pressure.admitted(now);
             self.pressure.depth(now, self.queue.len(), false, commands);
-            self.running.insert(
-                alert.id,
-                Running {
-                    alert,
-                    created: false,
-                    reserved,
-                },
-            );
+            self.running.insert(alert.id, Running { alert, created: false, reserved });
             commands.push(Command::CreateJob { alert, budget_wait });
         }
     }

@@ -39,11 +39,7 @@ impl Hasher for Portable<'_> {
 
 impl Default for Digest {
     fn default() -> Self {
-        Self {
-            state: XxHash3_128::new(),
-            buffer: Vec::with_capacity(1 << 14),
-            events: 0,
-        }
+        Self { state: XxHash3_128::new(), buffer: Vec::with_capacity(1 << 14), events: 0 }
     }
 }
 

@@ -48,20 +48,12 @@ impl<Q: Quantity> Dist<Q> {
 
     /// The log-normal shape of a median and a 95th percentile in the base unit.
     pub fn log_normal_shape(median: f64, p95: f64) -> Shape {
-        Shape::LogNormal {
-            median,
-            sigma: libm::log(p95 / median).max(0.0) / Z95,
-        }
+        Shape::LogNormal { median, sigma: libm::log(p95 / median).max(0.0) / Z95 }
     }
 
     /// The distribution of a shape, not clamped but to 0.
     pub const fn new(shape: Shape) -> Self {
-        Self {
-            shape,
-            min: 0.0,
-            max: f64::MAX,
-            quantity: PhantomData,
-        }
+        Self { shape, min: 0.0, max: f64::MAX, quantity: PhantomData }
     }
 
     /// The same, with every draw clamped between `min` and `max` (base unit).
@@ -109,15 +101,7 @@ mod tests {
         let mut stream = Stream::new(1, Purpose::Trace, 0);
         let mut drawn: Vec<f64> = (0..20_000).map(|_| dist.draw_base(&mut stream)).collect();
         drawn.sort_by(f64::total_cmp);
-        assert!(
-            (drawn[10_000] / 4.0 - 1.0).abs() < 0.05,
-            "median {}",
-            drawn[10_000]
-        );
-        assert!(
-            (drawn[19_000] / 20.0 - 1.0).abs() < 0.08,
-            "p95 {}",
-            drawn[19_000]
-        );
+        assert!((drawn[10_000] / 4.0 - 1.0).abs() < 0.05, "median {}", drawn[10_000]);
+        assert!((drawn[19_000] / 20.0 - 1.0).abs() < 0.08, "p95 {}", drawn[19_000]);
     }
 }

@@ -166,20 +166,12 @@ pub enum Fact {
 impl Event {
     /// A fact of an investigation.
     pub const fn of(at: Time, inv: InvestigationId, fact: Fact) -> Self {
-        Self {
-            at,
-            inv: Some(inv),
-            fact,
-        }
+        Self { at, inv: Some(inv), fact }
     }
 
     /// A fact of the platform.
     pub const fn platform(at: Time, fact: Fact) -> Self {
-        Self {
-            at,
-            inv: None,
-            fact,
-        }
+        Self { at, inv: None, fact }
     }
 }
 
@@ -201,18 +193,10 @@ mod tests {
 
     #[test]
     fn an_event_survives_its_line_in_the_log() {
-        let event = Event::of(
-            Time(1_500),
-            InvestigationId(3),
-            Fact::Shed {
-                retry_after: Span::secs(2),
-            },
-        );
+        let event =
+            Event::of(Time(1_500), InvestigationId(3), Fact::Shed { retry_after: Span::secs(2) });
         let line = serde_json::to_string(&event).unwrap();
-        assert_eq!(
-            line,
-            r#"{"t_ns":1500,"inv":3,"fact":"shed","retry_after_ns":2000000000}"#
-        );
+        assert_eq!(line, r#"{"t_ns":1500,"inv":3,"fact":"shed","retry_after_ns":2000000000}"#);
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
     }
 }

@@ -88,14 +88,7 @@ impl Ledger {
                 // Vault may answer an agent that is no more: nobody will give this one back.
                 let orphaned_at = self.ended.get(&inv).map(|_| event.at);
                 self.counts.orphaned += u64::from(orphaned_at.is_some());
-                self.open.insert(
-                    lease,
-                    Open {
-                        inv,
-                        returned: false,
-                        orphaned_at,
-                    },
-                );
+                self.open.insert(lease, Open { inv, returned: false, orphaned_at });
                 self.of.entry(inv).or_default().push(lease);
                 self.counts.issued += 1;
                 self.counts.active += 1;
@@ -118,17 +111,11 @@ impl Ledger {
                 self.counts.irrevocable += 1;
             }
             (&Fact::LeaseReturned { lease }, _) => {
-                let open = self
-                    .open
-                    .get_mut(&lease)
-                    .ok_or(LedgerError::NotAlive(lease))?;
+                let open = self.open.get_mut(&lease).ok_or(LedgerError::NotAlive(lease))?;
                 open.returned = true;
             }
             (&Fact::RevokeFailed { lease, .. }, _) => {
-                let open = self
-                    .open
-                    .get_mut(&lease)
-                    .ok_or(LedgerError::NotAlive(lease))?;
+                let open = self.open.get_mut(&lease).ok_or(LedgerError::NotAlive(lease))?;
                 self.counts.revoke_failures += 1;
                 if let (None, Some(ended)) = (open.orphaned_at, self.ended.get(&open.inv)) {
                     open.orphaned_at = Some(*ended);
@@ -136,12 +123,7 @@ impl Ledger {
                 }
             }
             (Fact::Ended { .. }, Some(inv)) => self.investigation_ended(event.at, inv),
-            (
-                Fact::Stage {
-                    stage: Stage::JobCollected,
-                },
-                Some(inv),
-            ) => {
+            (Fact::Stage { stage: Stage::JobCollected }, Some(inv)) => {
                 self.ended.remove(&inv);
             }
             _ => {}
@@ -150,10 +132,7 @@ impl Ledger {
     }
 
     fn close(&mut self, at: Time, lease: u64) -> Result<(), LedgerError> {
-        let open = self
-            .open
-            .remove(&lease)
-            .ok_or(LedgerError::NotAlive(lease))?;
+        let open = self.open.remove(&lease).ok_or(LedgerError::NotAlive(lease))?;
         self.counts.active -= 1;
         if let Some(leases) = self.of.get_mut(&open.inv) {
             leases.retain(|l| *l != lease);
@@ -194,22 +173,15 @@ impl Ledger {
     pub fn exposure(&self, now: Time) -> (Span, Span) {
         let mut alive: Vec<Span> = Vec::new();
         for (_, leases) in self.of_sorted() {
-            let orphans = leases
-                .iter()
-                .filter_map(|lease| self.open[lease].orphaned_at);
+            let orphans = leases.iter().filter_map(|lease| self.open[lease].orphaned_at);
             alive.extend(orphans.map(|since| now.since(since)));
         }
-        let sum = alive
-            .iter()
-            .fold(self.exposure_sum, |sum, span| sum + *span);
+        let sum = alive.iter().fold(self.exposure_sum, |sum, span| sum + *span);
         (sum, alive.into_iter().fold(self.exposure_max, Span::max))
     }
 
     fn of_sorted(&self) -> Vec<(InvestigationId, &Vec<u64>)> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "sorted before anyone sees the order"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "sorted before anyone sees the order")]
         let mut all: Vec<_> = self.of.iter().map(|(inv, leases)| (*inv, leases)).collect();
         all.sort_unstable_by_key(|(inv, _)| *inv);
         all
@@ -226,27 +198,9 @@ mod tests {
         let inv = InvestigationId(1);
         let mut ledger = Ledger::default();
         let mut fold = |s: u64, fact| ledger.fold(&Event::of(Time(s), inv, fact)).unwrap();
-        fold(
-            1,
-            Fact::LeaseIssued {
-                lease: 9,
-                domain: Domain::Network,
-                expires: Time(50),
-            },
-        );
-        fold(
-            10,
-            Fact::Ended {
-                outcome: Outcome::Crashed,
-            },
-        );
-        fold(
-            55,
-            Fact::LeaseExpired {
-                lease: 9,
-                lag: Span(5),
-            },
-        );
+        fold(1, Fact::LeaseIssued { lease: 9, domain: Domain::Network, expires: Time(50) });
+        fold(10, Fact::Ended { outcome: Outcome::Crashed });
+        fold(55, Fact::LeaseExpired { lease: 9, lag: Span(5) });
         assert_eq!(ledger.counts().orphaned, 1);
         assert!(ledger.counts().balances());
         assert_eq!(ledger.exposure(Time(60)), (Span(45), Span(45)));

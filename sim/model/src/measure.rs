@@ -144,12 +144,7 @@ impl Measures {
             &Fact::Alert { intended, .. } => {
                 let mut stages = [Time::NEVER; Stage::COUNT];
                 stages[Stage::Alert.index()] = intended;
-                let open = Open {
-                    at: stages,
-                    sent: Time::NEVER,
-                    outcome: None,
-                    cost_micro_usd: 0,
-                };
+                let open = Open { at: stages, sent: Time::NEVER, outcome: None, cost_micro_usd: 0 };
                 if self.open.insert(inv, open).is_some() {
                     self.invalidate(format!("{inv} came twice"));
                 }
@@ -164,16 +159,10 @@ impl Measures {
                 self.accounting.shed += 1;
             }
             Fact::JobSent => self.with(inv, |open| open.sent = open.sent.min(at)),
-            Fact::Stage {
-                stage: Stage::JobCollected,
-            } => self.job_collected(at, inv),
+            Fact::Stage { stage: Stage::JobCollected } => self.job_collected(at, inv),
             &Fact::Stage { stage } => self.stage(at, inv, stage),
             &Fact::Ended { outcome } => self.ended(inv, outcome),
-            &Fact::Hypothesis {
-                tool_calls,
-                tokens,
-                cost_micro_usd,
-            } => {
+            &Fact::Hypothesis { tool_calls, tokens, cost_micro_usd } => {
                 self.tool_calls += u64::from(tool_calls);
                 self.tokens += u64::from(tokens);
                 self.cost_sum_micro_usd += cost_micro_usd;
@@ -185,10 +174,7 @@ impl Measures {
             Fact::Denied { .. } => self.actions.denied_reads += 1,
             &Fact::LeaseExpired { lag, .. } => self.revocation_lag.record(lag),
             Fact::Waited { until, waits } => {
-                let alert = self
-                    .open
-                    .get(&inv)
-                    .and_then(|open| open.reached(Stage::Alert));
+                let alert = self.open.get(&inv).and_then(|open| open.reached(Stage::Alert));
                 self.paths.add(*until, at.since(alert.unwrap_or(at)), waits);
             }
             _ => {}
@@ -198,8 +184,7 @@ impl Measures {
     fn of_platform(&mut self, at: Time, fact: &Fact) {
         match fact {
             Fact::Sample { sample } => {
-                self.series
-                    .push(at, sample, &self.accounting, &self.ledger.counts());
+                self.series.push(at, sample, &self.accounting, &self.ledger.counts());
                 self.last_sample = Some((**sample).clone());
             }
             Fact::Fault { kind, began } => self.series.mark(at, *kind, *began),
@@ -230,25 +215,14 @@ impl Measures {
     }
 
     fn job_finished(&mut self, at: Time, inv: InvestigationId) {
-        let ended = self
-            .open
-            .get(&inv)
-            .is_some_and(|open| open.outcome.is_some());
+        let ended = self.open.get(&inv).is_some_and(|open| open.outcome.is_some());
         if !ended {
-            return self.invalidate(format!(
-                "the Job of {inv} finished before the investigation"
-            ));
+            return self.invalidate(format!("the Job of {inv} finished before the investigation"));
         }
         if let Some(open) = self.open.remove(&inv) {
             self.latencies.record(&open, false);
             let alert = open.at[Stage::Alert.index()];
-            self.uncollected.insert(
-                inv,
-                Uncollected {
-                    alert,
-                    finished: at,
-                },
-            );
+            self.uncollected.insert(inv, Uncollected { alert, finished: at });
         }
     }
 
@@ -309,10 +283,7 @@ impl Measures {
     /// Mean and largest exposure of orphans: the mean over orphans, in seconds.
     pub fn exposure(&self) -> (f64, Span) {
         let (sum, max) = self.ledger.exposure(self.now);
-        (
-            sum.as_secs_f64() / self.leases().orphaned.max(1) as f64,
-            max,
-        )
+        (sum.as_secs_f64() / self.leases().orphaned.max(1) as f64, max)
     }
 
     /// How many investigations ended so.

@@ -74,13 +74,7 @@ impl Phase {
 
     /// Whether Vault's policy gives an agent investigating `home` a credential for `target`.
     pub fn grants_credential(self, home: Domain, target: Domain) -> bool {
-        self.allows(
-            home,
-            Action {
-                verb: Verb::Read,
-                target,
-            },
-        )
+        self.allows(home, Action { verb: Verb::Read, target })
     }
 
     /// Who refuses a forbidden `action`: the system that holds what it is done to.
@@ -103,10 +97,8 @@ mod tests {
             for &target in Domain::ALL {
                 for &verb in Verb::ALL {
                     let action = Action { verb, target };
-                    let granted: Vec<bool> = Phase::ALL
-                        .iter()
-                        .map(|phase| phase.allows(home, action))
-                        .collect();
+                    let granted: Vec<bool> =
+                        Phase::ALL.iter().map(|phase| phase.allows(home, action)).collect();
                     assert!(granted.is_sorted(), "{home} {action:?}: {granted:?}");
                     assert!(!(verb.writes() && granted[Phase::Shadow.index()]));
                     assert!(!(verb.writes() && granted[Phase::ReadOnlyAssist.index()]));

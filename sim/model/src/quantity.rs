@@ -35,19 +35,14 @@ pub trait Quantity: Copy + Sized {
 /// Splits `12.5Mi` into 12.5 and `Mi`; the number must be finite and not negative.
 fn number_and_unit(text: &str) -> Option<(f64, &str)> {
     let text = text.trim();
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     number.is_finite().then(|| (number, text[end..].trim()))
 }
 
 fn with_units(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let (number, unit) = number_and_unit(text)?;
-    units
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, factor)| number * factor)
+    units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| number * factor)
 }
 
 impl Quantity for Span {
@@ -135,11 +130,7 @@ impl Quantity for Bytes {
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mi = self.0 as f64 / 1_048_576.0;
-        if mi >= 1024.0 {
-            write!(f, "{:.1} GiB", mi / 1024.0)
-        } else {
-            write!(f, "{mi:.0} MiB")
-        }
+        if mi >= 1024.0 { write!(f, "{:.1} GiB", mi / 1024.0) } else { write!(f, "{mi:.0} MiB") }
     }
 }
 
@@ -152,12 +143,8 @@ impl Quantity for Rate {
     const PATTERN: &'static str = r"^\s*[0-9]+(\.[0-9]+)?\s*/\s*(s|m|h|d)\s*$";
 
     fn parse(text: &str) -> Option<Self> {
-        const UNITS: [(&str, f64); 4] = [
-            ("/s", 1.0),
-            ("/m", 1.0 / 60.0),
-            ("/h", 1.0 / 3600.0),
-            ("/d", 1.0 / 86_400.0),
-        ];
+        const UNITS: [(&str, f64); 4] =
+            [("/s", 1.0), ("/m", 1.0 / 60.0), ("/h", 1.0 / 3600.0), ("/d", 1.0 / 86_400.0)];
         with_units(&text.replace(' ', ""), &UNITS).map(Self)
     }
 
@@ -180,9 +167,7 @@ impl Quantity for Share {
     const PATTERN: &'static str = r"^\s*[0-9]+(\.[0-9]+)?\s*%?\s*$";
 
     fn parse(text: &str) -> Option<Self> {
-        with_units(text, &[("%", 0.01), ("", 1.0)])
-            .filter(|s| *s <= 1.0)
-            .map(Self)
+        with_units(text, &[("%", 0.01), ("", 1.0)]).filter(|s| *s <= 1.0).map(Self)
     }
 
     fn base(self) -> f64 {
@@ -218,12 +203,8 @@ impl Quantity for Amount {
 
 /// The largest unit that writes a value without a remainder: `5m`, `90s`, `1500ms`.
 fn exact(n: u64, units: &[(&str, u64)]) -> String {
-    let fits = units
-        .iter()
-        .find(|(_, size)| n > 0 && n.is_multiple_of(*size));
-    let (unit, size) = fits
-        .or(units.last())
-        .map_or(("", 1), |(unit, size)| (*unit, *size));
+    let fits = units.iter().find(|(_, size)| n > 0 && n.is_multiple_of(*size));
+    let (unit, size) = fits.or(units.last()).map_or(("", 1), |(unit, size)| (*unit, *size));
     format!("{}{unit}", n / size)
 }
 
@@ -262,9 +243,7 @@ impl Serialize for Rate {
 /// # Errors
 /// Where the text is not a quantity of this kind.
 pub fn parse<Q: Quantity>(text: &str) -> Result<Q, QuantityError> {
-    Q::parse(text).ok_or_else(|| QuantityError {
-        expected: Q::EXPECTED.to_owned(),
-    })
+    Q::parse(text).ok_or_else(|| QuantityError { expected: Q::EXPECTED.to_owned() })
 }
 
 macro_rules! written {
@@ -325,11 +304,7 @@ mod tests {
     fn a_quantity_needs_its_unit() {
         assert_eq!(Span::parse("5m"), Some(Span::secs(300)));
         assert_eq!(Span::parse("1h30m"), Some(Span::secs(5400)));
-        assert_eq!(
-            Span::parse("1.5 s"),
-            None,
-            "a blank between number and unit of a duration"
-        );
+        assert_eq!(Span::parse("1.5 s"), None, "a blank between number and unit of a duration");
         assert_eq!(Span::parse("90"), None);
         assert_eq!(Span::parse(""), None);
         assert_eq!(Bytes::parse("200Mi"), Some(Bytes::mebi(200)));

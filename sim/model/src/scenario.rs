@@ -27,22 +27,13 @@ pub(crate) fn keyword<T: std::str::FromStr, V: IntoValue, E: DeserializeError>(
     let error = match value {
         Value::String(word) => match word.parse() {
             Ok(value) => return Ok(value),
-            Err(_) => E::error::<V>(
-                None,
-                ErrorKind::UnknownValue {
-                    value: &word,
-                    accepted,
-                },
-                location,
-            ),
+            Err(_) => {
+                E::error::<V>(None, ErrorKind::UnknownValue { value: &word, accepted }, location)
+            }
         },
         actual => {
             let accepted = &[ValueKind::String];
-            E::error(
-                None,
-                ErrorKind::IncorrectValueKind { actual, accepted },
-                location,
-            )
+            E::error(None, ErrorKind::IncorrectValueKind { actual, accepted }, location)
         }
     };
     Err(deserr::take_cf_content(error))

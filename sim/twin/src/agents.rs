@@ -23,6 +23,11 @@ impl World<'_> {
         }
     }
 
+    /// Whether the agent runs and has not been asked to stop.
+    pub(crate) fn agent_works(&self, who: Who) -> bool {
+        self.invs.get(who).is_some_and(|inv| inv.agent.is_some() && !inv.terminating)
+    }
+
     /// The kubelet asks the agent's process to stop.
     pub(crate) fn terminate(&mut self, who: Who, outcome: Outcome) {
         let Some(inv) = self.invs.get_mut(who) else {
@@ -55,11 +60,8 @@ impl World<'_> {
             let Some(agent) = &mut inv.agent else { return };
             let want = agent.next(now, heard);
             if let (Heard::Unavailable, Want::Work(_, pause)) = (heard, want) {
-                let away = if self.vault.sealed {
-                    Component::VaultDown
-                } else {
-                    Component::Postgres
-                };
+                let away =
+                    if self.vault.sealed { Component::VaultDown } else { Component::Postgres };
                 inv.wait(away, pause);
             }
             heard = Heard::Done;
@@ -69,9 +71,7 @@ impl World<'_> {
                 Want::Release => return self.vault_release(who),
                 Want::Work(_, takes) if takes.0 == 0 => {}
                 Want::Work(_, takes) => {
-                    return self
-                        .engine
-                        .after(takes, Ev::AgentStep(who.slot, who.generation));
+                    return self.engine.after(takes, Ev::AgentStep(who.slot, who.generation));
                 }
                 Want::Act(action) => {
                     inv.acting = Some(action);
@@ -87,20 +87,9 @@ impl World<'_> {
                         return self.process_ends(who, Outcome::OomKilled);
                     }
                 }
-                Want::Note {
-                    tool_calls,
-                    tokens,
-                    cost_micro_usd,
-                } => {
+                Want::Note { tool_calls, tokens, cost_micro_usd } => {
                     inv.cost_micro_usd += cost_micro_usd;
-                    self.fact(
-                        who,
-                        Fact::Hypothesis {
-                            tool_calls,
-                            tokens,
-                            cost_micro_usd,
-                        },
-                    );
+                    self.fact(who, Fact::Hypothesis { tool_calls, tokens, cost_micro_usd });
                 }
                 Want::Conclude(_) => self.stage(who, Stage::AgentDone),
                 Want::Exit(outcome) => return self.process_ends(who, outcome),
@@ -133,10 +122,7 @@ impl World<'_> {
             }
             Domain::Database => self.statement(who),
             Domain::Network | Domain::Security => {
-                self.engine.after(
-                    costs::EXTERNAL_CALL,
-                    Ev::AgentActed(who.slot, who.generation),
-                );
+                self.engine.after(costs::EXTERNAL_CALL, Ev::AgentActed(who.slot, who.generation));
             }
         }
     }
@@ -154,13 +140,7 @@ impl World<'_> {
             self.fact(who, Fact::Acted { action });
             self.drive(who, Heard::Done);
         } else {
-            self.fact(
-                who,
-                Fact::Denied {
-                    action,
-                    by: Phase::refuser(action),
-                },
-            );
+            self.fact(who, Fact::Denied { action, by: Phase::refuser(action) });
             self.drive(who, Heard::Refused);
         }
     }
@@ -176,10 +156,7 @@ impl World<'_> {
 
     /// Vault's policy refuses a credential that the phase does not grant.
     pub(crate) fn credential_refused(&mut self, who: Who, target: Domain) {
-        let action = Action {
-            verb: Verb::Read,
-            target,
-        };
+        let action = Action { verb: Verb::Read, target };
         let by = alertstorm_model::phase::Refuser::VaultPolicy;
         self.fact(who, Fact::Denied { action, by });
         self.drive(who, Heard::Refused);

@@ -103,10 +103,7 @@ impl Then {
     /// Whether the call is the first of a sync of the Job controller, which worked out what to do.
     const fn begins_sync(self) -> bool {
         use SyncStep::{PodCreated, PodDeleted, StatusInterim, StatusReady};
-        matches!(
-            self,
-            Self::JobSync(PodCreated | StatusReady | StatusInterim | PodDeleted)
-        )
+        matches!(self, Self::JobSync(PodCreated | StatusReady | StatusInterim | PodDeleted))
     }
 }
 
@@ -177,11 +174,7 @@ impl ApiServer {
     }
 
     pub fn counted(&self) -> Vec<ApiCalls> {
-        self.calls
-            .iter()
-            .filter(|calls| calls.count > 0)
-            .cloned()
-            .collect()
+        self.calls.iter().filter(|calls| calls.count > 0).cloned().collect()
     }
 }
 
@@ -229,11 +222,7 @@ impl World<'_> {
         }
         let level = client.level();
         self.apiserver.counters(op, level).count += 1;
-        match self
-            .apiserver
-            .fairness
-            .arrive(now, level, client.flow(who), id)
-        {
+        match self.apiserver.fairness.arrive(now, level, client.flow(who), id) {
             apf::Arrival::Runs => self.execute(id),
             apf::Arrival::Waits => {}
             apf::Arrival::Rejected => {
@@ -246,33 +235,17 @@ impl World<'_> {
     /// The request has its seat: it takes a core, and etcd if it writes.
     fn execute(&mut self, id: u32) {
         let now = self.now();
-        let Call {
-            op,
-            client,
-            then,
-            since,
-            ..
-        } = self.calls[id as usize];
+        let Call { op, client, then, since, .. } = self.calls[id as usize];
         let queued = now.since(since);
         self.blame(id, Component::ApiSeats, queued);
         self.apiserver.counters(op, client.level()).queue_wait_ns += queued.0;
         self.meters.seats.record(queued);
         let cost = op.cost();
-        let etcd = if cost.write.is_some() {
-            costs::ETCD_WRITE
-        } else {
-            Span::ZERO
-        };
-        let parts = [
-            self.own_work(client, then),
-            (Process::ApiServer, cost.api),
-            (Process::Etcd, etcd),
-        ];
+        let etcd = if cost.write.is_some() { costs::ETCD_WRITE } else { Span::ZERO };
+        let parts =
+            [self.own_work(client, then), (Process::ApiServer, cost.api), (Process::Etcd, etcd)];
         self.calls[id as usize].since = now;
-        if let Some(done) = self
-            .control_plane
-            .run(now, &parts, Ev::CallComputed(id), None)
-        {
+        if let Some(done) = self.control_plane.run(now, &parts, Ev::CallComputed(id), None) {
             self.computed(id, done);
         } else {
             self.control_plane_ticks();
@@ -298,17 +271,11 @@ impl World<'_> {
     /// The process that encodes the request and decodes the answer, and its work for one, where it
     /// runs on the control plane's machine.
     fn own_work(&self, client: Client, then: Then) -> (Process, Span) {
-        let shared = self
-            .plan
-            .scenario
-            .cluster
-            .control_plane
-            .shared_with_everything;
+        let shared = self.plan.scenario.cluster.control_plane.shared_with_everything;
         match client {
-            Client::JobController if then.begins_sync() => (
-                Process::ControllerManager,
-                costs::JOB_SYNC + costs::CONTROLLER_CALL,
-            ),
+            Client::JobController if then.begins_sync() => {
+                (Process::ControllerManager, costs::JOB_SYNC + costs::CONTROLLER_CALL)
+            }
             Client::JobController
             | Client::TtlController
             | Client::GarbageCollector
@@ -320,10 +287,9 @@ impl World<'_> {
             Client::Kubelet(_) | Client::KubeletEvents(_) if shared => {
                 (Process::Nodes, costs::KUBELET_CALL)
             }
-            Client::Backend if shared => (
-                Process::Backend,
-                self.plan.scenario.controller.client.cpu_per_job,
-            ),
+            Client::Backend if shared => {
+                (Process::Backend, self.plan.scenario.controller.client.cpu_per_job)
+            }
             _ => (Process::ApiServer, Span::ZERO),
         }
     }
@@ -400,9 +366,7 @@ impl World<'_> {
         if wait.0 == 0 {
             return;
         }
-        let Call {
-            who, then, on_path, ..
-        } = self.calls[id as usize];
+        let Call { who, then, on_path, .. } = self.calls[id as usize];
         if let Then::JobSync(_) = then {
             self.jobs.pool.blame(component, wait);
         }

@@ -18,10 +18,7 @@ pub(crate) struct Arena<T> {
 
 impl<T> Default for Arena<T> {
     fn default() -> Self {
-        Self {
-            slab: Slab::new(),
-            generations: Vec::new(),
-        }
+        Self { slab: Slab::new(), generations: Vec::new() }
     }
 }
 
@@ -34,10 +31,7 @@ impl<T> Arena<T> {
         }
         let generation = self.generations[slot];
         entry.insert((generation, value));
-        Key {
-            slot: slot as u32,
-            generation,
-        }
+        Key { slot: slot as u32, generation }
     }
 
     pub fn get(&self, key: Key) -> Option<&T> {
@@ -65,10 +59,7 @@ impl<T> Arena<T> {
     pub fn keys(&self) -> Vec<Key> {
         let entries = self.slab.iter();
         entries
-            .map(|(slot, (generation, _))| Key {
-                slot: slot as u32,
-                generation: *generation,
-            })
+            .map(|(slot, (generation, _))| Key { slot: slot as u32, generation: *generation })
             .collect()
     }
 }

@@ -55,9 +55,7 @@ impl<'a> Backend<'a> {
             to_send: VecDeque::new(),
             in_flight: 0,
             connections: client.connections.get(),
-            bucket: client
-                .kube_api_qps
-                .map(|qps| Bucket::new(qps.0, client.kube_api_burst.get())),
+            bucket: client.kube_api_qps.map(|qps| Bucket::new(qps.0, client.kube_api_burst.get())),
             down_since: None,
             outages: Vec::new(),
             commands: Vec::new(),
@@ -81,10 +79,7 @@ impl<'a> Backend<'a> {
     /// How much of the time between the two the controller was down.
     fn outage_within(&self, from: Time, to: Time) -> Span {
         let within = |(began, ended): &(Time, Time)| (*ended).min(to).since((*began).max(from));
-        self.outages
-            .iter()
-            .map(within)
-            .fold(Span::ZERO, |sum, span| sum + span)
+        self.outages.iter().map(within).fold(Span::ZERO, |sum, span| sum + span)
     }
 }
 
@@ -98,27 +93,10 @@ impl World<'_> {
         if let Some(at) = self.backend.next_alert() {
             self.engine.at(at, Ev::Alert);
         }
-        let Alert {
-            intended,
-            domain,
-            severity,
-            ..
-        } = alert;
-        self.fact_of(
-            alert.id,
-            Fact::Alert {
-                intended,
-                domain,
-                severity,
-            },
-        );
+        let Alert { intended, domain, severity, .. } = alert;
+        self.fact_of(alert.id, Fact::Alert { intended, domain, severity });
         let retries = self.plan.scenario.controller.sender_retries;
-        let undecided = Undecided {
-            alert,
-            retries,
-            who: None,
-            ready_at: Time::ZERO,
-        };
+        let undecided = Undecided { alert, retries, who: None, ready_at: Time::ZERO };
         self.backend.undecided.insert(alert.id, undecided);
         self.deliver(alert);
     }
@@ -133,12 +111,7 @@ impl World<'_> {
     /// A sender that was turned away comes again.
     pub(crate) fn redeliver(&mut self, alert: u32) {
         let id = InvestigationId(u64::from(alert));
-        if let Some(alert) = self
-            .backend
-            .undecided
-            .get(&id)
-            .map(|undecided| undecided.alert)
-        {
+        if let Some(alert) = self.backend.undecided.get(&id).map(|undecided| undecided.alert) {
             self.deliver(alert);
         }
     }
@@ -280,13 +253,7 @@ impl World<'_> {
         let (id, cost_micro_usd) = (inv.alert.id, inv.cost_micro_usd);
         self.backend.jobs.remove(&id);
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
-            self.call(
-                Client::Backend,
-                Op::DeleteServiceAccount,
-                who,
-                Then::Nothing,
-                false,
-            );
+            self.call(Client::Backend, Op::DeleteServiceAccount, who, Then::Nothing, false);
         }
         if self.backend.down_since.is_none() {
             self.tell_controller(Input::JobFinished { id, cost_micro_usd });
@@ -312,17 +279,9 @@ impl World<'_> {
                 continue;
             };
             let finished = inv.job.status == JobStatus::Finished;
-            self.tell_controller(Input::FoundJob {
-                alert: inv.alert,
-                finished,
-            });
+            self.tell_controller(Input::FoundJob { alert: inv.alert, finished });
         }
-        let again: Vec<Alert> = self
-            .backend
-            .undecided
-            .values()
-            .map(|one| one.alert)
-            .collect();
+        let again: Vec<Alert> = self.backend.undecided.values().map(|one| one.alert).collect();
         for alert in again {
             self.deliver(alert);
         }

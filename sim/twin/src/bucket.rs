@@ -61,9 +61,7 @@ mod tests {
     #[test]
     fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
         let mut bucket = Bucket::new(20.0, 30);
-        let granted: Vec<f64> = (0..50)
-            .map(|_| bucket.take(Time::ZERO).as_secs_f64())
-            .collect();
+        let granted: Vec<f64> = (0..50).map(|_| bucket.take(Time::ZERO).as_secs_f64()).collect();
         assert_eq!(granted[29], 0.0);
         assert!((granted[30] - 0.05).abs() < 1e-9);
         assert!((granted[49] - 1.0).abs() < 1e-9);

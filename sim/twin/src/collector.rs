@@ -15,13 +15,7 @@ use crate::investigation::Who;
 use crate::world::World;
 
 /// The collector's calls for one Job, in order.
-const COLLECT: [Op; 5] = [
-    Op::GetPod,
-    Op::GetJob,
-    Op::DeletePod,
-    Op::GetJob,
-    Op::PatchJob,
-];
+const COLLECT: [Op; 5] = [Op::GetPod, Op::GetJob, Op::DeletePod, Op::GetJob, Op::PatchJob];
 
 /// A controller's workers and what waits for them.
 #[derive(Debug)]
@@ -32,10 +26,7 @@ pub(crate) struct Workers {
 
 impl Workers {
     pub const fn new(count: u32) -> Self {
-        Self {
-            idle: count,
-            queue: VecDeque::new(),
-        }
+        Self { idle: count, queue: VecDeque::new() }
     }
 }
 
@@ -64,13 +55,7 @@ impl World<'_> {
                 break;
             };
             self.gc.idle -= 1;
-            self.call(
-                Client::GarbageCollector,
-                COLLECT[0],
-                who,
-                Then::Collect(0),
-                false,
-            );
+            self.call(Client::GarbageCollector, COLLECT[0], who, Then::Collect(0), false);
         }
     }
 
@@ -97,8 +82,7 @@ impl World<'_> {
             self.etcd.forget(op.cost().write.unwrap_or(0));
         }
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
-            self.etcd
-                .forget(Op::CreateServiceAccount.cost().write.unwrap_or(0));
+            self.etcd.forget(Op::CreateServiceAccount.cost().write.unwrap_or(0));
         }
         self.invs.remove(who);
         self.collectors_work();

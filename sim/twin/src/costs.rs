@@ -46,12 +46,7 @@ pub(crate) struct OpCost {
 }
 
 const fn op(verb: &'static str, resource: &'static str, api_us: u64, write: Option<u64>) -> OpCost {
-    OpCost {
-        verb,
-        resource,
-        api: Span::micros(api_us),
-        write,
-    }
+    OpCost { verb, resource, api: Span::micros(api_us), write }
 }
 
 impl Op {

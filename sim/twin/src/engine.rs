@@ -16,11 +16,7 @@ pub struct Engine<T> {
 
 impl<T: Copy> Default for Engine<T> {
     fn default() -> Self {
-        Self {
-            now: Time::ZERO,
-            queue: LadderQueue::default(),
-            done: 0,
-        }
+        Self { now: Time::ZERO, queue: LadderQueue::default(), done: 0 }
     }
 }
 

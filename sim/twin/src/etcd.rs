@@ -77,10 +77,7 @@ impl Etcd {
 
     /// An object of so many bytes is gone for good.
     pub fn forget(&mut self, bytes: u64) {
-        self.live = self
-            .live
-            .saturating_sub(bytes + REVISION_OVERHEAD)
-            .max(EMPTY_BYTES);
+        self.live = self.live.saturating_sub(bytes + REVISION_OVERHEAD).max(EMPTY_BYTES);
         self.history += bytes + REVISION_OVERHEAD;
     }
 
@@ -100,11 +97,6 @@ impl Etcd {
 
     pub fn counters(&self) -> Counters {
         let db_bytes = self.live + self.history + self.events.iter().sum::<u64>();
-        Counters {
-            writes: self.writes,
-            fsyncs: self.disk.syncs,
-            db_bytes,
-            db_bytes_max: self.file,
-        }
+        Counters { writes: self.writes, fsyncs: self.disk.syncs, db_bytes, db_bytes_max: self.file }
     }
 }

@@ -20,10 +20,7 @@ impl World<'_> {
 
     pub(crate) fn fault_begins(&mut self, number: u32) {
         let fault = self.fault(number);
-        self.platform_fact(Fact::Fault {
-            kind: fault.kind,
-            began: true,
-        });
+        self.platform_fact(Fact::Fault { kind: fault.kind, began: true });
         match fault.kind {
             FaultKind::ApiServerDown => self.crash_api_server(),
             FaultKind::EtcdLeaderLoss => self.etcd.disk.block(fault.until),
@@ -40,19 +37,14 @@ impl World<'_> {
     pub(crate) fn fault_ends(&mut self, number: u32) {
         let fault = self.fault(number);
         let outage = fault.until.since(fault.from);
-        self.platform_fact(Fact::Fault {
-            kind: fault.kind,
-            began: false,
-        });
+        self.platform_fact(Fact::Fault { kind: fault.kind, began: false });
         match fault.kind {
             FaultKind::ApiServerDown => self.apiserver.down = false,
             FaultKind::EtcdLeaderLoss => {}
             FaultKind::SlowFsync => self.etcd.disk.extra = alertstorm_model::time::Span::ZERO,
             FaultKind::ControllerManagerDown => {
                 self.jobs.down = false;
-                self.jobs
-                    .pool
-                    .stood_still(Component::ControllerManagerDown, outage);
+                self.jobs.pool.stood_still(Component::ControllerManagerDown, outage);
                 self.job_workers();
                 self.collectors_work();
             }

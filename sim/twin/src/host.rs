@@ -160,11 +160,7 @@ impl<T: Copy> Host<T> {
         } else {
             task.left = last;
             self.threads[process as usize] += 1;
-            self.running.push(Running {
-                task,
-                process,
-                ends: self.virtual_now + cost.0,
-            });
+            self.running.push(Running { task, process, ends: self.virtual_now + cost.0 });
         }
     }
 
@@ -214,9 +210,7 @@ impl<T: Copy> Host<T> {
 
     /// Processor time by process, those that used none left out.
     pub fn usage(&self) -> impl Iterator<Item = CpuUse> {
-        let used = Process::ALL
-            .iter()
-            .filter(|(process, _)| self.busy[*process as usize] > 0);
+        let used = Process::ALL.iter().filter(|(process, _)| self.busy[*process as usize] > 0);
         used.map(|(process, name)| CpuUse {
             host: self.name.to_owned(),
             cores: self.cores as u32,
@@ -238,12 +232,7 @@ pub(crate) struct Cores {
 
 impl Cores {
     pub fn new(name: &'static str, process: Process, cores: u32) -> Self {
-        Self {
-            name,
-            process,
-            free: vec![Time::ZERO; cores as usize],
-            busy: 0,
-        }
+        Self { name, process, free: vec![Time::ZERO; cores as usize], busy: 0 }
     }
 
     /// Takes a piece of work; returns when it is done.
@@ -292,42 +281,24 @@ mod tests {
     fn with_cores_to_spare_work_takes_its_cost() {
         let mut host = Host::new("h", 2);
         let two = [(SCHEDULER, Span::millis(3)), (API, Span::millis(7))];
-        assert_eq!(
-            host.run(Time::ZERO, &two, 0, None),
-            Some(Time::ZERO + Span::millis(10))
-        );
-        assert!(
-            host.run(Time::ZERO, &[(API, Span::millis(5))], 1, None)
-                .is_some()
-        );
-        assert!(
-            host.run(Time::ZERO, &[(API, Span::millis(5))], 2, None)
-                .is_none()
-        );
+        assert_eq!(host.run(Time::ZERO, &two, 0, None), Some(Time::ZERO + Span::millis(10)));
+        assert!(host.run(Time::ZERO, &[(API, Span::millis(5))], 1, None).is_some());
+        assert!(host.run(Time::ZERO, &[(API, Span::millis(5))], 2, None).is_none());
     }
 
     #[test]
     fn a_process_with_little_to_do_is_not_behind_one_with_much() {
         let mut host = Host::new("h", 1);
         // The first finds the core free; from the second on they compete.
-        assert!(
-            host.run(Time::ZERO, &[(API, Span::millis(10))], 9, None)
-                .is_some()
-        );
+        assert!(host.run(Time::ZERO, &[(API, Span::millis(10))], 9, None).is_some());
         for event in 0..10 {
             host.run(Time::ZERO, &[(API, Span::millis(10))], event, None);
         }
         host.run(Time::ZERO, &[(SCHEDULER, Span::millis(10))], 100, None);
         let ends = drain(&mut host);
         let at = |event| ends.iter().find(|(e, _)| *e == event).map(|(_, at)| *at);
-        assert!(
-            at(100) <= Some(30),
-            "it shares the core with one request, not with ten: {ends:?}"
-        );
+        assert!(at(100) <= Some(30), "it shares the core with one request, not with ten: {ends:?}");
         let last = ends.iter().map(|(_, at)| *at).max();
-        assert!(
-            (110..=120).contains(&last.unwrap_or(0)),
-            "no capacity is made: {ends:?}"
-        );
+        assert!((110..=120).contains(&last.unwrap_or(0)), "no capacity is made: {ends:?}");
     }
 }

@@ -130,9 +130,7 @@ impl World<'_> {
             return self.job_synced(who);
         };
         let job = inv.job;
-        let past_deadline = job
-            .started
-            .is_some_and(|started| now.since(started) >= deadline);
+        let past_deadline = job.started.is_some_and(|started| now.since(started) >= deadline);
         let ended = job.pod_seen == PodPhase::Ended;
         let step = if job.status == JobStatus::Finished || job.deleting {
             None
@@ -243,18 +241,21 @@ impl World<'_> {
 
     /// Tells where the investigation's time went until a stage.
     pub(crate) fn tell_waits(&mut self, who: Who, until: Stage) {
-        let Some(path) = self.invs.get(who).and_then(|inv| inv.path.as_ref()) else {
-            return;
+        let now = self.now();
+        let Some(inv) = self.invs.get(who) else { return };
+        let Some(path) = &inv.path else { return };
+        // Waits that overlapped, as in an outage that holds up kubelet and agent alike, share the
+        // time that passed.
+        let passed = u128::from(now.since(inv.alert.intended).0);
+        let sum: u128 = path.waits.iter().map(|wait| u128::from(wait.0)).sum();
+        let share = |wait: Span| match sum > passed {
+            true => Span((u128::from(wait.0) * passed / sum) as u64),
+            false => wait,
         };
-        let wait = |component: &Component| Wait {
-            component: *component,
-            span: path.waits[component.index()],
-        };
-        let waits = Component::ALL
-            .iter()
-            .map(wait)
-            .filter(|wait| wait.span.0 > 0)
-            .collect();
+        let waits = Component::ALL.iter().zip(path.waits).filter(|(_, wait)| wait.0 > 0);
+        let waits =
+            waits.map(|(component, wait)| Wait { component: *component, span: share(wait) });
+        let waits = waits.collect();
         self.fact(who, Fact::Waited { until, waits });
     }
 

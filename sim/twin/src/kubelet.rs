@@ -58,11 +58,7 @@ impl Nodes {
             pods: knobs.pods.get(),
             cpu_millis: knobs.cpu.get() * 1_000,
             memory: knobs.memory.0,
-            image_at: if knobs.image_present {
-                Time::ZERO
-            } else {
-                Time::NEVER
-            },
+            image_at: if knobs.image_present { Time::ZERO } else { Time::NEVER },
             relist_offset: Span(offsets.below(knobs.relist_period.0)),
             bucket: Bucket::new(knobs.kube_api_qps.0, knobs.kube_api_burst.get()),
             // The kubelet's eventRecordQPS and eventBurst are 50 and 100.
@@ -163,10 +159,7 @@ impl World<'_> {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        let Some(node) = inv
-            .node
-            .filter(|node| !self.nodes.list[*node as usize].down)
-        else {
+        let Some(node) = inv.node.filter(|node| !self.nodes.list[*node as usize].down) else {
             return;
         };
         match step {
@@ -177,8 +170,7 @@ impl World<'_> {
             KubeletStep::Token => {
                 // Sandbox and container start when image and volumes are there.
                 let started = inv.queued_at.max(now);
-                self.engine
-                    .at(started, Ev::ContainerStarted(who.slot, who.generation));
+                self.engine.at(started, Ev::ContainerStarted(who.slot, who.generation));
             }
             KubeletStep::StatusRead => {
                 let ended = inv.phase >= PodPhase::Ended;
@@ -201,10 +193,7 @@ impl World<'_> {
         inv.phase = PodPhase::Running;
         inv.wait(Component::PodStart, costs::AGENT_START);
         self.relist_soon(who, node);
-        self.engine.after(
-            costs::AGENT_START,
-            Ev::AgentStarts(who.slot, who.generation),
-        );
+        self.engine.after(costs::AGENT_START, Ev::AgentStarts(who.slot, who.generation));
     }
 
     fn relist_soon(&mut self, who: Who, node: u32) {
@@ -212,8 +201,7 @@ impl World<'_> {
         let offset = self.nodes.list[node as usize].relist_offset.0;
         let now = self.now().0;
         let next = (now.saturating_sub(offset) / period + 1) * period + offset;
-        self.engine
-            .at(Time(next), Ev::Relist(who.slot, who.generation));
+        self.engine.at(Time(next), Ev::Relist(who.slot, who.generation));
     }
 
     /// The kubelet's relist finds the pod changed and updates its status.
@@ -221,10 +209,7 @@ impl World<'_> {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        let Some(node) = inv
-            .node
-            .filter(|node| !self.nodes.list[*node as usize].down)
-        else {
+        let Some(node) = inv.node.filter(|node| !self.nodes.list[*node as usize].down) else {
             return;
         };
         if inv.status_busy || inv.status_phase >= inv.phase {
@@ -240,11 +225,7 @@ impl World<'_> {
             return;
         };
         inv.status_busy = false;
-        let phase = if ended {
-            PodPhase::Ended
-        } else {
-            PodPhase::Running
-        };
+        let phase = if ended { PodPhase::Ended } else { PodPhase::Running };
         inv.status_phase = inv.status_phase.max(phase);
         let behind = inv.phase > inv.status_phase;
         // A pod that ends before a relist goes from Pending to its end; its status tells of both.
@@ -287,9 +268,7 @@ impl World<'_> {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        let node_down = inv
-            .node
-            .is_some_and(|node| self.nodes.list[node as usize].down);
+        let node_down = inv.node.is_some_and(|node| self.nodes.list[node as usize].down);
         match inv.phase {
             PodPhase::Running if !node_down => self.terminate(who, outcome),
             PodPhase::None | PodPhase::Pending | PodPhase::Running => {
@@ -377,13 +356,7 @@ impl World<'_> {
                 .get(who)
                 .is_some_and(|inv| inv.node == Some(node) && inv.phase < PodPhase::Ended);
             if on_it {
-                self.call(
-                    Client::NodeLifecycle,
-                    Op::DeletePod,
-                    who,
-                    Then::Nothing,
-                    false,
-                );
+                self.call(Client::NodeLifecycle, Op::DeletePod, who, Then::Nothing, false);
                 self.pod_deleted(who, Outcome::Evicted);
             }
         }
@@ -411,11 +384,7 @@ impl World<'_> {
         let up = self.nodes.list.iter().filter(|node| !node.down).count() as u64;
         let beats = up * since.0 / costs::NODE_LEASE_PERIOD.0;
         let cost = Op::UpdateNodeLease.cost();
-        self.apiserver.count_many(
-            Op::UpdateNodeLease,
-            crate::apiserver::Level::NodeHigh,
-            beats,
-        );
+        self.apiserver.count_many(Op::UpdateNodeLease, crate::apiserver::Level::NodeHigh, beats);
         let idle = |millis: u64| Span(since.0 / 1_000 * millis);
         let api = cost.api * beats + idle(costs::IDLE_MILLICORES_API);
         let etcd = costs::ETCD_WRITE * beats + idle(costs::IDLE_MILLICORES_ETCD);

@@ -60,10 +60,7 @@ pub fn run(
     while world.step() {
         if world.engine.done() >= next_watch {
             next_watch += WATCH_EVERY;
-            let progress = Progress {
-                now: world.now(),
-                events: world.engine.done(),
-            };
+            let progress = Progress { now: world.now(), events: world.engine.done() };
             if watch(progress).is_break() {
                 world.platform_fact(Fact::Interrupted);
                 break;
@@ -71,8 +68,5 @@ pub fn run(
         }
     }
     world.tell_sample(true);
-    Progress {
-        now: world.now(),
-        events: world.engine.done(),
-    }
+    Progress { now: world.now(), events: world.engine.done() }
 }

@@ -19,11 +19,7 @@ impl Default for Meter {
     fn default() -> Self {
         let some = Histogram::new_with_bounds(1, RECORDED_MAX, 2);
         let some = some.unwrap_or_else(|_| unreachable!("the bounds are allowed"));
-        Self {
-            none: 0,
-            some,
-            max: 0,
-        }
+        Self { none: 0, some, max: 0 }
     }
 }
 

@@ -23,12 +23,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub const fn new(kind: PoolKind, size: u32) -> Self {
-        Self {
-            kind,
-            idle: size,
-            size,
-            spent: [Span::ZERO; Component::COUNT],
-        }
+        Self { kind, idle: size, size, spent: [Span::ZERO; Component::COUNT] }
     }
 
     /// A worker was held up.

@@ -50,20 +50,15 @@ impl World<'_> {
     /// An agent's statement.
     pub(crate) fn statement(&mut self, who: Who) {
         if self.postgres.down {
-            return self
-                .engine
-                .after(REFUSED, Ev::AgentActFailed(who.slot, who.generation));
+            return self.engine.after(REFUSED, Ev::AgentActFailed(who.slot, who.generation));
         }
         if self.postgres.connections >= self.postgres.connections_max {
-            return self
-                .engine
-                .after(CONNECT_AGAIN, Ev::AgentActs(who.slot, who.generation));
+            return self.engine.after(CONNECT_AGAIN, Ev::AgentActs(who.slot, who.generation));
         }
         self.postgres.connections += 1;
         let done = self.work_on(Machine::Postgres, costs::POSTGRES_STATEMENT);
         let rtt = self.plan.scenario.cluster.network_rtt;
-        self.engine
-            .at(done + rtt * 2, Ev::StatementDone(who.slot, who.generation));
+        self.engine.at(done + rtt * 2, Ev::StatementDone(who.slot, who.generation));
     }
 
     pub(crate) fn statement_done(&mut self, who: Who) {

@@ -57,13 +57,7 @@ impl World<'_> {
             Recorder::Scheduler => Client::SchedulerEvents,
             Recorder::Kubelet(node) => Client::KubeletEvents(node),
         };
-        self.call(
-            client,
-            Op::CreateEvent,
-            who,
-            Then::Recorded(recorder),
-            false,
-        );
+        self.call(client, Op::CreateEvent, who, Then::Recorded(recorder), false);
     }
 
     /// The Event is written: the next one.

@@ -35,14 +35,8 @@ impl Meters {
             (&self.seats, "API server: queue for a seat"),
             (&self.cores, "control plane: queue for a core, and work"),
             (&self.etcd, "etcd: commit"),
-            (
-                &self.job_controller,
-                "job controller: client bucket, calls that waited",
-            ),
-            (
-                &self.scheduler,
-                "scheduler: client bucket, calls that waited",
-            ),
+            (&self.job_controller, "job controller: client bucket, calls that waited"),
+            (&self.scheduler, "scheduler: client bucket, calls that waited"),
             (&self.kubelet, "kubelets: client buckets, calls that waited"),
             (&self.other, "other clients: buckets, calls that waited"),
             (&self.lock, "vault: database lock"),
@@ -53,10 +47,7 @@ impl Meters {
 }
 
 fn counted<'a>(client: &str, buckets: impl Iterator<Item = &'a Bucket>) -> BucketCounters {
-    let mut counters = BucketCounters {
-        client: client.to_owned(),
-        ..BucketCounters::default()
-    };
+    let mut counters = BucketCounters { client: client.to_owned(), ..BucketCounters::default() };
     buckets.for_each(|bucket| bucket.add_to(&mut counters));
     counters
 }
@@ -74,17 +65,9 @@ impl World<'_> {
             counted("scheduler", [&buckets.scheduler].into_iter()),
             counted("scheduler events", [&buckets.scheduler_events].into_iter()),
             counted("kubelets", nodes.iter().map(|node| &node.bucket)),
-            counted(
-                "kubelets' events",
-                nodes.iter().map(|node| &node.event_bucket),
-            ),
+            counted("kubelets' events", nodes.iter().map(|node| &node.event_bucket)),
         ];
-        all.extend(
-            self.backend
-                .bucket
-                .as_ref()
-                .map(|b| counted("backend", [b].into_iter())),
-        );
+        all.extend(self.backend.bucket.as_ref().map(|b| counted("backend", [b].into_iter())));
         all.retain(|bucket| bucket.calls > 0);
         let node_events: usize = nodes.iter().map(|node| node.events.depth()).sum();
         let dropped = self.job_events.dropped + self.scheduler_events.dropped;
@@ -98,22 +81,12 @@ impl World<'_> {
                 self.job_events.depth() + self.scheduler_events.depth() + node_events,
             ),
             ("events dropped", dropped as usize),
-            (
-                "vault database lock",
-                self.vault.locks.iter().map(|lock| lock.depth()).sum(),
-            ),
+            ("vault database lock", self.vault.locks.iter().map(|lock| lock.depth()).sum()),
             ("revocations waiting", self.vault.expiration.depth()),
             ("investigations", self.running()),
         ];
-        let depth = |(of, depth): (&str, usize)| Depth {
-            of: of.to_owned(),
-            depth: depth as u64,
-        };
-        let own = self
-            .own_machines
-            .iter()
-            .flatten()
-            .map(crate::host::Cores::usage);
+        let depth = |(of, depth): (&str, usize)| Depth { of: of.to_owned(), depth: depth as u64 };
+        let own = self.own_machines.iter().flatten().map(crate::host::Cores::usage);
         let sample = Sample {
             api_calls: self.apiserver.counted(),
             etcd: self.etcd.counters(),
@@ -122,15 +95,9 @@ impl World<'_> {
             cpu: self.control_plane.usage().chain(own).collect(),
             token_reviews: self.vault.token_reviews,
             audit: self.vault.audit,
-            waits: if last {
-                self.meters.summaries()
-            } else {
-                Vec::new()
-            },
+            waits: if last { self.meters.summaries() } else { Vec::new() },
             engine_events: self.engine.done(),
         };
-        self.platform_fact(Fact::Sample {
-            sample: Box::new(sample),
-        });
+        self.platform_fact(Fact::Sample { sample: Box::new(sample) });
     }
 }

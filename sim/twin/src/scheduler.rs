@@ -64,10 +64,7 @@ impl World<'_> {
         }
         let now = self.now();
         while let Some(who) = self.scheduler.active.pop_front() {
-            let Some(inv) = self
-                .invs
-                .get_mut(who)
-                .filter(|inv| inv.phase == PodPhase::Pending)
+            let Some(inv) = self.invs.get_mut(who).filter(|inv| inv.phase == PodPhase::Pending)
             else {
                 continue;
             };
@@ -95,10 +92,7 @@ impl World<'_> {
             self.scheduler.pool.blame(component, span);
             self.wait(who, component, span);
         }
-        let pending = self
-            .invs
-            .get(who)
-            .is_some_and(|inv| inv.phase == PodPhase::Pending);
+        let pending = self.invs.get(who).is_some_and(|inv| inv.phase == PodPhase::Pending);
         if pending {
             match self.nodes.pick(&mut self.scheduler.next_node, FEASIBLE_MAX) {
                 Some(node) => {
@@ -124,13 +118,7 @@ impl World<'_> {
         {
             inv.unschedulable_since = Some(now);
             // The pod's condition and a FailedScheduling event, once a pod.
-            self.call(
-                Client::Scheduler,
-                Op::PatchPodStatus,
-                who,
-                Then::Nothing,
-                false,
-            );
+            self.call(Client::Scheduler, Op::PatchPodStatus, who, Then::Nothing, false);
             self.record_event(Recorder::Scheduler, who);
         }
         self.scheduler.unschedulable.push_back(who);
@@ -144,6 +132,10 @@ impl World<'_> {
     }
 
     pub(crate) fn bound(&mut self, who: Who) {
+        // A pod that was deleted meanwhile is not bound any more.
+        if self.invs.get(who).is_none_or(|inv| inv.phase != PodPhase::Pending) {
+            return;
+        }
         self.stage(who, Stage::PodScheduled);
         self.record_event(Recorder::Scheduler, who);
         self.watchers_see(Ev::PodBound(who.slot, who.generation), who);
@@ -152,9 +144,7 @@ impl World<'_> {
     /// The scheduler is back: what waited for it, waited for that.
     pub(crate) fn scheduler_back(&mut self, outage: Span) {
         self.scheduler.down = false;
-        self.scheduler
-            .pool
-            .stood_still(Component::SchedulerDown, outage);
+        self.scheduler.pool.stood_still(Component::SchedulerDown, outage);
         self.scheduling_cycle();
     }
 }

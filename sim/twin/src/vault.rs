@@ -131,10 +131,7 @@ impl World<'_> {
     /// Vault does not answer; the agent hears of it, and pauses before it tries again.
     fn vault_refuses(&mut self, who: Who) {
         let rtt = self.plan.scenario.cluster.network_rtt;
-        self.engine.after(
-            REFUSED + rtt,
-            Ev::VaultUnavailable(who.slot, who.generation),
-        );
+        self.engine.after(REFUSED + rtt, Ev::VaultUnavailable(who.slot, who.generation));
     }
 
     /// Books a wait on the investigation's path.
@@ -163,8 +160,7 @@ impl World<'_> {
         self.wait(who, Component::VaultCpu, done.since(now));
         match auth {
             AuthMethod::Kubernetes => {
-                self.engine
-                    .at(done, Ev::LoginChecked(who.slot, who.generation));
+                self.engine.at(done, Ev::LoginChecked(who.slot, who.generation));
             }
             AuthMethod::Jwt => self.store_login(who, done),
         }
@@ -172,13 +168,7 @@ impl World<'_> {
 
     pub(crate) fn login_checked(&mut self, who: Who) {
         self.vault.token_reviews += 1;
-        self.call(
-            Client::Vault,
-            Op::TokenReview,
-            who,
-            Then::TokenReviewed,
-            true,
-        );
+        self.call(Client::Vault, Op::TokenReview, who, Then::TokenReviewed, true);
     }
 
     pub(crate) fn token_reviewed(&mut self, who: Who) {
@@ -189,11 +179,7 @@ impl World<'_> {
     /// Login, second half: the token, and for an identity of its own the entity, are stored.
     fn store_login(&mut self, who: Who, at: Time) {
         let own = self.plan.scenario.identity == IdentityKind::PerInvestigation;
-        let cost = if own {
-            costs::VAULT_NEW_ENTITY
-        } else {
-            Span::ZERO
-        };
+        let cost = if own { costs::VAULT_NEW_ENTITY } else { Span::ZERO };
         let now = self.now();
         let Some(cpu) = self.vault_work(cost) else {
             return self.vault_refuses(who);
@@ -204,8 +190,7 @@ impl World<'_> {
         }
         self.wait(who, Component::VaultCpu, stored.since(now));
         let rtt = self.plan.scenario.cluster.network_rtt;
-        self.engine
-            .at(stored + rtt, Ev::LoggedIn(who.slot, who.generation));
+        self.engine.at(stored + rtt, Ev::LoggedIn(who.slot, who.generation));
     }
 
     pub(crate) fn logged_in(&mut self, who: Who) {
@@ -214,18 +199,17 @@ impl World<'_> {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        let session = Session {
-            expires: now + ttl,
-            leases: Vec::new(),
-        };
+        let session = Session { expires: now + ttl, leases: Vec::new() };
         let key = self.vault.sessions.insert(session);
         inv.session = Some(key);
         // The response is the first entry that carries the identity.
         self.vault.audited(1);
-        self.engine
-            .after(ttl, Ev::TokenExpires(key.slot, key.generation));
-        self.stage(who, Stage::VaultLogin);
-        self.drive(who, Heard::Done);
+        self.engine.after(ttl, Ev::TokenExpires(key.slot, key.generation));
+        // The token is there, whether or not the agent still is.
+        if self.agent_works(who) {
+            self.stage(who, Stage::VaultLogin);
+            self.drive(who, Heard::Done);
+        }
     }
 
     /// A credential for the systems of a domain.
@@ -238,10 +222,7 @@ impl World<'_> {
             return;
         };
         inv.taking = Some(domain);
-        if inv
-            .session
-            .is_none_or(|session| self.vault.sessions.get(session).is_none())
-        {
+        if inv.session.is_none_or(|session| self.vault.sessions.get(session).is_none()) {
             // The token is gone: the agent works on without what it opens.
             return self.vault_refuses(who);
         }
@@ -257,8 +238,7 @@ impl World<'_> {
         self.wait(who, Component::VaultCpu, done.since(now));
         match kind {
             _ if !granted => {
-                self.engine
-                    .at(done, Ev::CredentialRefused(who.slot, who.generation));
+                self.engine.at(done, Ev::CredentialRefused(who.slot, who.generation));
             }
             Engine::Postgresql => {
                 let lock = self.vault.lock_of(domain, configs);
@@ -272,8 +252,7 @@ impl World<'_> {
                 let stored = if lease { self.vault.store(done) } else { done };
                 self.wait(who, Component::VaultCpu, stored.since(done));
                 let rtt = self.plan.scenario.cluster.network_rtt;
-                self.engine
-                    .at(stored + rtt, Ev::CredentialMade(who.slot, who.generation));
+                self.engine.at(stored + rtt, Ev::CredentialMade(who.slot, who.generation));
             }
         }
     }
@@ -310,26 +289,15 @@ impl World<'_> {
             let key = self.vault.leases.insert(lease);
             of.leases.push(key);
             self.vault.expiration.remember_lock(key, lock);
-            self.fact_of(
-                id,
-                Fact::LeaseIssued {
-                    lease: number,
-                    domain,
-                    expires,
-                },
-            );
-            self.engine
-                .at(expires, Ev::LeaseExpires(key.slot, key.generation));
+            self.fact_of(id, Fact::LeaseIssued { lease: number, domain, expires });
+            self.engine.at(expires, Ev::LeaseExpires(key.slot, key.generation));
             self.renew_later(key, expires.since(now));
         }
         self.drive(who, Heard::Done);
     }
 
     fn renew_later(&mut self, key: Key, ttl: Span) {
-        self.engine.after(
-            Agent::renew_after(ttl),
-            Ev::RenewDue(key.slot, key.generation),
-        );
+        self.engine.after(Agent::renew_after(ttl), Ev::RenewDue(key.slot, key.generation));
     }
 
     /// The agent renews a lease, as long as it lives and the lease may be carried on.
@@ -337,26 +305,20 @@ impl World<'_> {
         let Some(lease) = self.vault.leases.get(key).copied() else {
             return;
         };
-        let alive = self
-            .invs
-            .get(lease.who)
-            .is_some_and(|inv| inv.agent.is_some());
+        let alive = self.invs.get(lease.who).is_some_and(|inv| inv.agent.is_some());
         if lease.state != LeaseState::Alive || !alive || lease.expires >= lease.max_expires {
             return;
         }
         let Some(done) = self.vault_work(costs::VAULT_SMALL) else {
             // Vault is away: the agent tries again while there is time.
-            return self
-                .engine
-                .after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
+            return self.engine.after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
         };
         self.vault.audited(2);
         match self.vault.expiration.lock_of(key) {
             Some(lock) => self.lock_renew(lock, key),
             None => {
                 let stored = self.vault.store(done);
-                self.engine
-                    .at(stored, Ev::Renewed(key.slot, key.generation));
+                self.engine.at(stored, Ev::Renewed(key.slot, key.generation));
             }
         }
     }
@@ -383,15 +345,12 @@ impl World<'_> {
         let work = session.and_then(|_| self.vault_work(costs::VAULT_SMALL));
         let Some(done) = work else {
             // It cannot: it ends all the same, and its leases are left to their time.
-            return self
-                .engine
-                .after(REFUSED, Ev::ReleaseFailed(who.slot, who.generation));
+            return self.engine.after(REFUSED, Ev::ReleaseFailed(who.slot, who.generation));
         };
         self.vault.audited(2);
         let stored = self.vault.store(done);
         let rtt = self.plan.scenario.cluster.network_rtt;
-        self.engine
-            .at(stored + rtt, Ev::Released(who.slot, who.generation));
+        self.engine.at(stored + rtt, Ev::Released(who.slot, who.generation));
     }
 
     pub(crate) fn released(&mut self, who: Who) {
@@ -404,8 +363,10 @@ impl World<'_> {
                 }
             }
         }
-        self.stage(who, Stage::LeasesReleased);
-        self.release_answered(who);
+        if self.invs.get(who).is_some_and(|inv| inv.agent.is_some()) {
+            self.stage(who, Stage::LeasesReleased);
+            self.release_answered(who);
+        }
     }
 
     /// A token's time is over, and with it that of all its leases.

@@ -82,10 +82,7 @@ pub(crate) enum Ev {
     Sample,
 }
 
-const _: () = assert!(
-    size_of::<Ev>() == 8,
-    "an entry of the event queue is 24 bytes"
-);
+const _: () = assert!(size_of::<Ev>() == 8, "an entry of the event queue is 24 bytes");
 
 /// A machine beside the control plane's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,17 +141,10 @@ impl<'a> World<'a> {
         let plane = &scenario.cluster.control_plane;
         let manager = &plane.controller_manager;
         let bucket = |factor: f64| {
-            Bucket::new(
-                manager.kube_api_qps.0 * factor,
-                manager.kube_api_burst.get(),
-            )
+            Bucket::new(manager.kube_api_qps.0 * factor, manager.kube_api_burst.get())
         };
-        let scheduler = || {
-            Bucket::new(
-                plane.scheduler.kube_api_qps.0,
-                plane.scheduler.kube_api_burst.get(),
-            )
-        };
+        let scheduler =
+            || Bucket::new(plane.scheduler.kube_api_qps.0, plane.scheduler.kube_api_burst.get());
         let inflight = &plane.apiserver;
         let seats =
             inflight.max_requests_inflight.get() + inflight.max_mutating_requests_inflight.get();
@@ -217,13 +207,7 @@ impl<'a> World<'a> {
         self.engine.after(Span::ZERO, Ev::Sample);
         self.engine.after(BACKGROUND, Ev::Background);
         self.engine.after(ADJUST_SEATS, Ev::AdjustSeats);
-        let compaction = self
-            .plan
-            .scenario
-            .cluster
-            .control_plane
-            .etcd
-            .compaction_interval;
+        let compaction = self.plan.scenario.cluster.control_plane.etcd.compaction_interval;
         self.engine.after(compaction, Ev::Compact);
     }
 
@@ -313,11 +297,7 @@ impl<'a> World<'a> {
     fn background_tick(&mut self) {
         self.heartbeats(BACKGROUND);
         let over = self.backend.is_idle() && self.invs.len() == 0 && self.vault.leases.len() == 0;
-        let faults_over = self
-            .plan
-            .faults
-            .last()
-            .is_none_or(|last| last.until <= self.now());
+        let faults_over = self.plan.faults.last().is_none_or(|last| last.until <= self.now());
         if (over && faults_over) || self.now() >= self.ends_at {
             self.finished = true;
         } else {
@@ -397,11 +377,7 @@ impl<'a> World<'a> {
     /// Work of the control plane that nobody waits for.
     pub fn background(&mut self, parts: Parts<'_>) {
         let now = self.now();
-        if self
-            .control_plane
-            .run(now, parts, Ev::Nothing, None)
-            .is_none()
-        {
+        if self.control_plane.run(now, parts, Ev::Nothing, None).is_none() {
             self.control_plane_ticks();
         }
     }
@@ -425,10 +401,7 @@ impl<'a> World<'a> {
         self.control_plane.tick_at = Time::NEVER;
         let mut done = std::mem::take(&mut self.host_done);
         self.control_plane.tick(now, &mut done);
-        for Task {
-            event, since, who, ..
-        } in done.drain(..)
-        {
+        for Task { event, since, who, .. } in done.drain(..) {
             if let Some(inv) = who.and_then(|who| self.invs.get_mut(who)) {
                 inv.wait(Component::ControlPlaneCpu, now.since(since));
             }
@@ -481,8 +454,6 @@ impl<'a> World<'a> {
 
 impl std::fmt::Debug for World<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World")
-            .field("now", &self.now())
-            .finish_non_exhaustive()
+        f.debug_struct("World").field("now", &self.now()).finish_non_exhaustive()
     }
 }

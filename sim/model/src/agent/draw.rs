@@ -26,11 +26,7 @@ pub fn trace(seed: u64, id: InvestigationId, domain: Domain, profile: &Profile) 
     let conclusion = stream.pick(&[of.resolved.0, of.inconclusive.0, of.escalated.0]);
     let hypotheses = whole(profile.hypotheses.dist.draw_base(stream));
     // An agent that does not come to its end stops at a hypothesis of its own.
-    let last = if fate == 4 {
-        hypotheses
-    } else {
-        1 + stream.below(hypotheses.max(1))
-    };
+    let last = if fate == 4 { hypotheses } else { 1 + stream.below(hypotheses.max(1)) };
 
     let mut steps = Vec::with_capacity(16 * hypotheses as usize + 4);
     let mut memory = profile.memory.start.dist.draw(stream).0;
@@ -56,17 +52,8 @@ pub fn trace(seed: u64, id: InvestigationId, domain: Domain, profile: &Profile) 
         returns_credentials: !stream.chance(failures.keeps_credentials.0),
         stops_when_denied: stream.chance(profile.actions.stops_when_denied.0),
     };
-    let at_start = profile
-        .credentials
-        .at_start
-        .clone()
-        .unwrap_or_else(|| vec![domain]);
-    Trace {
-        domain,
-        at_start,
-        steps,
-        end,
-    }
+    let at_start = profile.credentials.at_start.clone().unwrap_or_else(|| vec![domain]);
+    Trace { domain, at_start, steps, end }
 }
 
 fn whole(n: f64) -> u64 {
@@ -93,10 +80,9 @@ fn hypothesis(steps: &mut Vec<Step>, stream: &mut Stream, domain: Domain, profil
     for _ in 0..whole(actions.reads.dist.draw_base(stream)) {
         steps.push(act(stream, Verb::Read, domain, actions.foreign.0));
     }
-    for (verb, share) in [
-        (Verb::SafeWrite, actions.safe_write.0),
-        (Verb::RiskyWrite, actions.risky_write.0),
-    ] {
+    for (verb, share) in
+        [(Verb::SafeWrite, actions.safe_write.0), (Verb::RiskyWrite, actions.risky_write.0)]
+    {
         if stream.chance(share) {
             steps.push(act(stream, verb, domain, actions.foreign.0));
         }
@@ -108,22 +94,13 @@ fn call(stream: &mut Stream, tool: Tool, usage: &ToolUse, profile: &Profile) -> 
     let takes = usage.takes.dist.draw(stream);
     let tokens = usage.tokens.dist.draw_base(stream) as u32;
     let cost_micro_usd = (f64::from(tokens) * profile.usd_per_million_tokens.0) as u64;
-    Step::Call {
-        tool,
-        takes,
-        tokens,
-        cost_micro_usd,
-    }
+    Step::Call { tool, takes, tokens, cost_micro_usd }
 }
 
 fn act(stream: &mut Stream, verb: Verb, home: Domain, foreign: f64) -> Step {
     let elsewhere = stream.chance(foreign);
     let other = 1 + stream.below(Domain::COUNT as u64 - 1) as usize;
-    let target = if elsewhere {
-        Domain::ALL[(home.index() + other) % Domain::COUNT]
-    } else {
-        home
-    };
+    let target = if elsewhere { Domain::ALL[(home.index() + other) % Domain::COUNT] } else { home };
     Step::Act(Action { verb, target })
 }
 

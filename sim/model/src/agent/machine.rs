@@ -213,18 +213,9 @@ impl Agent {
     fn step(&mut self) -> Want {
         let want = match self.steps.pop_front() {
             Some(Step::Think(takes)) => Want::Work(None, takes),
-            Some(Step::Call {
-                tool,
-                takes,
-                tokens,
-                cost_micro_usd,
-            }) => {
+            Some(Step::Call { tool, takes, tokens, cost_micro_usd }) => {
                 let (calls, all_tokens, cost) = self.noted;
-                self.noted = (
-                    calls + 1,
-                    all_tokens.saturating_add(tokens),
-                    cost + cost_micro_usd,
-                );
+                self.noted = (calls + 1, all_tokens.saturating_add(tokens), cost + cost_micro_usd);
                 Want::Work(Some(tool), takes)
             }
             Some(Step::Hold(memory)) => Want::Hold(memory),
@@ -234,11 +225,7 @@ impl Agent {
             Some(Step::Act(action)) => return self.go(State::Acting, Want::Act(action)),
             Some(Step::Hypothesis) => {
                 let (tool_calls, tokens, cost_micro_usd) = std::mem::take(&mut self.noted);
-                Want::Note {
-                    tool_calls,
-                    tokens,
-                    cost_micro_usd,
-                }
+                Want::Note { tool_calls, tokens, cost_micro_usd }
             }
             None => {
                 return match self.end.ending.conclusion() {
@@ -258,17 +245,9 @@ mod tests {
     use crate::agent::Ending;
 
     fn trace(steps: Vec<Step>) -> Trace {
-        let end = End {
-            ending: Ending::Resolved,
-            returns_credentials: true,
-            stops_when_denied: false,
-        };
-        Trace {
-            domain: Domain::Network,
-            at_start: vec![Domain::Network],
-            steps,
-            end,
-        }
+        let end =
+            End { ending: Ending::Resolved, returns_credentials: true, stops_when_denied: false };
+        Trace { domain: Domain::Network, at_start: vec![Domain::Network], steps, end }
     }
 
     #[test]
@@ -306,11 +285,7 @@ mod tests {
         assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Exit(outcome));
         let mut early = Agent::new(trace(Vec::new()), Span::secs(60));
         early.next(Time::ZERO, Heard::Started);
-        assert_eq!(
-            early.terminate(outcome),
-            Want::Exit(outcome),
-            "it has no token yet"
-        );
+        assert_eq!(early.terminate(outcome), Want::Exit(outcome), "it has no token yet");
     }
 
     #[test]
@@ -342,22 +317,10 @@ mod tests {
         both.at_start.push(Domain::Database);
         let mut agent = Agent::new(both, Span::secs(30));
         agent.next(Time::ZERO, Heard::Started);
-        assert_eq!(
-            agent.next(Time::ZERO, Heard::Done),
-            Want::Credential(Domain::Network)
-        );
-        assert_eq!(
-            agent.next(Time::ZERO, Heard::Unavailable),
-            Want::Work(None, BACKOFF)
-        );
-        assert_eq!(
-            agent.next(Time::ZERO, Heard::Done),
-            Want::Credential(Domain::Network)
-        );
-        assert_eq!(
-            agent.next(Time::ZERO, Heard::Done),
-            Want::Credential(Domain::Database)
-        );
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
+        assert_eq!(agent.next(Time::ZERO, Heard::Unavailable), Want::Work(None, BACKOFF));
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Database));
         assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Ready);
     }
 }

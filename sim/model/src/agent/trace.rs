@@ -137,21 +137,10 @@ impl Line {
     fn parse(text: &str) -> Result<Self, Wrong> {
         let wrong = |error: serde_json::Error| {
             let message = error.to_string();
-            let message = message
-                .split(" at line ")
-                .next()
-                .unwrap_or_default()
-                .to_owned();
+            let message = message.split(" at line ").next().unwrap_or_default().to_owned();
             // The parser's own column where it has one; else that of the word it complains of.
-            let word = message
-                .split('`')
-                .nth(1)
-                .and_then(|word| text.find(&format!("\"{word}\"")));
-            let column = if error.line() > 0 {
-                error.column()
-            } else {
-                word.unwrap_or(0) + 1
-            };
+            let word = message.split('`').nth(1).and_then(|word| text.find(&format!("\"{word}\"")));
+            let column = if error.line() > 0 { error.column() } else { word.unwrap_or(0) + 1 };
             (column.max(1), format!("not a step of a trace: {message}"))
         };
         let mut fields: serde_json::Map<String, serde_json::Value> =
@@ -159,23 +148,13 @@ impl Line {
         let trace = match fields.remove("trace") {
             Some(serde_json::Value::String(name)) => name,
             _ => {
-                return Err((
-                    1,
-                    "expected the field `trace`, the name of the trace".to_owned(),
-                ));
+                return Err((1, "expected the field `trace`, the name of the trace".to_owned()));
             }
         };
-        let domain = fields
-            .remove("domain")
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(wrong)?;
+        let domain =
+            fields.remove("domain").map(serde_json::from_value).transpose().map_err(wrong)?;
         let what = serde_json::from_value(fields.into()).map_err(wrong)?;
-        Ok(Self {
-            trace,
-            domain,
-            what,
-        })
+        Ok(Self { trace, domain, what })
     }
 }
 
@@ -227,25 +206,12 @@ const fn yes() -> bool {
 pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut problem = |line: usize, column: usize, message: String| {
-        let place = Place {
-            line,
-            column,
-            ..Place::default()
-        };
-        problems.push(Problem {
-            source: source.into(),
-            place: Some(place),
-            message,
-            help: None,
-        });
+        let place = Place { line, column, ..Place::default() };
+        problems.push(Problem { source: source.into(), place: Some(place), message, help: None });
     };
     let mut order: Vec<(String, usize)> = Vec::new();
     let mut traces: BTreeMap<String, (Trace, bool)> = BTreeMap::new();
-    for (n, text) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, text)| !text.trim().is_empty())
-    {
+    for (n, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
         let n = n + 1;
         let line = match Line::parse(text) {
             Ok(line) => line,
@@ -256,11 +222,7 @@ pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
         };
         if !traces.contains_key(&line.trace) {
             let Some(domain) = line.domain else {
-                problem(
-                    n,
-                    1,
-                    format!("trace `{}` begins without its `domain`", line.trace),
-                );
+                problem(n, 1, format!("trace `{}` begins without its `domain`", line.trace));
                 continue;
             };
             order.push((line.trace.clone(), n));
@@ -269,21 +231,12 @@ pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
                 returns_credentials: true,
                 stops_when_denied: false,
             };
-            let trace = Trace {
-                domain,
-                at_start: Vec::new(),
-                steps: Vec::new(),
-                end,
-            };
+            let trace = Trace { domain, at_start: Vec::new(), steps: Vec::new(), end };
             traces.insert(line.trace.clone(), (trace, false));
         }
         if let Some((trace, ended)) = traces.get_mut(&line.trace) {
             if *ended {
-                problem(
-                    n,
-                    1,
-                    format!("trace `{}` goes on after its end", line.trace),
-                );
+                problem(n, 1, format!("trace `{}` goes on after its end", line.trace));
             }
             *ended |= add(trace, line.what);
         }
@@ -304,10 +257,7 @@ pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(order
-        .into_iter()
-        .filter_map(|(name, _)| Some(traces.remove(&name)?.0))
-        .collect())
+    Ok(order.into_iter().filter_map(|(name, _)| Some(traces.remove(&name)?.0)).collect())
 }
 
 /// Adds a line to its trace; whether it was the last.
@@ -315,33 +265,15 @@ fn add(trace: &mut Trace, what: What) -> bool {
     match what {
         What::Start { at_start } => trace.at_start = at_start,
         What::Think { takes } => trace.steps.push(Step::Think(takes)),
-        What::Call {
-            tool,
-            takes,
-            tokens,
-            cost_micro_usd,
-        } => {
-            trace.steps.push(Step::Call {
-                tool,
-                takes,
-                tokens,
-                cost_micro_usd,
-            });
+        What::Call { tool, takes, tokens, cost_micro_usd } => {
+            trace.steps.push(Step::Call { tool, takes, tokens, cost_micro_usd });
         }
         What::Hold { memory } => trace.steps.push(Step::Hold(memory)),
         What::Need { credential } => trace.steps.push(Step::Need(credential)),
         What::Act { verb, target } => trace.steps.push(Step::Act(Action { verb, target })),
         What::Hypothesis => trace.steps.push(Step::Hypothesis),
-        What::End {
-            ending,
-            returns_credentials,
-            stops_when_denied,
-        } => {
-            trace.end = End {
-                ending,
-                returns_credentials,
-                stops_when_denied,
-            };
+        What::End { ending, returns_credentials, stops_when_denied } => {
+            trace.end = End { ending, returns_credentials, stops_when_denied };
             return true;
         }
     }
@@ -357,47 +289,25 @@ pub fn write<'a>(traces: impl IntoIterator<Item = (&'a str, &'a Trace)>) -> Stri
     for (name, trace) in traces {
         let mut domain = Some(trace.domain);
         let mut line = |what: What| {
-            let line = Line {
-                trace: name.to_owned(),
-                domain: domain.take(),
-                what,
-            };
+            let line = Line { trace: name.to_owned(), domain: domain.take(), what };
             out.push_str(&serde_json::to_string(&line).expect("plain data"));
             out.push('\n');
         };
-        line(What::Start {
-            at_start: trace.at_start.clone(),
-        });
+        line(What::Start { at_start: trace.at_start.clone() });
         for step in &trace.steps {
             line(match *step {
                 Step::Think(takes) => What::Think { takes },
-                Step::Call {
-                    tool,
-                    takes,
-                    tokens,
-                    cost_micro_usd,
-                } => What::Call {
-                    tool,
-                    takes,
-                    tokens,
-                    cost_micro_usd,
-                },
+                Step::Call { tool, takes, tokens, cost_micro_usd } => {
+                    What::Call { tool, takes, tokens, cost_micro_usd }
+                }
                 Step::Hold(memory) => What::Hold { memory },
                 Step::Need(credential) => What::Need { credential },
                 Step::Act(Action { verb, target }) => What::Act { verb, target },
                 Step::Hypothesis => What::Hypothesis,
             });
         }
-        let End {
-            ending,
-            returns_credentials,
-            stops_when_denied,
-        } = trace.end;
-        line(What::End {
-            ending,
-            returns_credentials,
-            stops_when_denied,
-        });
+        let End { ending, returns_credentials, stops_when_denied } = trace.end;
+        line(What::End { ending, returns_credentials, stops_when_denied });
     }
     out
 }
@@ -426,10 +336,7 @@ mod tests {
             shown[0].starts_with("t.jsonl:1:46: not a step of a trace: unknown field `take`"),
             "{shown:#?}"
         );
-        assert!(
-            shown[1].contains("trace `a` begins without its `domain`"),
-            "{shown:#?}"
-        );
+        assert!(shown[1].contains("trace `a` begins without its `domain`"), "{shown:#?}");
         assert!(shown[2].contains("trace `b` has no"), "{shown:#?}");
     }
 }

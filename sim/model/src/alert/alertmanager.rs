@@ -47,25 +47,12 @@ struct One {
 pub fn read(text: &str, source: &str, speed: f64) -> Result<Vec<Recorded>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut found: Vec<(Timestamp, One)> = Vec::new();
-    for (n, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         match message(line) {
             Ok(alerts) => found.extend(alerts),
             Err((column, message)) => {
-                let place = Some(Place {
-                    line: n + 1,
-                    column,
-                    ..Place::default()
-                });
-                problems.push(Problem {
-                    source: source.into(),
-                    place,
-                    message,
-                    help: None,
-                });
+                let place = Some(Place { line: n + 1, column, ..Place::default() });
+                problems.push(Problem { source: source.into(), place, message, help: None });
             }
         }
     }
@@ -73,12 +60,7 @@ pub fn read(text: &str, source: &str, speed: f64) -> Result<Vec<Recorded>, Vec<P
     found.sort_by_key(|(at, _)| *at);
     if found.is_empty() && problems.is_empty() {
         let message = "expected at least one firing alert".to_owned();
-        problems.push(Problem {
-            source: source.into(),
-            place: None,
-            message,
-            help: None,
-        });
+        problems.push(Problem { source: source.into(), place: None, message, help: None });
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -86,14 +68,8 @@ pub fn read(text: &str, source: &str, speed: f64) -> Result<Vec<Recorded>, Vec<P
     let first = found[0].0.as_nanosecond();
     let recorded = |(at, alert): &(Timestamp, One)| Recorded {
         after: Span::from_secs_f64((at.as_nanosecond() - first) as f64 / 1e9 / speed),
-        domain: alert
-            .labels
-            .get("domain")
-            .and_then(|label| label.parse().ok()),
-        severity: alert
-            .labels
-            .get("severity")
-            .and_then(|label| severity(label)),
+        domain: alert.labels.get("domain").and_then(|label| label.parse().ok()),
+        severity: alert.labels.get("severity").and_then(|label| severity(label)),
         fingerprint: fingerprint(alert),
     };
     Ok(found.iter().map(recorded).collect())
@@ -103,27 +79,18 @@ fn message(line: &str) -> Result<Vec<(Timestamp, One)>, (usize, String)> {
     let message: Message = serde_json::from_str(line).map_err(|error| {
         let what = error.to_string();
         let what = what.split(" at line ").next().unwrap_or_default();
-        (
-            error.column().max(1),
-            format!("not a message of Alertmanager's webhook: {what}"),
-        )
+        (error.column().max(1), format!("not a message of Alertmanager's webhook: {what}"))
     })?;
     if message.version != "4" {
         let found = message.version;
-        return Err((
-            1,
-            format!("expected version \"4\" of the webhook, found \"{found}\""),
-        ));
+        return Err((1, format!("expected version \"4\" of the webhook, found \"{found}\"")));
     }
     let timed = |alert: One| match alert.starts_at.parse::<Timestamp>() {
         Ok(at) => Ok((at, alert)),
         Err(_) => {
             let column = line.find(&alert.starts_at).map_or(1, |byte| byte + 1);
             let found = &alert.starts_at;
-            Err((
-                column,
-                format!("expected `startsAt` as RFC 3339 writes it, found `{found}`"),
-            ))
+            Err((column, format!("expected `startsAt` as RFC 3339 writes it, found `{found}`")))
         }
     };
     message.alerts.into_iter().map(timed).collect()
@@ -173,13 +140,7 @@ mod tests {
         let problems = read(wrong, "log.jsonl", 1.0).unwrap_err();
         let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(shown.len(), 2, "{shown:?}");
-        assert!(
-            shown[0].starts_with("log.jsonl:1:1: expected version \"4\""),
-            "{shown:?}"
-        );
-        assert!(
-            shown[1].starts_with("log.jsonl:2:2: not a message"),
-            "{shown:?}"
-        );
+        assert!(shown[0].starts_with("log.jsonl:1:1: expected version \"4\""), "{shown:?}");
+        assert!(shown[1].starts_with("log.jsonl:2:2: not a message"), "{shown:?}");
     }
 }

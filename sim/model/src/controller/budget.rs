@@ -66,9 +66,7 @@ impl CostBudget {
 
     /// How much of the time between the two the budget refused.
     pub fn wait_within(&self, from: Time, to: Time) -> Span {
-        self.last_refusal.map_or(Span::ZERO, |(began, ended)| {
-            ended.min(to).since(began.max(from))
-        })
+        self.last_refusal.map_or(Span::ZERO, |(began, ended)| ended.min(to).since(began.max(from)))
     }
 
     /// When the next window begins, while the budget refuses.

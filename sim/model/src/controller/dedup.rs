@@ -18,20 +18,13 @@ pub(super) struct Dedup {
 
 impl Dedup {
     pub fn new(window: Span) -> Self {
-        Self {
-            window,
-            known: FxHashMap::default(),
-            ends: VecDeque::new(),
-        }
+        Self { window, known: FxHashMap::default(), ends: VecDeque::new() }
     }
 
     /// The investigation that covers the alert, if one does.
     pub fn covers(&mut self, now: Time, alert: &Alert) -> Option<InvestigationId> {
         while let Some((_, fingerprint)) = self.ends.front().filter(|(end, _)| *end <= now) {
-            let over = self
-                .known
-                .get(fingerprint)
-                .is_some_and(|(_, end)| *end <= now);
+            let over = self.known.get(fingerprint).is_some_and(|(_, end)| *end <= now);
             if over {
                 self.known.remove(fingerprint);
             }
@@ -50,11 +43,7 @@ impl Dedup {
 
     /// The alert was turned away: its repeats are not covered.
     pub fn forget(&mut self, alert: &Alert) {
-        if self
-            .known
-            .get(&alert.fingerprint)
-            .is_some_and(|(id, _)| *id == alert.id)
-        {
+        if self.known.get(&alert.fingerprint).is_some_and(|(id, _)| *id == alert.id) {
             self.known.remove(&alert.fingerprint);
         }
     }

@@ -27,13 +27,7 @@ impl Pressure {
         let limit = knobs.limit.get() as usize;
         let low_water = (limit as f64 * knobs.low_water.0) as usize;
         let low_water = low_water.min(limit - 1);
-        Self {
-            limit,
-            low_water,
-            shedding: false,
-            last_admission: None,
-            interval: 1.0,
-        }
+        Self { limit, low_water, shedding: false, last_admission: None, interval: 1.0 }
     }
 
     /// The queue's depth changed, or an alert found it full.

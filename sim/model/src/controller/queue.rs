@@ -43,11 +43,7 @@ impl Queue {
     }
 
     pub fn contains(&self, id: InvestigationId) -> bool {
-        self.lanes
-            .iter()
-            .flatten()
-            .flatten()
-            .any(|(_, alert)| alert.id == id)
+        self.lanes.iter().flatten().flatten().any(|(_, alert)| alert.id == id)
     }
 
     pub fn push(&mut self, now: Time, alert: Alert) {
@@ -83,14 +79,9 @@ impl Queue {
         let lanes = self.lanes[domain].iter().enumerate();
         let first = |(severity, lane): (usize, &VecDeque<(Time, Alert)>)| {
             let at = lane.front()?.0;
-            Some((
-                severity,
-                at.0.saturating_add(self.step.0.saturating_mul(severity as u64)),
-            ))
+            Some((severity, at.0.saturating_add(self.step.0.saturating_mul(severity as u64))))
         };
-        lanes
-            .filter_map(first)
-            .min_by_key(|(severity, key)| (*key, *severity))
+        lanes.filter_map(first).min_by_key(|(severity, key)| (*key, *severity))
     }
 
     /// Makes room for `new`: removes and returns the least severe alert of all, `new` among them;
@@ -110,9 +101,7 @@ impl Queue {
 
     /// Whether something at least as urgent as `severity` waits.
     pub fn holds_below(&self, severity: Severity) -> bool {
-        self.lanes
-            .iter()
-            .any(|lanes| lanes[severity.index() + 1..].iter().any(|l| !l.is_empty()))
+        self.lanes.iter().any(|lanes| lanes[severity.index() + 1..].iter().any(|l| !l.is_empty()))
     }
 
     pub fn remove(&mut self, id: InvestigationId) -> Option<Alert> {

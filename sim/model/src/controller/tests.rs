@@ -6,25 +6,12 @@ use crate::scenario::knobs::{CostBudget as CostKnobs, Positive, Queue as QueueKn
 
 fn alert(id: u64, domain: Domain, severity: Severity) -> Alert {
     let id = InvestigationId(id);
-    Alert {
-        id,
-        intended: Time::ZERO,
-        domain,
-        severity,
-        fingerprint: id.0,
-    }
+    Alert { id, intended: Time::ZERO, domain, severity, fingerprint: id.0 }
 }
 
 fn knobs(concurrency: u32, limit: u32) -> Knobs {
-    let queue = QueueKnobs {
-        limit: count(limit),
-        ..QueueKnobs::default()
-    };
-    Knobs {
-        concurrency: count(concurrency),
-        queue,
-        ..Knobs::default()
-    }
+    let queue = QueueKnobs { limit: count(limit), ..QueueKnobs::default() };
+    Knobs { concurrency: count(concurrency), queue, ..Knobs::default() }
 }
 
 struct Bench {
@@ -34,10 +21,7 @@ struct Bench {
 
 impl Bench {
     fn new(knobs: &Knobs) -> Self {
-        Self {
-            controller: Controller::new(knobs),
-            now: Time::ZERO,
-        }
+        Self { controller: Controller::new(knobs), now: Time::ZERO }
     }
 
     fn tell(&mut self, input: Input) -> Vec<Command> {
@@ -47,10 +31,7 @@ impl Bench {
     }
 
     fn finish(&mut self, id: u64) -> Vec<u64> {
-        let done = Input::JobFinished {
-            id: InvestigationId(id),
-            cost_micro_usd: 1_000_000,
-        };
+        let done = Input::JobFinished { id: InvestigationId(id), cost_micro_usd: 1_000_000 };
         created(&self.tell(done))
     }
 }
@@ -114,15 +95,8 @@ fn back_pressure_ends_at_the_low_water_mark_and_not_before() {
     assert_eq!((shed(&full), on(&full)), (vec![5], Some(true)));
     bench.finish(0);
     let still = bench.tell(Input::Alert(alert(6, Domain::Network, Severity::Medium)));
-    assert_eq!(
-        shed(&still),
-        [6],
-        "three of four wait, above the low-water mark"
-    );
-    let done = Input::JobFinished {
-        id: InvestigationId(1),
-        cost_micro_usd: 0,
-    };
+    assert_eq!(shed(&still), [6], "three of four wait, above the low-water mark");
+    let done = Input::JobFinished { id: InvestigationId(1), cost_micro_usd: 0 };
     assert_eq!(on(&bench.tell(done)), Some(false));
     let after = bench.tell(Input::Alert(alert(7, Domain::Network, Severity::Medium)));
     assert!(shed(&after).is_empty());
@@ -141,10 +115,7 @@ fn one_domain_cannot_starve_the_rest() {
         next = bench.finish(next)[0];
         next == 50
     });
-    assert!(
-        place.is_some_and(|n| n < Domain::COUNT),
-        "security went {place:?}th"
-    );
+    assert!(place.is_some_and(|n| n < Domain::COUNT), "security went {place:?}th");
 }
 
 #[test]
@@ -167,16 +138,9 @@ fn a_restarted_controller_never_starts_a_second_job() {
     let first = alert(0, Domain::Network, Severity::Low);
     bench.tell(Input::Alert(first));
     bench.controller = Controller::new(&knobs);
-    bench.tell(Input::FoundJob {
-        alert: first,
-        finished: false,
-    });
+    bench.tell(Input::FoundJob { alert: first, finished: false });
     assert!(created(&bench.tell(Input::Alert(first))).is_empty());
-    assert_eq!(
-        bench.controller.running(),
-        1,
-        "it still counts against the budget"
-    );
+    assert_eq!(bench.controller.running(), 1, "it still counts against the budget");
 }
 
 #[test]

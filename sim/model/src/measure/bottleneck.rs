@@ -20,11 +20,7 @@ struct Path {
 
 impl Default for Path {
     fn default() -> Self {
-        Self {
-            investigations: 0,
-            total: Span::ZERO,
-            waits: [Span::ZERO; Component::COUNT],
-        }
+        Self { investigations: 0, total: Span::ZERO, waits: [Span::ZERO; Component::COUNT] }
     }
 }
 
@@ -80,11 +76,7 @@ impl Paths {
             let wait = path.waits[component.index()].as_secs_f64();
             let share = wait / path.total.as_secs_f64().max(1e-9);
             let mean_s = wait / path.investigations.max(1) as f64;
-            PathShare {
-                component,
-                share,
-                mean_s,
-            }
+            PathShare { component, share, mean_s }
         };
         let mut shares: Vec<_> = Component::ALL.iter().map(|c| share(*c)).collect();
         shares.retain(|share| share.share > 0.0);
@@ -134,11 +126,7 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         Component::ApiSeats => {
             let apiserver = &mut moved.cluster.control_plane.apiserver;
             let (from, to) = doubled(&mut apiserver.max_requests_inflight);
-            (
-                "cluster.control_plane.apiserver.max_requests_inflight",
-                from,
-                to,
-            )
+            ("cluster.control_plane.apiserver.max_requests_inflight", from, to)
         }
         Component::ControlPlaneCpu => {
             let (from, to) = doubled(&mut moved.cluster.control_plane.cores);
@@ -146,19 +134,11 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         }
         Component::JobControllerBucket => {
             let (from, to) = scaled(&mut manager.kube_api_qps, 2.5);
-            (
-                "cluster.control_plane.controller_manager.kube_api_qps",
-                from,
-                to,
-            )
+            ("cluster.control_plane.controller_manager.kube_api_qps", from, to)
         }
         Component::JobControllerWorkers => {
             let (from, to) = doubled(&mut manager.concurrent_job_syncs);
-            (
-                "cluster.control_plane.controller_manager.concurrent_job_syncs",
-                from,
-                to,
-            )
+            ("cluster.control_plane.controller_manager.concurrent_job_syncs", from, to)
         }
         Component::SchedulerBucket => {
             let (from, to) = scaled(&mut moved.cluster.control_plane.scheduler.kube_api_qps, 2.0);
@@ -174,11 +154,7 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         }
         Component::ImagePull => {
             moved.cluster.node.image_present = true;
-            (
-                "cluster.node.image_present",
-                "false".to_owned(),
-                "true".to_owned(),
-            )
+            ("cluster.node.image_present", "false".to_owned(), "true".to_owned())
         }
         Component::VaultCpu => {
             let (from, to) = doubled(&mut moved.vault.cores);
@@ -202,12 +178,7 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         | Component::PodStart
         | Component::VaultDown => return None,
     };
-    Some(Knob {
-        path,
-        from,
-        to,
-        moved,
-    })
+    Some(Knob { path, from, to, moved })
 }
 
 fn doubled(n: &mut std::num::NonZeroU32) -> (String, String) {

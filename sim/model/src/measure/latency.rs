@@ -24,11 +24,7 @@ impl Default for Curve {
     fn default() -> Self {
         let histogram = Histogram::new_with_bounds(1, RECORDED_MAX, 3);
         let histogram = histogram.unwrap_or_else(|_| unreachable!("the bounds are allowed"));
-        Self {
-            histogram,
-            max: 0,
-            sum: 0,
-        }
+        Self { histogram, max: 0, sum: 0 }
     }
 }
 
@@ -167,31 +163,12 @@ impl Default for Latencies {
     fn default() -> Self {
         let later = || Stage::ALL.iter().skip(1).copied();
         let from_alert = later().map(|to| (From::Stage(Stage::Alert), to));
-        let steps = Stage::ALL
-            .windows(2)
-            .skip(1)
-            .map(|two| (From::Stage(two[0]), two[1]));
-        let sent = [
-            Stage::JobCreated,
-            Stage::PodCreated,
-            Stage::PodRunning,
-            Stage::JobFinished,
-        ];
+        let steps = Stage::ALL.windows(2).skip(1).map(|two| (From::Stage(two[0]), two[1]));
+        let sent = [Stage::JobCreated, Stage::PodCreated, Stage::PodRunning, Stage::JobFinished];
         let from_sent = sent.into_iter().map(|to| (From::JobSent, to));
-        let latency = |(from, to)| Latency {
-            from,
-            to,
-            curve: Curve::default(),
-            failed: 0,
-            censored: 0,
-        };
-        Self(
-            from_alert
-                .chain(steps)
-                .chain(from_sent)
-                .map(latency)
-                .collect(),
-        )
+        let latency =
+            |(from, to)| Latency { from, to, curve: Curve::default(), failed: 0, censored: 0 };
+        Self(from_alert.chain(steps).chain(from_sent).map(latency).collect())
     }
 }
 
@@ -203,9 +180,7 @@ impl Latencies {
 
     /// The latency between two instants, where it is one of those measured.
     pub fn between(&self, from: From, to: Stage) -> Option<&Latency> {
-        self.0
-            .iter()
-            .find(|latency| latency.from == from && latency.to == to)
+        self.0.iter().find(|latency| latency.from == from && latency.to == to)
     }
 
     /// The latency from the alert to a stage.
@@ -218,11 +193,7 @@ impl Latencies {
 
     /// Records the last stage of a finished Job; nothing where the run ended before it.
     pub(crate) fn record_collected(&mut self, job: Uncollected, at: Option<Time>) {
-        for latency in self
-            .0
-            .iter_mut()
-            .filter(|latency| latency.to == Stage::JobCollected)
-        {
+        for latency in self.0.iter_mut().filter(|latency| latency.to == Stage::JobCollected) {
             let from = match latency.from {
                 From::Stage(Stage::Alert) => job.alert,
                 _ => job.finished,
@@ -242,17 +213,12 @@ impl Latencies {
             let collected = |latency: &&mut Latency| {
                 latency.from == From::Stage(Stage::Alert) && latency.to == Stage::JobCollected
             };
-            all.filter(collected)
-                .for_each(|latency| latency.censored += 1);
+            all.filter(collected).for_each(|latency| latency.censored += 1);
         }
         // Agents that need no Vault pass its stages by.
         let needed_vault =
             open.reached(Stage::VaultLogin).is_some() || open.reached(Stage::AgentDone).is_none();
-        for latency in self
-            .0
-            .iter_mut()
-            .filter(|latency| latency.to != Stage::JobCollected)
-        {
+        for latency in self.0.iter_mut().filter(|latency| latency.to != Stage::JobCollected) {
             let from = match latency.from {
                 From::Stage(stage) => open.reached(stage),
                 From::JobSent => Some(open.sent).filter(|at| *at != Time::NEVER),
@@ -273,8 +239,5 @@ impl Latencies {
 }
 
 const fn is_vaults(stage: Stage) -> bool {
-    matches!(
-        stage,
-        Stage::VaultLogin | Stage::CredentialsReady | Stage::LeasesReleased
-    )
+    matches!(stage, Stage::VaultLogin | Stage::CredentialsReady | Stage::LeasesReleased)
 }

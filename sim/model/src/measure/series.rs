@@ -60,11 +60,7 @@ pub struct Series {
 
 impl Series {
     pub(super) fn mark(&mut self, at: Time, fault: FaultKind, began: bool) {
-        self.marks.push(Mark {
-            t_s: at.as_secs_f64(),
-            fault,
-            began,
-        });
+        self.marks.push(Mark { t_s: at.as_secs_f64(), fault, began });
     }
 
     pub(super) fn push(
@@ -92,9 +88,7 @@ impl Series {
         let busy: Vec<u64> = self.hosts.iter().map(|(host, _)| of_host(host)).collect();
         let span = (t_s - last).max(1e-9);
         let cores = busy.iter().zip(&self.busy_ns);
-        let cores_busy = cores
-            .map(|(now, was)| (now - was) as f64 / 1e9 / span)
-            .collect();
+        let cores_busy = cores.map(|(now, was)| (now - was) as f64 / 1e9 / span).collect();
         self.busy_ns = busy;
         self.points.push(Point {
             t_s,

@@ -15,10 +15,7 @@ use crate::time::{Span, Time};
 
 /// Profiles that need no file: name and text.
 pub const BUILT_IN_PROFILES: &[(&str, &str)] = &[
-    (
-        "profiles/sre.yaml",
-        include_str!("../../../../scenarios/profiles/sre.yaml"),
-    ),
+    ("profiles/sre.yaml", include_str!("../../../../scenarios/profiles/sre.yaml")),
     (
         "profiles/ends-at-once.yaml",
         include_str!("../../../../scenarios/profiles/ends-at-once.yaml"),
@@ -63,11 +60,7 @@ pub fn load(
         let origin = format!("--set {path}={value}");
         problems.extend(root.set(path, value, &origin).err().into_iter().flatten());
     }
-    let mut check = Check {
-        found: Problems::default(),
-        of_files: Vec::new(),
-        files,
-    };
+    let mut check = Check { found: Problems::default(), of_files: Vec::new(), files };
     let plan = match deserr::deserialize::<Scenario, _, Problems>(root.clone()) {
         Ok(scenario) => check.plan(named(scenario, source)),
         Err(wrong) => {
@@ -99,15 +92,7 @@ fn named(mut scenario: Scenario, source: &str) -> Scenario {
 pub fn load_profiles(text: &str, source: &str) -> Result<Profiles, Vec<Problem>> {
     let root = Node::parse(text, source)?;
     let typed = deserr::deserialize::<Profiles, _, Problems>(root.clone());
-    typed.map_err(|found| {
-        in_order(
-            found
-                .0
-                .into_iter()
-                .map(|at| root.locate(source, at))
-                .collect(),
-        )
-    })
+    typed.map_err(|found| in_order(found.0.into_iter().map(|at| root.locate(source, at)).collect()))
 }
 
 fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
@@ -118,11 +103,7 @@ fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
 /// The file's name without folder and ending.
 fn stem(source: &str) -> String {
     let file = source.rsplit(['/', '\\']).next().unwrap_or(source);
-    file.split('.')
-        .next()
-        .filter(|stem| !stem.is_empty())
-        .unwrap_or("scenario")
-        .to_owned()
+    file.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or("scenario").to_owned()
 }
 
 struct Check<'a> {
@@ -136,17 +117,11 @@ impl Check<'_> {
     /// everything at once. What follows from the wrong places is not told.
     fn rest_of(&mut self, root: &Node, wrong: &Problems, source: &str) {
         let mut readable = root.clone();
-        let left_out: Vec<_> = wrong
-            .0
-            .iter()
-            .map(|at| readable.leave_out(&at.path))
-            .collect();
+        let left_out: Vec<_> = wrong.0.iter().map(|at| readable.leave_out(&at.path)).collect();
         if let Ok(scenario) = deserr::deserialize::<Scenario, _, Problems>(readable) {
             self.plan(named(scenario, source));
             self.found.0.retain(|at| {
-                !left_out
-                    .iter()
-                    .any(|out| out.starts_with(&at.path) || at.path.starts_with(out))
+                !left_out.iter().any(|out| out.starts_with(&at.path) || at.path.starts_with(out))
             });
         }
     }
@@ -154,22 +129,16 @@ impl Check<'_> {
     fn plan(&mut self, scenario: Scenario) -> Option<Plan> {
         if scenario.alerts.is_empty() {
             let help = Some("add a source, like `- flood: 10`".to_owned());
-            self.found
-                .add("alerts", "expected at least one source of alerts", help);
+            self.found.add("alerts", "expected at least one source of alerts", help);
         }
         self.name(&scenario.name);
         let given = scenario.alerts.iter().enumerate();
-        let sources: Vec<_> = given
-            .filter_map(|(i, alerts)| self.source(&format!("alerts.{i}"), alerts))
-            .collect();
-        let expected: f64 = sources
-            .iter()
-            .map(|source| source.arrivals.expected())
-            .sum();
+        let sources: Vec<_> =
+            given.filter_map(|(i, alerts)| self.source(&format!("alerts.{i}"), alerts)).collect();
+        let expected: f64 = sources.iter().map(|source| source.arrivals.expected()).sum();
         if expected > ALERTS_MAX {
             let message = format!("{expected:.0} alerts are more than {ALERTS_MAX:.0}");
-            self.found
-                .add("alerts", message, Some("lower a rate or a time".to_owned()));
+            self.found.add("alerts", message, Some("lower a rate or a time".to_owned()));
         }
         let agents = self.agents(&scenario.agents);
         let faults = self.faults(&scenario);
@@ -197,11 +166,7 @@ impl Check<'_> {
         if !name.chars().all(plain) || name.starts_with('.') || name.len() > 80 {
             let message =
                 format!("expected a name of letters, digits, `-` and `_`, found `{name}`");
-            self.found.add(
-                "name",
-                message,
-                Some("it names the folder of the runs".to_owned()),
-            );
+            self.found.add("name", message, Some("it names the folder of the runs".to_owned()));
         }
     }
 
@@ -212,21 +177,13 @@ impl Check<'_> {
             ("steps", typed.steps.is_some()),
             ("replay", typed.replay.is_some()),
         ];
-        let kinds: Vec<&str> = given
-            .iter()
-            .filter(|(_, is)| *is)
-            .map(|(kind, _)| *kind)
-            .collect();
+        let kinds: Vec<&str> = given.iter().filter(|(_, is)| *is).map(|(kind, _)| *kind).collect();
         let [kind] = kinds[..] else {
             let message = match kinds.len() {
                 0 => "expected one of flood, poisson, steps, replay".to_owned(),
                 _ => format!("expected one kind of source, found {}", kinds.join(" and ")),
             };
-            self.found.add(
-                at,
-                message,
-                Some("write each source as an item of its own".to_owned()),
-            );
+            self.found.add(at, message, Some("write each source as an item of its own".to_owned()));
             return None;
         };
         for (field, given, of) in [
@@ -234,11 +191,7 @@ impl Check<'_> {
             ("for", typed.lasts.is_some(), &["poisson"]),
             ("speed", typed.speed.is_some(), &["replay"]),
             ("spacing", typed.spacing.is_some(), &["flood", "steps"]),
-            (
-                "fingerprints",
-                typed.fingerprints.is_some(),
-                &["flood", "poisson", "steps"],
-            ),
+            ("fingerprints", typed.fingerprints.is_some(), &["flood", "poisson", "steps"]),
         ] {
             if given && !of.contains(&kind) {
                 let message = format!("`{field}` belongs to {}, not to {kind}", of.join(" or "));
@@ -257,11 +210,7 @@ impl Check<'_> {
         Some(AlertSource {
             arrivals,
             start: Time::ZERO + typed.at,
-            domains: weights(
-                "mix",
-                typed.mix.map(|mix| mix.weights()),
-                [40.0, 25.0, 25.0, 10.0],
-            ),
+            domains: weights("mix", typed.mix.map(|mix| mix.weights()), [40.0, 25.0, 25.0, 10.0]),
             severities: weights(
                 "severities",
                 typed.severities.map(|mix| mix.weights()),
@@ -281,15 +230,11 @@ impl Check<'_> {
             "poisson" => {
                 let Some(lasts) = typed.lasts else {
                     let help = Some("add `for:`, like `for: 1h`".to_owned());
-                    self.found
-                        .add(&format!("{at}.poisson"), "a rate needs its duration", help);
+                    self.found.add(&format!("{at}.poisson"), "a rate needs its duration", help);
                     return None;
                 };
                 let steps = vec![(typed.poisson?.base(), lasts)];
-                Some(Arrivals::Rate {
-                    steps,
-                    spacing: Spacing::Poisson,
-                })
+                Some(Arrivals::Rate { steps, spacing: Spacing::Poisson })
             }
             "steps" => {
                 let typed_steps = typed.steps.as_ref()?;
@@ -301,26 +246,17 @@ impl Check<'_> {
                     }
                 }
                 if typed_steps.is_empty() {
-                    self.found
-                        .add(&format!("{at}.steps"), "expected at least one step", None);
+                    self.found.add(&format!("{at}.steps"), "expected at least one step", None);
                 }
-                let steps = typed_steps
-                    .iter()
-                    .map(|step| (step.rate.base(), step.lasts))
-                    .collect();
-                Some(Arrivals::Rate {
-                    steps,
-                    spacing: typed.spacing.unwrap_or(Spacing::Even),
-                })
+                let steps = typed_steps.iter().map(|step| (step.rate.base(), step.lasts)).collect();
+                Some(Arrivals::Rate { steps, spacing: typed.spacing.unwrap_or(Spacing::Even) })
             }
             _ => {
                 let name = typed.replay.as_ref()?;
                 let text = self.read(&format!("{at}.replay"), name)?;
                 let speed = typed.speed.map_or(1.0, |speed| speed.0);
                 match alertmanager::read(&text, name, speed) {
-                    Ok(alerts) => Some(Arrivals::Replay {
-                        alerts: alerts.into(),
-                    }),
+                    Ok(alerts) => Some(Arrivals::Replay { alerts: alerts.into() }),
                     Err(problems) => {
                         self.of_files.extend(problems);
                         None
@@ -389,18 +325,9 @@ impl Check<'_> {
     /// What types cannot say of profiles.
     fn profiles(&mut self, source: &str, profiles: Profiles) -> Option<Profiles> {
         let mut wrong = |message: String| {
-            let place = Some(Place {
-                line: 1,
-                column: 1,
-                ..Place::default()
-            });
+            let place = Some(Place { line: 1, column: 1, ..Place::default() });
             let source = source.to_owned();
-            self.of_files.push(Problem {
-                source,
-                place,
-                message,
-                help: None,
-            });
+            self.of_files.push(Problem { source, place, message, help: None });
         };
         let mut fine = true;
         for domain in crate::investigation::Domain::ALL {
@@ -409,19 +336,13 @@ impl Check<'_> {
             let sum = fails.crash.0 + fails.oom.0 + fails.endless_loop.0 + fails.gives_up.0;
             let to = &of.conclusions;
             for (is_wrong, message) in [
-                (
-                    sum > 1.0,
-                    format!("{domain}.failures: the shares add up to {sum}, above 1"),
-                ),
+                (sum > 1.0, format!("{domain}.failures: the shares add up to {sum}, above 1")),
                 (
                     to.resolved.0 + to.inconclusive.0 + to.escalated.0 <= 0.0,
                     format!("{domain}.conclusions: expected at least one weight above 0"),
                 ),
                 (
-                    of.credentials
-                        .mid_run
-                        .iter()
-                        .any(|need| need.domain.is_none()),
+                    of.credentials.mid_run.iter().any(|need| need.domain.is_none()),
                     format!("{domain}.credentials.mid_run: each item needs its `domain`"),
                 ),
             ] {
@@ -449,18 +370,11 @@ impl Check<'_> {
                 self.found.add(&format!("{at}.node"), message, None);
             }
             if typed.lasts.0 == 0 {
-                self.found
-                    .add(&format!("{at}.for"), "expected a time above 0", None);
+                self.found.add(&format!("{at}.for"), "expected a time above 0", None);
             }
             let from = Time::ZERO + typed.at;
             let until = from + typed.lasts;
-            faults.push(FaultPlan {
-                kind,
-                from,
-                until,
-                node: typed.node,
-                extra: typed.extra,
-            });
+            faults.push(FaultPlan { kind, from, until, node: typed.node, extra: typed.extra });
         }
         faults.sort_by_key(|fault| fault.from);
         for (i, fault) in faults.iter().enumerate() {
@@ -469,8 +383,7 @@ impl Check<'_> {
             };
             if faults[i + 1..].iter().any(overlaps) {
                 let message = format!("two faults `{}` overlap", fault.kind);
-                self.found
-                    .add("faults", message, Some("make one of them".to_owned()));
+                self.found.add("faults", message, Some("make one of them".to_owned()));
             }
         }
         faults
@@ -486,10 +399,7 @@ impl Check<'_> {
         let job = &scenario.controller.job;
         self.above_zero("controller.job.active_deadline", job.active_deadline);
         self.above_zero("vault.token_ttl", scenario.vault.token_ttl);
-        self.above_zero(
-            "cluster.node.relist_period",
-            scenario.cluster.node.relist_period,
-        );
+        self.above_zero("cluster.node.relist_period", scenario.cluster.node.relist_period);
         let etcd = &scenario.cluster.control_plane.etcd;
         let path = "cluster.control_plane.etcd.compaction_interval";
         self.above_zero(path, etcd.compaction_interval);
@@ -497,8 +407,7 @@ impl Check<'_> {
             self.above_zero("controller.cost_budget.per", budget.per);
             if budget.reserve_usd.0 > budget.usd.0 {
                 let message = "one investigation's reserve is above the whole budget";
-                self.found
-                    .add("controller.cost_budget.reserve_usd", message, None);
+                self.found.add("controller.cost_budget.reserve_usd", message, None);
             }
         }
         for &domain in crate::investigation::Domain::ALL {
@@ -509,18 +418,15 @@ impl Check<'_> {
         let node = &scenario.cluster.node;
         if job.memory_request > node.memory {
             let message = "the Job asks for more memory than a node has";
-            self.found
-                .add("controller.job.memory_request", message, None);
+            self.found.add("controller.job.memory_request", message, None);
         }
         if job.memory_request > job.memory_limit {
             let message = "the request is above the limit";
-            self.found
-                .add("controller.job.memory_request", message, None);
+            self.found.add("controller.job.memory_request", message, None);
         }
         if job.cpu_request_millis > node.cpu.get() * 1000 {
             let message = "the Job asks for more CPU than a node has";
-            self.found
-                .add("controller.job.cpu_request_millis", message, None);
+            self.found.add("controller.job.cpu_request_millis", message, None);
         }
     }
 }

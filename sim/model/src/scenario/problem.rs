@@ -68,21 +68,9 @@ pub struct Problems(pub(crate) Vec<AtPath>);
 impl Problems {
     /// A problem with the value at `path`, whose steps are keys or indices separated by dots.
     pub(crate) fn add(&mut self, path: &str, message: impl Into<String>, help: Option<String>) {
-        let step = |s: &str| {
-            s.parse()
-                .map_or_else(|_| Step::Key(s.to_owned()), Step::Index)
-        };
-        let path = path
-            .split('.')
-            .filter(|s| !s.is_empty())
-            .map(step)
-            .collect();
-        self.0.push(AtPath {
-            path,
-            key: false,
-            message: message.into(),
-            help,
-        });
+        let step = |s: &str| s.parse().map_or_else(|_| Step::Key(s.to_owned()), Step::Index);
+        let path = path.split('.').filter(|s| !s.is_empty()).map(step).collect();
+        self.0.push(AtPath { path, key: false, message: message.into(), help });
     }
 }
 
@@ -137,53 +125,28 @@ impl DeserializeError for Problems {
         let (message, help) = match error {
             ErrorKind::IncorrectValueKind { actual, accepted } => {
                 let accepted: Vec<_> = accepted.iter().map(|kind| kind_name(*kind)).collect();
-                (
-                    format!(
-                        "expected {}, found {}",
-                        accepted.join(" or "),
-                        found(&actual)
-                    ),
-                    None,
-                )
+                (format!("expected {}, found {}", accepted.join(" or "), found(&actual)), None)
             }
-            ErrorKind::MissingField { field } => (
-                format!("the field `{field}` is missing"),
-                Some(format!("add `{field}:`")),
-            ),
-            ErrorKind::UnknownKey {
-                key: name,
-                accepted,
-            } => {
+            ErrorKind::MissingField { field } => {
+                (format!("the field `{field}` is missing"), Some(format!("add `{field}:`")))
+            }
+            ErrorKind::UnknownKey { key: name, accepted } => {
                 path.push(Step::Key(name.to_owned()));
                 key = true;
                 let help = did_you_mean(name, accepted.iter().copied());
                 let expected = accepted.join(", ");
-                (
-                    format!("unknown field `{name}`: expected one of {expected}"),
-                    help,
-                )
+                (format!("unknown field `{name}`: expected one of {expected}"), help)
             }
             ErrorKind::UnknownValue { value, accepted } => {
                 let help = did_you_mean(value, accepted.iter().copied());
-                (
-                    format!(
-                        "unknown value `{value}`: expected one of {}",
-                        accepted.join(", ")
-                    ),
-                    help,
-                )
+                (format!("unknown value `{value}`: expected one of {}", accepted.join(", ")), help)
             }
             ErrorKind::BadSequenceLen { expected, .. } => {
                 (format!("expected a list of {expected}"), None)
             }
             ErrorKind::Unexpected { msg } => (msg, None),
         };
-        all.0.push(AtPath {
-            path,
-            key,
-            message,
-            help,
-        });
+        all.0.push(AtPath { path, key, message, help });
         ControlFlow::Continue(all)
     }
 }

@@ -152,12 +152,7 @@ pub struct DomainMix {
 impl DomainMix {
     /// The weights in the order of the domains.
     pub const fn weights(&self) -> [f64; 4] {
-        [
-            self.network.0,
-            self.database.0,
-            self.application.0,
-            self.security.0,
-        ]
+        [self.network.0, self.database.0, self.application.0, self.security.0]
     }
 }
 
@@ -303,13 +298,8 @@ impl Deserr<Problems> for Agents {
             }
             other => {
                 let accepted = &[deserr::ValueKind::String, deserr::ValueKind::Map];
-                let kind = deserr::ErrorKind::IncorrectValueKind {
-                    actual: other,
-                    accepted,
-                };
-                Err(deserr::take_cf_content(Problems::error(
-                    None, kind, location,
-                )))
+                let kind = deserr::ErrorKind::IncorrectValueKind { actual: other, accepted };
+                Err(deserr::take_cf_content(Problems::error(None, kind, location)))
             }
         }
     }

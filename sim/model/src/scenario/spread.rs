@@ -28,10 +28,7 @@ impl<Q: Quantity> Spread<Q> {
             }
             None => Dist::constant(Q::parse(text)?),
         };
-        Some(Self {
-            dist,
-            written: text.into(),
-        })
+        Some(Self { dist, written: text.into() })
     }
 
     /// The same from a literal of the source; for defaults.
@@ -75,10 +72,7 @@ impl<Q: Quantity> Spread<Q> {
                 return Err(format!("a distribution is given by {ways}"));
             }
         };
-        Ok(Self {
-            dist: Dist::new(shape).clamped(low, high),
-            written: written.into(),
-        })
+        Ok(Self { dist: Dist::new(shape).clamped(low, high), written: written.into() })
     }
 }
 
@@ -103,10 +97,7 @@ impl<Q: Quantity, E: DeserializeError> Deserr<E> for Spread<Q> {
                 super::parsed::<_, V, E>(value.into_value(), at, keep, Q::EXPECTED)
                     .map(|(q, text)| fields.push((name.clone(), q, text)))
             } else {
-                let kind = deserr::ErrorKind::UnknownKey {
-                    key: &name,
-                    accepted: &FIELDS,
-                };
+                let kind = deserr::ErrorKind::UnknownKey { key: &name, accepted: &FIELDS };
                 Err(deserr::take_cf_content(E::error::<V>(None, kind, location)))
             };
             if let Err(error) = read {

@@ -36,11 +36,7 @@ pub(crate) struct Mapping(Vec<(String, Place, Node)>);
 impl Node {
     /// Reads a document; syntax errors and repeated keys are problems of `source`.
     pub(crate) fn parse(text: &str, source: &str) -> Result<Self, Vec<Problem>> {
-        let mut builder = Builder {
-            text,
-            source,
-            problems: Vec::new(),
-        };
+        let mut builder = Builder { text, source, problems: Vec::new() };
         let mut events = Parser::new_from_str(text);
         let mut root = None;
         loop {
@@ -73,11 +69,7 @@ impl Node {
             _ => {
                 if builder.problems.is_empty() {
                     builder.problem(
-                        Place {
-                            line: 1,
-                            column: 1,
-                            ..Place::default()
-                        },
+                        Place { line: 1, column: 1, ..Place::default() },
                         "the file is empty".into(),
                         None,
                     );
@@ -96,11 +88,7 @@ impl Node {
             if matches!(value.data, Data::Text(_)) {
                 let (place, word) = (value.place, value.clone());
                 let mapping = Mapping(vec![(into.to_owned(), place, word)]);
-                *value = Self {
-                    place,
-                    origin: None,
-                    data: Data::Mapping(mapping),
-                };
+                *value = Self { place, origin: None, data: Data::Mapping(mapping) };
             }
         }
     }
@@ -116,12 +104,7 @@ impl Node {
         new.originate(origin);
         let wrong = |message: String| {
             let source = origin.to_owned();
-            vec![Problem {
-                source,
-                place: None,
-                message,
-                help: None,
-            }]
+            vec![Problem { source, place: None, message, help: None }]
         };
         let mut at = self;
         for step in path.split('.') {
@@ -192,9 +175,7 @@ impl Node {
         match &mut self.data {
             Data::List(items) => items.iter_mut().for_each(|item| item.originate(origin)),
             Data::Mapping(Mapping(entries)) => {
-                entries
-                    .iter_mut()
-                    .for_each(|(.., item)| item.originate(origin));
+                entries.iter_mut().for_each(|(.., item)| item.originate(origin));
             }
             _ => {}
         }
@@ -209,17 +190,12 @@ impl Node {
         for (i, step) in problem.path.iter().enumerate() {
             let next = match (&at.data, step) {
                 (Data::List(items), Step::Index(i)) => items.get(*i).map(|n| (n.place, n)),
-                (Data::Mapping(Mapping(entries)), Step::Key(key)) => entries
-                    .iter()
-                    .find(|(name, ..)| name == key)
-                    .map(|(_, key_place, n)| {
-                        let own = if i == last && problem.key {
-                            *key_place
-                        } else {
-                            n.place
-                        };
+                (Data::Mapping(Mapping(entries)), Step::Key(key)) => {
+                    entries.iter().find(|(name, ..)| name == key).map(|(_, key_place, n)| {
+                        let own = if i == last && problem.key { *key_place } else { n.place };
                         (if own.line == 0 { *key_place } else { own }, n)
-                    }),
+                    })
+                }
                 _ => None,
             };
             let Some((found, node)) = next else { break };
@@ -229,21 +205,11 @@ impl Node {
         let source = at.origin.clone().unwrap_or_else(|| source.to_owned());
         // A file that lacks a field as a whole is pointed at in its first line.
         let place = (at.origin.is_none()).then_some(if whole {
-            Place {
-                line: 1,
-                column: 1,
-                start: place.start,
-                end: place.start,
-            }
+            Place { line: 1, column: 1, start: place.start, end: place.start }
         } else {
             place
         });
-        Problem {
-            source,
-            place,
-            message: problem.message,
-            help: problem.help,
-        }
+        Problem { source, place, message: problem.message, help: problem.help }
     }
 }
 
@@ -258,36 +224,19 @@ type Events<'a> = Parser<'a, saphyr_parser::StrInput<'a>>;
 impl<'a> Builder<'a> {
     fn problem(&mut self, place: Place, message: String, help: Option<String>) {
         let source = self.source.to_owned();
-        self.problems.push(Problem {
-            source,
-            place: Some(place),
-            message,
-            help,
-        });
+        self.problems.push(Problem { source, place: Some(place), message, help });
     }
 
     /// The parser counts characters; a place has bytes too.
     fn place_of_index(&self, from: usize, to: usize) -> Place {
-        let byte = |n: usize| {
-            self.text
-                .char_indices()
-                .nth(n)
-                .map_or(self.text.len(), |(byte, _)| byte)
-        };
-        Place {
-            start: byte(from),
-            end: byte(to),
-            ..Place::default()
-        }
+        let byte =
+            |n: usize| self.text.char_indices().nth(n).map_or(self.text.len(), |(byte, _)| byte);
+        Place { start: byte(from), end: byte(to), ..Place::default() }
     }
 
     fn place(&self, span: ParserSpan) -> Place {
         let (line, column) = (span.start.line(), span.start.col() + 1);
-        Place {
-            line,
-            column,
-            ..self.place_of_index(span.start.index(), span.end.index())
-        }
+        Place { line, column, ..self.place_of_index(span.start.index(), span.end.index()) }
     }
 
     /// The node that `event` begins; an error was noted where it returns one.
@@ -315,11 +264,7 @@ impl<'a> Builder<'a> {
             }
             _ => return Ok(None),
         };
-        Ok(Some(Node {
-            place,
-            origin: None,
-            data,
-        }))
+        Ok(Some(Node { place, origin: None, data }))
     }
 
     fn next(&mut self, events: &mut Events<'a>) -> Result<Option<Node>, ()> {
@@ -328,11 +273,7 @@ impl<'a> Builder<'a> {
             Some(Err(error)) => {
                 let mark = error.marker();
                 let bytes = self.place_of_index(mark.index(), mark.index());
-                let place = Place {
-                    line: mark.line().max(1),
-                    column: mark.col() + 1,
-                    ..bytes
-                };
+                let place = Place { line: mark.line().max(1), column: mark.col() + 1, ..bytes };
                 self.problem(place, format!("not YAML: {}", error.info()), None);
                 Err(())
             }
@@ -357,10 +298,8 @@ impl<'a> Builder<'a> {
                 break;
             };
             if let Some((_, first, _)) = entries.iter().find(|(known, ..)| *known == name) {
-                let message = format!(
-                    "the field `{name}` is written twice, first in line {}",
-                    first.line
-                );
+                let message =
+                    format!("the field `{name}` is written twice, first in line {}", first.line);
                 self.problem(key.place, message, Some("keep one of them".to_owned()));
             }
             if entries.is_empty() && key.place.line > 0 {
@@ -383,12 +322,7 @@ fn scalar(text: &str, style: ScalarStyle) -> Data {
         "false" => Data::Boolean(false),
         _ => {
             let digits = text.trim_start_matches(['-', '+']);
-            let float = || {
-                text.parse::<f64>()
-                    .ok()
-                    .filter(|n| n.is_finite())
-                    .map(Data::Float)
-            };
+            let float = || text.parse::<f64>().ok().filter(|n| n.is_finite()).map(Data::Float);
             if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
                 return Data::Text(text.to_owned());
             }
@@ -446,10 +380,6 @@ impl Map for Mapping {
     }
 
     fn into_iter(self) -> Self::Iter {
-        self.0
-            .into_iter()
-            .map(|(key, _, node)| (key, node))
-            .collect::<Vec<_>>()
-            .into_iter()
+        self.0.into_iter().map(|(key, _, node)| (key, node)).collect::<Vec<_>>().into_iter()
     }
 }

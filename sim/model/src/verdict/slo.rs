@@ -74,14 +74,8 @@ words! {
     }
 }
 
-const QUANTILES: [(&str, f64); 6] = [
-    ("p50", 0.5),
-    ("p90", 0.9),
-    ("p95", 0.95),
-    ("p99", 0.99),
-    ("p999", 0.999),
-    ("max", 1.0),
-];
+const QUANTILES: [(&str, f64); 6] =
+    [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
 
 /// Names of latencies: those of the words of the field, and each stage's own.
 fn latency(name: &str) -> Option<Stage> {
@@ -100,10 +94,7 @@ pub fn metrics() -> Vec<String> {
     let mut all: Vec<String> = latencies.flat_map(quantiles).collect();
     all.extend(Counter::WORDS.iter().map(|word| (*word).to_owned()));
     all.extend(Outcome::WORDS.iter().map(|word| format!("outcomes.{word}")));
-    all.extend([
-        "leases.orphan_exposure_max".to_owned(),
-        "cost.total".to_owned(),
-    ]);
+    all.extend(["leases.orphan_exposure_max".to_owned(), "cost.total".to_owned()]);
     all.extend(quantiles("cost"));
     all
 }
@@ -171,31 +162,20 @@ impl Slo {
             let all = metrics();
             let near = nearest(name, &all);
             let like = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
-            return Err(format!(
-                "a metric like `job_startup.p99` or `leases.orphaned`{like}"
-            ));
+            return Err(format!("a metric like `job_startup.p99` or `leases.orphaned`{like}"));
         };
-        let comparison = sign
-            .parse()
-            .map_err(|_| "one of <=, <, ==, >=, > between".to_owned())?;
+        let comparison = sign.parse().map_err(|_| "one of <=, <, ==, >=, > between".to_owned())?;
         let limit = match metric {
             Metric::Latency(..) | Metric::ExposureMax => {
                 Span::parse(limit).map(Quantity::base).ok_or(Span::EXPECTED)
             }
-            Metric::Share(_) => Share::parse(limit)
-                .map(Quantity::base)
-                .ok_or(Share::EXPECTED),
-            Metric::Count(_) | Metric::Cost(_) => Amount::parse(limit)
-                .map(Quantity::base)
-                .ok_or(Amount::EXPECTED),
+            Metric::Share(_) => Share::parse(limit).map(Quantity::base).ok_or(Share::EXPECTED),
+            Metric::Count(_) | Metric::Cost(_) => {
+                Amount::parse(limit).map(Quantity::base).ok_or(Amount::EXPECTED)
+            }
         };
         let limit = limit.map_err(|expected| format!("{expected}, as the limit"))?;
-        Ok(Self {
-            text: words.join(" "),
-            metric,
-            comparison,
-            limit,
-        })
+        Ok(Self { text: words.join(" "), metric, comparison, limit })
     }
 
     /// Judges a run. A quantile counts those who never arrived as later than any that did.
@@ -215,15 +195,7 @@ impl Slo {
             Comparison::Exactly => -(value - limit).abs(),
         });
         let slo = self.text.clone();
-        SloResult {
-            slo,
-            held,
-            value,
-            limit,
-            margin,
-            unit: unit.to_owned(),
-            not_arrived,
-        }
+        SloResult { slo, held, value, limit, margin, unit: unit.to_owned(), not_arrived }
     }
 
     fn measure(&self, m: &Measures) -> (Option<f64>, u64, &'static str) {
@@ -235,9 +207,7 @@ impl Slo {
                 // The quantile lies among those who arrived only if enough of them did.
                 let among = q * latency.attempted() as f64 / latency.curve.count().max(1) as f64;
                 let arrived = rank <= latency.curve.count() as f64;
-                let value = arrived
-                    .then(|| latency.curve.quantile(among.min(1.0)))
-                    .flatten();
+                let value = arrived.then(|| latency.curve.quantile(among.min(1.0))).flatten();
                 (value.map(Span::as_secs_f64), missing, "s")
             }
             Metric::ExposureMax => (Some(m.exposure().1.as_secs_f64()), 0, "s"),
@@ -247,13 +217,9 @@ impl Slo {
                 ((finished > 0).then_some(share), 0, "share")
             }
             Metric::Cost(None) => (Some(m.cost_usd()), 0, "usd"),
-            Metric::Cost(Some(q)) => (
-                m.cost_micro_usd
-                    .quantile_raw(q)
-                    .map(|micro| micro as f64 / 1e6),
-                0,
-                "usd",
-            ),
+            Metric::Cost(Some(q)) => {
+                (m.cost_micro_usd.quantile_raw(q).map(|micro| micro as f64 / 1e6), 0, "usd")
+            }
             Metric::Count(counter) => (Some(count(counter, m) as f64), 0, "count"),
         }
     }

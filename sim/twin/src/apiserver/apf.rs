@@ -171,11 +171,7 @@ impl PriorityAndFairness {
         };
         let levels: Vec<State> = Level::ALL.iter().map(state).collect();
         let total = levels.iter().map(|level| level.nominal).sum();
-        Self {
-            total,
-            levels,
-            seed,
-        }
+        Self { total, levels, seed }
     }
 
     /// A request comes to a level.
@@ -219,10 +215,7 @@ impl PriorityAndFairness {
             return None;
         }
         state.demand.note(now, state.executing + state.waiting);
-        let busy = state
-            .lanes
-            .iter_mut()
-            .filter(|lane| !lane.waiting.is_empty());
+        let busy = state.lanes.iter_mut().filter(|lane| !lane.waiting.is_empty());
         let lane = busy.min_by_key(|lane| lane.virtual_time)?;
         let (since, id) = lane.waiting.pop_front()?;
         state.waiting -= 1;
@@ -239,13 +232,7 @@ impl PriorityAndFairness {
     pub fn reset(&mut self) -> Vec<u32> {
         let mut lost = Vec::new();
         for state in &mut self.levels {
-            lost.extend(
-                state
-                    .lanes
-                    .iter_mut()
-                    .flat_map(|l| l.waiting.drain(..))
-                    .map(|(_, id)| id),
-            );
+            lost.extend(state.lanes.iter_mut().flat_map(|l| l.waiting.drain(..)).map(|(_, id)| id));
             (state.executing, state.waiting) = (0, 0);
         }
         lost
@@ -268,20 +255,12 @@ impl PriorityAndFairness {
         }
         let given = |fraction: f64| {
             let of = |(low, target, high): &(f64, f64, f64)| (target * fraction).clamp(*low, *high);
-            bounds
-                .iter()
-                .filter(|bound| bound.2 > 0.0)
-                .map(of)
-                .sum::<f64>()
+            bounds.iter().filter(|bound| bound.2 > 0.0).map(of).sum::<f64>()
         };
         let (mut low, mut high) = (0.0, 1e6);
         for _ in 0..64 {
             let middle = f64::midpoint(low, high);
-            if given(middle) > left {
-                high = middle
-            } else {
-                low = middle
-            }
+            if given(middle) > left { high = middle } else { low = middle }
         }
         for (state, bound) in self.levels.iter_mut().zip(&bounds) {
             if bound.2 > 0.0 {
@@ -301,9 +280,7 @@ fn shortest_of_hand(seed: u64, flow: u64, state: &State) -> usize {
     let mut stream = Stream::new(seed, Purpose::FlowHash, flow);
     let lanes = state.lanes.len();
     let dealt = (0..state.hand).map(|_| stream.below(lanes as u64) as usize);
-    dealt
-        .min_by_key(|lane| state.lanes[*lane].waiting.len())
-        .unwrap_or(0)
+    dealt.min_by_key(|lane| state.lanes[*lane].waiting.len()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -325,15 +302,8 @@ mod tests {
             apf.arrive(Time::ZERO, Level::WorkloadHigh, u64::from(id % 7), id);
         }
         apf.adjust(Time::ZERO + Span::secs(10));
-        assert!(
-            apf.seats(Level::WorkloadHigh) > 150,
-            "{}",
-            apf.seats(Level::WorkloadHigh)
-        );
-        assert!(
-            apf.seats(Level::LeaderElection) >= 25,
-            "what is not lendable stays"
-        );
+        assert!(apf.seats(Level::WorkloadHigh) > 150, "{}", apf.seats(Level::WorkloadHigh));
+        assert!(apf.seats(Level::LeaderElection) >= 25, "what is not lendable stays");
     }
 
     #[test]
@@ -343,10 +313,7 @@ mod tests {
         while apf.arrive(Time::ZERO, Level::WorkloadLow, 1, id) != Arrival::Rejected {
             id += 1;
         }
-        assert_eq!(
-            apf.arrive(Time::ZERO, Level::WorkloadLow, 2, 9_999),
-            Arrival::Waits
-        );
+        assert_eq!(apf.arrive(Time::ZERO, Level::WorkloadLow, 2, 9_999), Arrival::Waits);
         let mut place = 0;
         loop {
             apf.finish(Time::ZERO, Level::WorkloadLow);
@@ -355,9 +322,6 @@ mod tests {
                 break;
             }
         }
-        assert!(
-            place <= 8,
-            "the lone request went {place}th, behind a hand of full queues"
-        );
+        assert!(place <= 8, "the lone request went {place}th, behind a hand of full queues");
     }
 }

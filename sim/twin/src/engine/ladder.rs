@@ -91,11 +91,7 @@ impl<T: Copy> LadderQueue<T> {
 
     /// Adds an event. It must not lie before the last one popped.
     pub fn push(&mut self, time: u64, item: T) {
-        let entry = Entry {
-            time,
-            seq: self.seq,
-            item,
-        };
+        let entry = Entry { time, seq: self.seq, item };
         self.seq += 1;
         self.len += 1;
         if time >= self.top_start {
@@ -152,8 +148,7 @@ impl<T: Copy> LadderQueue<T> {
                     let bucket = &mut rung.buckets[index];
                     if bucket.len() <= SORT_AT_ONCE || shift == 0 {
                         std::mem::swap(&mut self.bottom, bucket);
-                        self.bottom
-                            .sort_unstable_by_key(|entry| std::cmp::Reverse(entry.key()));
+                        self.bottom.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.key()));
                         return true;
                     }
                     let mut events = std::mem::take(bucket);
@@ -205,13 +200,7 @@ impl<T: Copy> LadderQueue<T> {
         for entry in events.drain(..) {
             buckets[((entry.time - start) >> shift) as usize].push(entry);
         }
-        self.rungs.push(Rung {
-            start,
-            shift,
-            next: 0,
-            used,
-            buckets,
-        });
+        self.rungs.push(Rung { start, shift, next: 0, used, buckets });
         start.saturating_add((used as u64) << shift)
     }
 }

@@ -98,8 +98,7 @@ impl World<'_> {
             }
             (Turn::Renew(key), true) => self.renewed(key),
             (Turn::Renew(key), false) => {
-                self.engine
-                    .after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
+                self.engine.after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
             }
             (Turn::Drop(key), succeeds) => self.revoke_tried(key, succeeds),
         }

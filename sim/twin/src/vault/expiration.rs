@@ -66,8 +66,7 @@ impl World<'_> {
         };
         if lease.expires > now {
             let at = lease.expires;
-            self.engine
-                .at(at, Ev::LeaseExpires(key.slot, key.generation));
+            self.engine.at(at, Ev::LeaseExpires(key.slot, key.generation));
         } else {
             self.revoke(key, LeaseState::Expiring);
         }
@@ -110,8 +109,7 @@ impl World<'_> {
                     let now = self.now();
                     let done = self.vault_work(costs::VAULT_SMALL).unwrap_or(now);
                     let stored = self.vault.store(done);
-                    self.engine
-                        .at(stored, Ev::Revoked(key.slot, key.generation));
+                    self.engine.at(stored, Ev::Revoked(key.slot, key.generation));
                 }
             }
         }
@@ -128,29 +126,21 @@ impl World<'_> {
         let lease = *lease;
         if succeeded {
             let fact = match lease.state {
-                LeaseState::Expiring => Fact::LeaseExpired {
-                    lease: lease.id,
-                    lag: now.since(lease.expires),
-                },
+                LeaseState::Expiring => {
+                    Fact::LeaseExpired { lease: lease.id, lag: now.since(lease.expires) }
+                }
                 _ => Fact::LeaseRevoked { lease: lease.id },
             };
             self.close_lease(key, fact);
         } else {
             let attempts = lease.attempts;
-            self.fact_of(
-                lease.inv,
-                Fact::RevokeFailed {
-                    lease: lease.id,
-                    attempts,
-                },
-            );
+            self.fact_of(lease.inv, Fact::RevokeFailed { lease: lease.id, attempts });
             if attempts >= ATTEMPTS_MAX {
                 self.close_lease(key, Fact::LeaseIrrevocable { lease: lease.id });
             } else {
                 // revokeExponentialBackoff: 2^attempts times the base, give or take half of it.
                 let pause = (RETRY_BASE * (1 << attempts)).scale(0.5 + self.backoff.unit());
-                self.engine
-                    .after(pause, Ev::RevokeAgain(key.slot, key.generation));
+                self.engine.after(pause, Ev::RevokeAgain(key.slot, key.generation));
             }
         }
         self.revocation_workers();
