@@ -172,14 +172,14 @@ fn horizon(report: &Report) -> f64 {
 fn waterfall(report: &Report) -> Option<Chart> {
     let mut from = 0.0;
     let mut rows = Vec::new();
-    for row in report.latencies.iter().filter(|row| row.from == "alert" && row.count > 0) {
+    // The agent's own minutes, and the hour until the Job is collected, would hide the rest.
+    let last = report.bottleneck.as_ref().map_or("job_finished", |b| b.until.as_str());
+    let to_last = report.latencies.iter().position(|row| row.to == last).unwrap_or(0);
+    let stages = report.latencies.iter().take(to_last + 1);
+    for row in stages.filter(|row| row.from == "alert" && row.count > 0) {
         let (Some(p50), Some(p99)) = (row.p50_s, row.p99_s) else {
             continue;
         };
-        // The hour until a Job is collected would hide all that comes before it.
-        if row.to == "job_collected" {
-            continue;
-        }
         rows.push((row.to.replace('_', " "), from, p50.max(from), Some(p99)));
         from = f64::max(from, p50);
     }

@@ -1,11 +1,12 @@
 //! `report.html`: one file, no network, light and dark.
 
 use alertstorm_model::time::Span;
+use alertstorm_model::verdict::slo::SloResult;
 use askama::Template;
 
 use crate::charts::{self, Chart};
 use crate::report::{Report, World};
-use crate::terminal::grouped;
+use crate::terminal::{self, grouped};
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -37,12 +38,12 @@ impl Page<'_> {
         format!("{:.1} %", share * 100.0)
     }
 
-    fn value(&self, slo: &alertstorm_model::verdict::slo::SloResult) -> String {
-        match (slo.value, slo.unit.as_str()) {
-            (Some(value), "s") => Span::from_secs_f64(value).to_string(),
-            (Some(value), _) => format!("{value}"),
-            (None, _) => "nothing to measure".to_owned(),
-        }
+    fn value(&self, slo: &SloResult) -> String {
+        terminal::slo_value(slo)
+    }
+
+    fn margin(&self, slo: &SloResult) -> String {
+        terminal::slo_margin(slo)
     }
 }
 

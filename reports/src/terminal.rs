@@ -230,28 +230,40 @@ fn slos(out: &mut String, slos: &[SloResult]) -> fmt::Result {
     let width = slos.iter().map(|slo| slo.slo.chars().count()).max().unwrap_or(0);
     for slo in slos {
         let (style, mark) = if slo.held { (GOOD, "✓") } else { (BAD, "✗") };
-        let unit = |n: f64| match slo.unit.as_str() {
-            "s" => Span::from_secs_f64(n.abs()).to_string(),
-            "usd" => format!("${:.2}", n.abs()),
-            "share" => format!("{:.1} %", n.abs() * 100.0),
-            _ => grouped(n.abs() as u64),
-        };
-        let value = match slo.value {
-            Some(value) => unit(value),
-            None if slo.not_arrived > 0 => {
-                format!("too many never arrived ({})", grouped(slo.not_arrived))
-            }
-            None => "nothing to measure".to_owned(),
-        };
-        let margin = match slo.margin {
-            Some(margin) if margin < 0.0 => format!("{} over", unit(margin)),
-            Some(margin) if margin > 0.0 => format!("{} to spare", unit(margin)),
-            _ => String::new(),
-        };
+        let (value, margin) = (slo_value(slo), slo_margin(slo));
         let text = format!("{:<width$}   {value:<12} {margin}", slo.slo);
         writeln!(out, "  {style}{mark}{style:#} {}", text.trim_end())?;
     }
     Ok(())
+}
+
+fn in_unit(slo: &SloResult, n: f64) -> String {
+    match slo.unit.as_str() {
+        "s" => Span::from_secs_f64(n.abs()).to_string(),
+        "usd" => format!("${:.2}", n.abs()),
+        "share" => format!("{:.1} %", n.abs() * 100.0),
+        _ => grouped(n.abs() as u64),
+    }
+}
+
+/// What was measured for an objective, in its unit.
+pub(crate) fn slo_value(slo: &SloResult) -> String {
+    match slo.value {
+        Some(value) => in_unit(slo, value),
+        None if slo.not_arrived > 0 => {
+            format!("too many never arrived ({})", grouped(slo.not_arrived))
+        }
+        None => "nothing to measure".to_owned(),
+    }
+}
+
+/// How far an objective is on the right or the wrong side.
+pub(crate) fn slo_margin(slo: &SloResult) -> String {
+    match slo.margin {
+        Some(margin) if margin < 0.0 => format!("{} over", in_unit(slo, margin)),
+        Some(margin) if margin > 0.0 => format!("{} to spare", in_unit(slo, margin)),
+        _ => String::new(),
+    }
 }
 
 /// 1234567 as `1,234,567`.

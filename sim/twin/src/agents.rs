@@ -1,5 +1,7 @@
 //! The agents: the model's state machines, driven in virtual time.
 
+use std::iter;
+
 use alertstorm_model::agent::{Heard, Want};
 use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{Domain, Outcome, Stage};
@@ -69,8 +71,15 @@ impl World<'_> {
                 Want::Login => return self.vault_login(who),
                 Want::Credential(domain) => return self.vault_credential(who, domain),
                 Want::Release => return self.vault_release(who),
-                Want::Work(_, takes) if takes.0 == 0 => {}
                 Want::Work(_, takes) => {
+                    // Nobody looks at the agent before it wants something else.
+                    let agent = self.invs.get_mut(who).and_then(|inv| inv.agent.as_mut());
+                    let rest =
+                        agent.into_iter().flat_map(|agent| iter::from_fn(|| agent.works_on()));
+                    let takes = rest.fold(takes, |sum, more| sum + more);
+                    if takes.0 == 0 {
+                        continue;
+                    }
                     return self.engine.after(takes, Ev::AgentStep(who.slot, who.generation));
                 }
                 Want::Act(action) => {

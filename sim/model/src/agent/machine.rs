@@ -171,6 +171,19 @@ impl Agent {
         self.pause = BACKOFF;
     }
 
+    /// Takes the next step too, where it is work like the one just begun; returns how long it takes.
+    /// Who only waits for the agent can so wait once for a whole stretch of work.
+    pub fn works_on(&mut self) -> Option<Span> {
+        let more = matches!(self.steps.front(), Some(Step::Think(_) | Step::Call { .. }));
+        if self.state != State::Working || !more {
+            return None;
+        }
+        match self.step() {
+            Want::Work(_, takes) => Some(takes),
+            _ => None,
+        }
+    }
+
     fn try_again(&mut self, now: Time) -> Want {
         let since = *self.failing_since.get_or_insert(now);
         if now.since(since) >= self.patience {
@@ -286,6 +299,18 @@ mod tests {
         let mut early = Agent::new(trace(Vec::new()), Span::secs(60));
         early.next(Time::ZERO, Heard::Started);
         assert_eq!(early.terminate(outcome), Want::Exit(outcome), "it has no token yet");
+    }
+
+    #[test]
+    fn a_stretch_of_work_is_one_wait() {
+        let think = |s| Step::Think(Span::secs(s));
+        let mut agent = Agent::new(trace(vec![think(1), think(2), Step::Hypothesis]), Span::ZERO);
+        (0..3).for_each(|_| drop(agent.next(Time::ZERO, Heard::Done)));
+        assert_eq!(agent.works_on(), None, "it has not begun");
+        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Work(None, Span::secs(1)));
+        assert_eq!(agent.works_on(), Some(Span::secs(2)));
+        assert_eq!(agent.works_on(), None);
+        assert!(matches!(agent.next(Time::ZERO, Heard::Done), Want::Note { .. }));
     }
 
     #[test]
