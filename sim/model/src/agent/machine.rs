@@ -305,7 +305,9 @@ mod tests {
     fn a_stretch_of_work_is_one_wait() {
         let think = |s| Step::Think(Span::secs(s));
         let mut agent = Agent::new(trace(vec![think(1), think(2), Step::Hypothesis]), Span::ZERO);
-        (0..3).for_each(|_| drop(agent.next(Time::ZERO, Heard::Done)));
+        for _ in 0..3 {
+            agent.next(Time::ZERO, Heard::Done);
+        }
         assert_eq!(agent.works_on(), None, "it has not begun");
         assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Work(None, Span::secs(1)));
         assert_eq!(agent.works_on(), Some(Span::secs(2)));
