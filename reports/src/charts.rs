@@ -177,19 +177,18 @@ fn waterfall(report: &Report) -> Option<Chart> {
     let to_last = report.latencies.iter().position(|row| row.to == last).unwrap_or(0);
     let stages = report.latencies.iter().take(to_last + 1);
     for row in stages.filter(|row| row.from == "alert" && row.count > 0) {
-        let (Some(p50), Some(p99)) = (row.p50_s, row.p99_s) else {
-            continue;
-        };
-        rows.push((row.to.replace('_', " "), from, p50.max(from), Some(p99)));
-        from = f64::max(from, p50);
+        let (Some(mean), Some(p99)) = (row.mean_s, row.p99_s) else { continue };
+        rows.push((row.to.replace('_', " "), from, mean.max(from), Some(p99)));
+        from = f64::max(from, mean);
     }
     (!rows.is_empty()).then(|| Chart {
         title: "Where the time goes",
-        reading: "Seconds after the alert at which half of the investigations reached a stage; \
-                  the thin line goes on to the 99th percentile."
-            .to_owned(),
+        reading:
+            "Seconds after the alert at which a stage was reached, on the mean: each bar is what \
+                  that stage adds; the thin line goes on to the 99th percentile."
+                .to_owned(),
         svg: bars("seconds since the alert", &rows),
-        legend: vec!["median".into(), "to the 99th percentile".into()],
+        legend: vec!["mean".into(), "to the 99th percentile".into()],
     })
 }
 

@@ -367,8 +367,10 @@ impl World<'_> {
             return;
         }
         let Call { who, then, on_path, .. } = self.calls[id as usize];
-        if let Then::JobSync(_) = then {
-            self.jobs.pool.blame(component, wait);
+        match then {
+            Then::JobSync(_) => self.jobs.pool.blame(component, wait),
+            Then::Kwok { .. } => self.kwok.pool.blame(component, wait),
+            _ => {}
         }
         if on_path && let Some(inv) = self.invs.get_mut(who) {
             inv.wait(component, wait);

@@ -102,7 +102,7 @@ pub(crate) const SCHEDULER_CALL: Span = Span::micros(500);
 /// KWOK's work for one stage of a pod: 6.7 ms a Job, two stages.
 pub(crate) const KWOK_STAGE: Span = Span::micros(3_350);
 /// KWOK plays so many pods' stages at once (its `podPlayStageParallelism`).
-pub(crate) const KWOK_PARALLELISM: usize = 4;
+pub(crate) const KWOK_PARALLELISM: u32 = 4;
 /// A kubelet's own work around one call; on the node's own cores unless all share one machine.
 pub(crate) const KUBELET_CALL: Span = Span::micros(400);
 

@@ -95,9 +95,8 @@ pub(crate) struct Inv {
 #[derive(Debug)]
 pub(crate) struct CriticalPath {
     pub waits: Waits,
-    /// What a pool of workers had spent when this one began to wait for it: the Job controller's
-    /// and the scheduler's.
-    marks: [Waits; 2],
+    /// What a pool of workers had spent when this one began to wait for it: by kind of pool.
+    marks: [Waits; 3],
 }
 
 impl Inv {
@@ -134,7 +133,7 @@ impl Inv {
             queued_at: Time::ZERO,
             path: Some(Box::new(CriticalPath {
                 waits: [Span::ZERO; Component::COUNT],
-                marks: [[Span::ZERO; Component::COUNT]; 2],
+                marks: [[Span::ZERO; Component::COUNT]; 3],
             })),
         }
     }

@@ -2,6 +2,8 @@
 //! updates. Facts from pkg/kubelet v1.36.3: a status update is a GET and a PATCH of a single
 //! manager (status_manager.go), container ends are seen at the next relist (pleg/generic.go).
 
+use std::collections::VecDeque;
+
 use alertstorm_model::event::Component;
 use alertstorm_model::investigation::{Outcome, Stage};
 use alertstorm_model::scenario::Plan;
@@ -14,6 +16,7 @@ use crate::bucket::Bucket;
 use crate::costs::{self, Op};
 use crate::host::Process;
 use crate::investigation::{PodPhase, Who};
+use crate::pool::{Pool, PoolKind};
 use crate::recorder::EventSink;
 use crate::world::{Ev, World};
 
@@ -287,16 +290,22 @@ impl World<'_> {
 
     /// KWOK plays a stage of so many pods at once.
     fn kwok_queue(&mut self, who: Who, complete: bool) {
-        self.kwok.waiting.push_back((who, complete));
+        let since = self.now();
+        if let Some(inv) = self.invs.get_mut(who) {
+            inv.joins(&self.kwok.pool);
+        }
+        self.kwok.waiting.push_back((who, complete, since));
         self.kwok_play();
     }
 
     fn kwok_play(&mut self) {
-        while self.kwok.playing < costs::KWOK_PARALLELISM {
-            let Some((who, complete)) = self.kwok.waiting.pop_front() else {
-                return;
-            };
-            self.kwok.playing += 1;
+        while self.kwok.pool.idle > 0 {
+            let Some((who, complete, since)) = self.kwok.waiting.pop_front() else { return };
+            self.kwok.pool.idle -= 1;
+            let waited = self.now().since(since);
+            if let Some(inv) = self.invs.get_mut(who) {
+                inv.taken_by(&self.kwok.pool, waited, Component::PodStart);
+            }
             let then = Then::Kwok { complete };
             self.call(Client::Kwok, Op::PatchPodStatus, who, then, true);
         }
@@ -304,7 +313,7 @@ impl World<'_> {
 
     /// KWOK's stage is played: its own watch brings the next.
     pub(crate) fn kwok_played(&mut self, who: Who, complete: bool) {
-        self.kwok.playing -= 1;
+        self.kwok.pool.idle += 1;
         if let Some(inv) = self.invs.get_mut(who) {
             if complete {
                 inv.phase = PodPhase::Ended;
@@ -395,9 +404,17 @@ impl World<'_> {
     }
 }
 
-/// KWOK's queue of stages.
-#[derive(Debug, Default)]
+/// KWOK: pods' stages, as many at once as it has workers.
+#[derive(Debug)]
 pub(crate) struct Kwok {
-    pub waiting: std::collections::VecDeque<(Who, bool)>,
-    pub playing: usize,
+    /// Whose stage, whether it is the completing one, and since when it waits.
+    waiting: VecDeque<(Who, bool, Time)>,
+    pub pool: Pool,
+}
+
+impl Default for Kwok {
+    fn default() -> Self {
+        let pool = Pool::new(PoolKind::Kwok, costs::KWOK_PARALLELISM);
+        Self { waiting: VecDeque::new(), pool }
+    }
 }

@@ -11,6 +11,7 @@ pub(crate) type Waits = [Span; Component::COUNT];
 pub(crate) enum PoolKind {
     JobController,
     Scheduler,
+    Kwok,
 }
 
 #[derive(Debug)]

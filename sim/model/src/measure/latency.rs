@@ -64,7 +64,7 @@ impl Curve {
         (self.count() > 0).then_some(Span(self.max))
     }
 
-    /// The mean, exactly.
+    /// The mean, exactly: of lengths of time in ns.
     pub fn mean(&self) -> f64 {
         self.sum as f64 / self.count().max(1) as f64
     }
@@ -126,6 +126,8 @@ pub struct LatencyRow {
     pub failed: u64,
     /// Investigations under way when the run ended.
     pub censored: u64,
+    /// Mean in seconds; means add up from stage to stage, where quantiles do not.
+    pub mean_s: Option<f64>,
     /// Median in seconds.
     pub p50_s: Option<f64>,
     /// 95th percentile in seconds.
@@ -147,6 +149,7 @@ impl Latency {
             attempted: self.attempted(),
             failed: self.failed,
             censored: self.censored,
+            mean_s: (self.curve.count() > 0).then(|| self.curve.mean() / 1e9),
             p50_s: at(0.5),
             p95_s: at(0.95),
             p99_s: at(0.99),
