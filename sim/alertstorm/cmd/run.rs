@@ -151,7 +151,7 @@ fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                loop {
+                while !interrupt::asked() {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(slot) = reports.get(number) else {
                         break;
@@ -167,7 +167,9 @@ fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     bar.finish_and_clear();
     let of =
         |slot: Mutex<Option<Report>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let reports: Vec<Report> = reports.into_iter().filter_map(of).collect();
+    // A run that was broken off says nothing of its seed.
+    let whole = |report: &Report| !report.interrupted;
+    let reports: Vec<Report> = reports.into_iter().filter_map(of).filter(whole).collect();
     let spread = SeedSpread::new(&reports);
     run_folder::write_spread(&folder, &spread)?;
     if args.json {
@@ -175,6 +177,10 @@ fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     } else {
         anstream::print!("{}", spread.table());
         anstream::println!("  {}", folder.join("spread.json").display());
+    }
+    if reports.len() < count {
+        anstream::eprintln!("interrupted: {} of {count} seeds had run", reports.len());
+        return Ok(Exit::Inconclusive);
     }
     let worst = reports.iter().map(verdict).max_by_key(|exit| *exit as u8);
     Ok(worst.unwrap_or(Exit::Inconclusive))

@@ -5,6 +5,7 @@ mod check;
 pub mod knobs;
 mod plan;
 mod problem;
+mod profiles;
 pub mod raw;
 pub mod spread;
 mod yaml;
@@ -13,9 +14,10 @@ use deserr::{DeserializeError, ErrorKind, IntoValue, Value, ValueKind, ValuePoin
 
 use crate::quantity::Quantity;
 
-pub use check::{BUILT_IN_PROFILES, Files, Override, load, load_profiles};
+pub use check::{BUILT_IN_PROFILES, Files, Override, load};
 pub use plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
 pub use problem::{Place, Problem, Problems, nearest};
+pub use profiles::load_profiles;
 pub use raw::{FaultKind, Scenario};
 
 /// Reads one of `accepted`, for the vocabularies.

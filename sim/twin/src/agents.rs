@@ -7,10 +7,11 @@ use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{Domain, Outcome, Stage};
 use alertstorm_model::phase::{Action, Phase, Verb};
 
+use crate::agenda::Ev;
 use crate::apiserver::{Client, Then};
 use crate::costs::{self, Op};
 use crate::investigation::{PodPhase, Who};
-use crate::world::{Ev, World};
+use crate::world::World;
 
 impl World<'_> {
     /// The agent's process is up.

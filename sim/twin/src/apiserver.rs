@@ -8,12 +8,13 @@ pub(crate) use apf::{Level, PriorityAndFairness};
 use alertstorm_model::event::{ApiCalls, Component};
 use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::costs::{self, Op};
 use crate::host::Process;
 use crate::investigation::Who;
 use crate::job_controller::SyncStep;
 use crate::kubelet::KubeletStep;
-use crate::world::{Ev, World};
+use crate::world::World;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,11 +9,12 @@ use alertstorm_model::investigation::{IdentityKind, InvestigationId, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::apiserver::{Client, Then};
 use crate::bucket::Bucket;
 use crate::costs::Op;
 use crate::investigation::{Inv, JobStatus, Who};
-use crate::world::{Ev, World};
+use crate::world::World;
 
 /// An alert that has neither a Job nor a refusal yet.
 #[derive(Debug)]

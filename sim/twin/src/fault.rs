@@ -3,7 +3,8 @@
 use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::scenario::{FaultKind, FaultPlan};
 
-use crate::world::{Ev, World};
+use crate::agenda::Ev;
+use crate::world::World;
 
 impl World<'_> {
     /// Puts the plan's faults into the queue of events.

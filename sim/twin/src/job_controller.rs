@@ -13,11 +13,12 @@ use alertstorm_model::event::{Component, Fact, Wait};
 use alertstorm_model::investigation::{Outcome, Stage};
 use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::apiserver::{Client, Recorder, Then};
 use crate::costs::Op;
 use crate::investigation::{JobStatus, PodPhase, Who};
 use crate::pool::{Pool, PoolKind};
-use crate::world::{Ev, World};
+use crate::world::World;
 
 /// `syncJobBatchPeriod`: syncs that pods and statuses ask for wait this long for others.
 const SYNC_BATCH: Span = Span::secs(1);

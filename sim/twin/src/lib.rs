@@ -1,8 +1,10 @@
 //! The twin: the whole platform in virtual time, on one core, deterministic.
 //!
-//! [`world`](self) holds the components side by side; each has a file of its own that says what it
+//! `world` holds the components side by side, `agenda` all that can happen; each component has a file of
+//! its own that says what it
 //! does when one of its events comes. Service times that are not knobs are in `costs`.
 
+mod agenda;
 mod agents;
 mod apiserver;
 mod arena;
@@ -18,6 +20,7 @@ mod host;
 mod investigation;
 mod job_controller;
 mod kubelet;
+mod kwok;
 mod meter;
 mod pool;
 mod postgres;

@@ -4,10 +4,11 @@ use alertstorm_model::scenario::knobs::Postgres as Knobs;
 use alertstorm_model::seed::Purpose;
 use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::costs;
 use crate::disk::Disk;
 use crate::investigation::Who;
-use crate::world::{Ev, Machine, World};
+use crate::world::{Machine, World};
 
 /// A client that finds no connection free tries again after this.
 const CONNECT_AGAIN: Span = Span::millis(100);

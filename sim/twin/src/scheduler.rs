@@ -8,12 +8,13 @@ use alertstorm_model::event::Component;
 use alertstorm_model::investigation::Stage;
 use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::apiserver::{Client, Recorder, Then};
 use crate::costs::{self, Op};
 use crate::host::Process;
 use crate::investigation::{PodPhase, Who};
 use crate::pool::{Pool, PoolKind};
-use crate::world::{Ev, World};
+use crate::world::World;
 
 /// `minFeasibleNodesToFind`: scoring looks at no more once so many fit.
 const FEASIBLE_MAX: usize = 100;

@@ -12,12 +12,13 @@ use alertstorm_model::scenario::knobs::{AuthMethod, Engine, VaultStorage};
 use alertstorm_model::seed::Purpose;
 use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::apiserver::{Client, Then};
 use crate::arena::{Arena, Key};
 use crate::costs::{self, Op};
 use crate::disk::Disk;
 use crate::investigation::Who;
-use crate::world::{Ev, Machine, World};
+use crate::world::{Machine, World};
 
 use database::Lock;
 use expiration::Expiration;

@@ -1,4 +1,4 @@
-//! The world: all components side by side, and the one place where an event finds its handler.
+//! The world: all components side by side, and what they all need of each other.
 
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::{Outcome, Stage};
@@ -7,17 +7,19 @@ use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::{Span, Time};
 use slab::Slab;
 
+use crate::agenda::Ev;
 use crate::apiserver::{ApiServer, Call, Client, Then};
-use crate::arena::{Arena, Key};
+use crate::arena::Arena;
 use crate::backend::Backend;
 use crate::bucket::Bucket;
 use crate::collector::Workers;
 use crate::engine::Engine;
 use crate::etcd::Etcd;
 use crate::host::{Cores, Host, Parts, Process, Task};
-use crate::investigation::{Inv, PodPhase, Who};
+use crate::investigation::{Inv, Who};
 use crate::job_controller::JobController;
-use crate::kubelet::{Kwok, Nodes};
+use crate::kubelet::Nodes;
+use crate::kwok::Kwok;
 use crate::postgres::Postgres;
 use crate::recorder::EventSink;
 use crate::sample::Meters;
@@ -27,62 +29,9 @@ use crate::vault::Vault;
 /// The period of what goes on without load: idle work, node leases.
 const BACKGROUND: Span = Span::millis(100);
 /// `borrowingAdjustmentPeriod` of API Priority and Fairness.
-const ADJUST_SEATS: Span = Span::secs(10);
+pub(crate) const ADJUST_SEATS: Span = Span::secs(10);
 /// After the last investigation ended, samples are taken this many times less often.
-const TAIL_SAMPLES: u64 = 20;
-
-/// Something that happens. A pair is a slot and its generation; eight bytes in all.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ev {
-    Alert,
-    ControllerWake,
-    Redeliver(u32),
-    CallSend(u32),
-    CallComputed(u32),
-    CallDone(u32),
-    JobAdded(u32, u16),
-    JobDue(u32, u16),
-    JobFinishedSeen(u32, u16),
-    TtlDue(u32, u16),
-    PodAdded(u32, u16),
-    CycleDone(u32, u16),
-    PodBound(u32, u16),
-    ContainerStarted(u32, u16),
-    Relist(u32, u16),
-    PodRunningSeen(u32, u16),
-    PodEndSeen(u32, u16),
-    EvictNode(u32),
-    AgentStarts(u32, u16),
-    AgentStep(u32, u16),
-    AgentActs(u32, u16),
-    AgentActed(u32, u16),
-    AgentActFailed(u32, u16),
-    StatementDone(u32, u16),
-    VaultUnavailable(u32, u16),
-    LoginChecked(u32, u16),
-    LoggedIn(u32, u16),
-    CredentialRefused(u32, u16),
-    CredentialMade(u32, u16),
-    Released(u32, u16),
-    ReleaseFailed(u32, u16),
-    LockDone(u32),
-    TokenExpires(u32, u16),
-    LeaseExpires(u32, u16),
-    RenewDue(u32, u16),
-    Renewed(u32, u16),
-    Revoked(u32, u16),
-    RevokeAgain(u32, u16),
-    FaultBegins(u32),
-    FaultEnds(u32),
-    HostTick,
-    Nothing,
-    Background,
-    AdjustSeats,
-    Compact,
-    Sample,
-}
-
-const _: () = assert!(size_of::<Ev>() == 8, "an entry of the event queue is 24 bytes");
+pub(crate) const TAIL_SAMPLES: u64 = 20;
 
 /// A machine beside the control plane's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +80,7 @@ pub(crate) struct World<'a> {
     finished: bool,
     /// The run ends here, whatever is left.
     ends_at: Time,
-    open: u64,
+    pub open: u64,
 }
 
 impl<'a> World<'a> {
@@ -220,81 +169,11 @@ impl<'a> World<'a> {
         !self.finished
     }
 
-    fn handle(&mut self, event: Ev) {
-        let who = |slot, generation| Key { slot, generation };
-        match event {
-            Ev::CallSend(id) => self.send(id),
-            Ev::CallDone(id) => self.call_done(id),
-            Ev::CallComputed(id) => {
-                let now = self.now();
-                self.computed(id, now);
-            }
-            Ev::AgentStep(s, g) => self.drive(who(s, g), alertstorm_model::agent::Heard::Done),
-            Ev::Alert => self.alert_comes(),
-            Ev::ControllerWake => self.controller_wakes(),
-            Ev::Redeliver(alert) => self.redeliver(alert),
-            Ev::JobAdded(s, g) => self.job_added(who(s, g)),
-            Ev::JobDue(s, g) => self.job_is_due(who(s, g)),
-            Ev::JobFinishedSeen(s, g) => self.job_finished_seen(who(s, g)),
-            Ev::TtlDue(s, g) => self.ttl_due(who(s, g)),
-            Ev::PodAdded(s, g) => self.schedule(who(s, g)),
-            Ev::CycleDone(s, g) => self.cycle_done(who(s, g)),
-            Ev::PodBound(s, g) => self.pod_bound(who(s, g)),
-            Ev::ContainerStarted(s, g) => self.container_started(who(s, g)),
-            Ev::Relist(s, g) => self.relist(who(s, g)),
-            Ev::PodRunningSeen(s, g) => {
-                self.kwok_sees_running(who(s, g));
-                self.job_sees_pod(who(s, g), PodPhase::Running);
-            }
-            Ev::PodEndSeen(s, g) => self.job_sees_pod(who(s, g), PodPhase::Ended),
-            Ev::EvictNode(node) => self.evict_node(node),
-            Ev::AgentStarts(s, g) => self.agent_starts(who(s, g)),
-            Ev::AgentActs(s, g) => self.act(who(s, g)),
-            Ev::AgentActed(s, g) => self.acted(who(s, g)),
-            Ev::AgentActFailed(s, g) => self.action_failed(who(s, g)),
-            Ev::StatementDone(s, g) => self.statement_done(who(s, g)),
-            Ev::VaultUnavailable(s, g) => self.vault_unavailable(who(s, g)),
-            Ev::LoginChecked(s, g) => self.login_checked(who(s, g)),
-            Ev::LoggedIn(s, g) => self.logged_in(who(s, g)),
-            Ev::CredentialRefused(s, g) => self.refuse_credential(who(s, g)),
-            Ev::CredentialMade(s, g) => self.credential_made(who(s, g), None),
-            Ev::Released(s, g) => self.released(who(s, g)),
-            Ev::ReleaseFailed(s, g) => self.release_answered(who(s, g)),
-            Ev::LockDone(lock) => self.lock_done(lock as usize),
-            Ev::TokenExpires(s, g) => self.token_expires(who(s, g)),
-            Ev::LeaseExpires(s, g) => self.lease_expires(who(s, g)),
-            Ev::RenewDue(s, g) => self.renew_due(who(s, g)),
-            Ev::Renewed(s, g) => self.renewed(who(s, g)),
-            Ev::Revoked(s, g) => self.revoke_tried(who(s, g), true),
-            Ev::RevokeAgain(s, g) => self.revoke_now(who(s, g)),
-            Ev::FaultBegins(number) => self.fault_begins(number),
-            Ev::FaultEnds(number) => self.fault_ends(number),
-            Ev::Background => self.background_tick(),
-            Ev::AdjustSeats => {
-                self.adjust_seats();
-                self.again(ADJUST_SEATS, Ev::AdjustSeats);
-            }
-            Ev::Compact => {
-                self.etcd.compact();
-                let etcd = &self.plan.scenario.cluster.control_plane.etcd;
-                self.again(etcd.compaction_interval, Ev::Compact);
-            }
-            Ev::Sample => {
-                self.tell_sample(false);
-                let every = self.plan.sample_every;
-                let tail = self.backend.is_idle() && self.open == 0;
-                self.again(if tail { every * TAIL_SAMPLES } else { every }, Ev::Sample);
-            }
-            Ev::HostTick => self.host_tick(),
-            Ev::Nothing => {}
-        }
-    }
-
-    fn again(&mut self, after: Span, event: Ev) {
+    pub fn again(&mut self, after: Span, event: Ev) {
         self.engine.after(after, event);
     }
 
-    fn background_tick(&mut self) {
+    pub fn background_tick(&mut self) {
         self.heartbeats(BACKGROUND);
         let over = self.backend.is_idle() && self.invs.len() == 0 && self.vault.leases.len() == 0;
         let faults_over = self.plan.faults.last().is_none_or(|last| last.until <= self.now());
@@ -392,7 +271,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn host_tick(&mut self) {
+    pub fn host_tick(&mut self) {
         let now = self.now();
         if self.control_plane.tick_at != now {
             // An earlier tick was asked for after this one.
@@ -444,7 +323,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn refuse_credential(&mut self, who: Who) {
+    pub fn refuse_credential(&mut self, who: Who) {
         let target = self.invs.get_mut(who).and_then(|inv| inv.taking.take());
         if let Some(target) = target {
             self.credential_refused(who, target);

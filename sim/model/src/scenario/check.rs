@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use super::plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
-use super::problem::{Place, Problem, Problems, nearest};
+use super::problem::{Problem, Problems, nearest};
+use super::profiles::load_profiles;
 use super::raw::{self, Alerts, FaultKind, Scenario, Spacing};
 use super::yaml::Node;
-use crate::agent::{Profiles, trace};
+use crate::agent::trace;
 use crate::alert::alertmanager;
 use crate::digest;
 use crate::quantity::Quantity;
@@ -85,17 +86,7 @@ fn named(mut scenario: Scenario, source: &str) -> Scenario {
     scenario
 }
 
-/// Reads a file of profiles. `source` names it in problems.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub fn load_profiles(text: &str, source: &str) -> Result<Profiles, Vec<Problem>> {
-    let root = Node::parse(text, source)?;
-    let typed = deserr::deserialize::<Profiles, _, Problems>(root.clone());
-    typed.map_err(|found| in_order(found.0.into_iter().map(|at| root.locate(source, at)).collect()))
-}
-
-fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+pub(super) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
     problems.sort_by_key(|problem| problem.place);
     problems
 }
@@ -285,9 +276,7 @@ impl Check<'_> {
                     Err(why) => self.built_in(name, &why)?,
                 };
                 match load_profiles(&text, name) {
-                    Ok(profiles) => {
-                        Some(Agents::Profiles(Arc::new(self.profiles(name, profiles)?)))
-                    }
+                    Ok(profiles) => Some(Agents::Profiles(Arc::new(profiles))),
                     Err(problems) => {
                         self.of_files.extend(problems);
                         None
@@ -320,39 +309,6 @@ impl Check<'_> {
             self.found.add("agents", message, help);
         }
         known.map(|(_, text)| (*text).to_owned())
-    }
-
-    /// What types cannot say of profiles.
-    fn profiles(&mut self, source: &str, profiles: Profiles) -> Option<Profiles> {
-        let mut wrong = |message: String| {
-            let place = Some(Place { line: 1, column: 1, ..Place::default() });
-            let source = source.to_owned();
-            self.of_files.push(Problem { source, place, message, help: None });
-        };
-        let mut fine = true;
-        for domain in crate::investigation::Domain::ALL {
-            let of = profiles.of(*domain);
-            let fails = &of.failures;
-            let sum = fails.crash.0 + fails.oom.0 + fails.endless_loop.0 + fails.gives_up.0;
-            let to = &of.conclusions;
-            for (is_wrong, message) in [
-                (sum > 1.0, format!("{domain}.failures: the shares add up to {sum}, above 1")),
-                (
-                    to.resolved.0 + to.inconclusive.0 + to.escalated.0 <= 0.0,
-                    format!("{domain}.conclusions: expected at least one weight above 0"),
-                ),
-                (
-                    of.credentials.mid_run.iter().any(|need| need.domain.is_none()),
-                    format!("{domain}.credentials.mid_run: each item needs its `domain`"),
-                ),
-            ] {
-                if is_wrong {
-                    fine = false;
-                    wrong(message);
-                }
-            }
-        }
-        fine.then_some(profiles)
     }
 
     fn faults(&mut self, scenario: &Scenario) -> Vec<FaultPlan> {

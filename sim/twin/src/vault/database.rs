@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use alertstorm_model::event::Component;
 use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::arena::Key;
 use crate::costs;
 use crate::investigation::Who;
-use crate::world::{Ev, Machine, World};
+use crate::world::{Machine, World};
 
 /// What waits for the lock.
 #[derive(Clone, Copy, Debug)]

@@ -9,9 +9,10 @@ use alertstorm_model::event::Fact;
 use alertstorm_model::time::Span;
 
 use super::LeaseState;
+use crate::agenda::Ev;
 use crate::arena::Key;
 use crate::costs;
-use crate::world::{Ev, World};
+use crate::world::World;
 
 /// `maxRevokeAttempts`.
 const ATTEMPTS_MAX: u32 = 6;
