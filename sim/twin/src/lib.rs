@@ -1,8 +1,8 @@
 //! The twin: the whole platform in virtual time, on one core, deterministic.
 //!
-//! `world` holds the components side by side, `agenda` all that can happen; each component has a file of
-//! its own that says what it
-//! does when one of its events comes. Service times that are not knobs are in `costs`.
+//! `world` holds the components side by side, `agenda` all that can happen; each component has a
+//! file of its own that says what it does when one of its events comes. Service times that are not
+//! knobs are in `costs`.
 
 mod agenda;
 mod agents;
