@@ -252,10 +252,12 @@ impl World<'_> {
             return;
         };
         let (id, cost_micro_usd) = (inv.alert.id, inv.cost_micro_usd);
+        let finished_at = inv.job.finished_at;
         self.backend.jobs.remove(&id);
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
             self.call(Client::Backend, Op::DeleteServiceAccount, who, Then::Nothing, false);
         }
+        self.keep_until_collected(who, finished_at);
         if self.backend.down_since.is_none() {
             self.tell_controller(Input::JobFinished { id, cost_micro_usd });
         }

@@ -7,9 +7,13 @@
 
 use std::collections::VecDeque;
 
+use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{IdentityKind, Stage};
+use alertstorm_model::time::Time;
 
+use crate::agenda::Ev;
 use crate::apiserver::{Client, Then};
+use crate::arena::Key;
 use crate::costs::Op;
 use crate::investigation::Who;
 use crate::world::World;
@@ -31,13 +35,20 @@ impl Workers {
 }
 
 impl World<'_> {
-    /// The Job's time after its end is over.
-    pub(crate) fn ttl_due(&mut self, who: Who) {
-        if let Some(inv) = self.invs.get_mut(who) {
-            inv.job.deleting = true;
-            self.ttl.queue.push_back(who);
-            self.collectors_work();
+    /// The Job is finished: all that is left of its investigation is its object in etcd. Most Jobs
+    /// that the platform knows are such, so they are kept apart from those that still do something.
+    pub(crate) fn keep_until_collected(&mut self, who: Who, finished_at: Time) {
+        if let Some(inv) = self.invs.remove(who) {
+            let job = self.finished_jobs.insert(inv.alert.id);
+            let ttl = self.plan.scenario.controller.job.ttl_after_finished;
+            self.engine.at(finished_at + ttl, Ev::TtlDue(job.slot, job.generation));
         }
+    }
+
+    /// The Job's time after its end is over.
+    pub(crate) fn ttl_due(&mut self, job: Key) {
+        self.ttl.queue.push_back(job);
+        self.collectors_work();
     }
 
     /// Idle workers of both controllers take what waits.
@@ -77,14 +88,15 @@ impl World<'_> {
             return self.call(Client::GarbageCollector, *op, who, then, false);
         }
         self.gc.idle += 1;
-        self.stage(who, Stage::JobCollected);
+        if let Some(id) = self.finished_jobs.remove(who) {
+            self.fact_of(id, Fact::Stage { stage: Stage::JobCollected });
+        }
         for op in [Op::CreateJob, Op::CreatePod] {
             self.etcd.forget(op.cost().write.unwrap_or(0));
         }
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
             self.etcd.forget(Op::CreateServiceAccount.cost().write.unwrap_or(0));
         }
-        self.invs.remove(who);
         self.collectors_work();
     }
 }

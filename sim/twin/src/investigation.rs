@@ -45,7 +45,7 @@ pub(crate) struct Job {
     pub pod_posted: bool,
     /// What its informer has seen of the pod.
     pub pod_seen: PodPhase,
-    pub deleting: bool,
+    pub finished_at: Time,
     /// In the work queue.
     pub queued: bool,
     /// A worker has it.
@@ -109,7 +109,7 @@ impl Inv {
                 started: None,
                 pod_posted: false,
                 pod_seen: PodPhase::None,
-                deleting: false,
+                finished_at: Time::ZERO,
                 queued: false,
                 processing: false,
                 dirty: false,

@@ -133,7 +133,7 @@ impl World<'_> {
         let job = inv.job;
         let past_deadline = job.started.is_some_and(|started| now.since(started) >= deadline);
         let ended = job.pod_seen == PodPhase::Ended;
-        let step = if job.status == JobStatus::Finished || job.deleting {
+        let step = if job.status == JobStatus::Finished {
             None
         } else if ended && job.status != JobStatus::Interim {
             Some((Op::UpdateJobStatus, SyncStep::StatusInterim))
@@ -234,10 +234,9 @@ impl World<'_> {
         self.stage(who, Stage::JobFinished);
         if let Some(inv) = self.invs.get_mut(who) {
             inv.path = None;
+            inv.job.finished_at = self.engine.now();
         }
         self.watchers_see(Ev::JobFinishedSeen(who.slot, who.generation), who);
-        let ttl = self.plan.scenario.controller.job.ttl_after_finished;
-        self.engine.after(ttl, Ev::TtlDue(who.slot, who.generation));
     }
 
     /// Tells where the investigation's time went until a stage.

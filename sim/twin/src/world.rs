@@ -1,7 +1,7 @@
 //! The world: all components side by side, and what they all need of each other.
 
 use alertstorm_model::event::{Component, Event, Fact, Sink};
-use alertstorm_model::investigation::{Outcome, Stage};
+use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::{Span, Time};
@@ -56,6 +56,8 @@ pub(crate) struct World<'a> {
     pub sink: &'a mut dyn Sink,
     pub engine: Engine<Ev>,
     pub invs: Arena<Inv>,
+    /// Jobs that are finished and not collected.
+    pub finished_jobs: Arena<InvestigationId>,
     pub backend: Backend<'a>,
     pub calls: Slab<Call>,
     pub apiserver: ApiServer,
@@ -114,6 +116,7 @@ impl<'a> World<'a> {
             sink,
             engine: Engine::default(),
             invs: Arena::default(),
+            finished_jobs: Arena::default(),
             backend: Backend::new(plan),
             calls: Slab::new(),
             apiserver: ApiServer::new(seats, seed),
@@ -175,7 +178,9 @@ impl<'a> World<'a> {
 
     pub fn background_tick(&mut self) {
         self.heartbeats(BACKGROUND);
-        let over = self.backend.is_idle() && self.invs.len() == 0 && self.vault.leases.len() == 0;
+        let over = self.backend.is_idle()
+            && self.invs.len() + self.finished_jobs.len() == 0
+            && self.vault.leases.len() == 0;
         let faults_over = self.plan.faults.last().is_none_or(|last| last.until <= self.now());
         if (over && faults_over) || self.now() >= self.ends_at {
             self.finished = true;
