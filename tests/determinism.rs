@@ -103,3 +103,17 @@ fn names_of_files_do_not_change_a_plan_but_knobs_do() {
     assert_ne!(digest(&[]), digest(&[("cluster.nodes", "21")]));
     assert_ne!(digest(&[]), digest(&[("agents", "profiles/short.yaml")]));
 }
+
+/// What makes creation idempotent: the same alert of the same run asks for the same Job.
+#[test]
+fn a_jobs_name_is_a_function_of_plan_seed_and_alert() {
+    let name = |plan: &alertstorm_model::scenario::Plan, number: usize| {
+        let alert = Alerts::new(plan).nth(number).expect("an alert");
+        alertstorm_model::controller::job::template(plan, &alert).name
+    };
+    let plan = shipped("two-am-flood.yaml", &[]);
+    assert_eq!(name(&plan, 7), name(&plan.clone(), 7));
+    assert_ne!(name(&plan, 7), name(&plan, 8));
+    assert_ne!(name(&plan, 7), name(&plan.with_seed(1), 7));
+    assert!(name(&plan, 7).len() <= 63, "a label's length");
+}

@@ -180,7 +180,7 @@ impl Controller {
             return;
         }
         let refused = if self.queue.is_full() { self.queue.make_room_for(&alert) } else { None };
-        self.pressure.depth(now, self.queue.len(), refused.is_some(), commands);
+        self.pressure.depth(self.queue.len(), refused.is_some(), commands);
         match refused {
             Some(worst) => {
                 self.dedup.forget(&worst);
@@ -246,7 +246,7 @@ impl Controller {
             let waited_for = |budget: &CostBudget| budget.wait_within(queued_at, now);
             let budget_wait = self.budget.as_ref().map_or(Span::ZERO, waited_for);
             self.pressure.admitted(now);
-            self.pressure.depth(now, self.queue.len(), false, commands);
+            self.pressure.depth(self.queue.len(), false, commands);
             self.running.insert(alert.id, Running { alert, created: false, reserved });
             commands.push(Command::CreateJob { alert, budget_wait });
         }

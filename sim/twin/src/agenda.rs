@@ -112,18 +112,18 @@ impl World<'_> {
             Ev::Background => self.background_tick(),
             Ev::AdjustSeats => {
                 self.adjust_seats();
-                self.again(ADJUST_SEATS, Ev::AdjustSeats);
+                self.engine.after(ADJUST_SEATS, Ev::AdjustSeats);
             }
             Ev::Compact => {
                 self.etcd.compact();
                 let etcd = &self.plan.scenario.cluster.control_plane.etcd;
-                self.again(etcd.compaction_interval, Ev::Compact);
+                self.engine.after(etcd.compaction_interval, Ev::Compact);
             }
             Ev::Sample => {
                 self.tell_sample(false);
                 let every = self.plan.sample_every;
                 let tail = self.backend.is_idle() && self.open == 0;
-                self.again(if tail { every * TAIL_SAMPLES } else { every }, Ev::Sample);
+                self.engine.after(if tail { every * TAIL_SAMPLES } else { every }, Ev::Sample);
             }
             Ev::HostTick => self.host_tick(),
             Ev::Nothing => {}

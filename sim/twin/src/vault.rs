@@ -45,6 +45,8 @@ pub(crate) struct Lease {
     max_expires: Time,
     pub state: LeaseState,
     pub attempts: u32,
+    /// The database config that made it, and whose lock its changes wait for.
+    pub lock: Option<usize>,
 }
 
 /// What a lease is waiting for.
@@ -286,10 +288,10 @@ impl World<'_> {
                 max_expires: (now + engine.max_ttl).min(of.expires),
                 state: LeaseState::Alive,
                 attempts: 0,
+                lock,
             };
             let key = self.vault.leases.insert(lease);
             of.leases.push(key);
-            self.vault.expiration.remember_lock(key, lock);
             self.fact_of(id, Fact::LeaseIssued { lease: number, domain, expires });
             self.engine.at(expires, Ev::LeaseExpires(key.slot, key.generation));
             self.renew_later(key, expires.since(now));
@@ -315,7 +317,7 @@ impl World<'_> {
             return self.engine.after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
         };
         self.vault.audited(2);
-        match self.vault.expiration.lock_of(key) {
+        match lease.lock {
             Some(lock) => self.lock_renew(lock, key),
             None => {
                 let stored = self.vault.store(done);

@@ -172,10 +172,6 @@ impl<'a> World<'a> {
         !self.finished
     }
 
-    pub fn again(&mut self, after: Span, event: Ev) {
-        self.engine.after(after, event);
-    }
-
     pub fn background_tick(&mut self) {
         self.heartbeats(BACKGROUND);
         let over = self.backend.is_idle()

@@ -31,7 +31,7 @@ impl Pressure {
     }
 
     /// The queue's depth changed, or an alert found it full.
-    pub fn depth(&mut self, _now: Time, depth: usize, full: bool, commands: &mut Vec<Command>) {
+    pub fn depth(&mut self, depth: usize, full: bool, commands: &mut Vec<Command>) {
         let shedding = full || depth >= self.limit || (self.shedding && depth > self.low_water);
         if shedding != self.shedding {
             self.shedding = shedding;

@@ -3,7 +3,7 @@
 //! Facts from vault/expiration.go v1.21.1: 200 workers, 6 attempts, a back-off of
 //! 10 s · 2^attempts ± 50 %.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use alertstorm_model::event::Fact;
 use alertstorm_model::time::Span;
@@ -25,32 +25,15 @@ pub(crate) struct Expiration {
     waiting: VecDeque<Key>,
     /// Came due while Vault was sealed.
     overdue: Vec<Key>,
-    /// The database config of a lease, by its slot.
-    locks: BTreeMap<u32, usize>,
 }
 
 impl Expiration {
     pub const fn new(workers: u32) -> Self {
-        Self {
-            idle: workers,
-            waiting: VecDeque::new(),
-            overdue: Vec::new(),
-            locks: BTreeMap::new(),
-        }
+        Self { idle: workers, waiting: VecDeque::new(), overdue: Vec::new() }
     }
 
     pub fn depth(&self) -> usize {
         self.waiting.len()
-    }
-
-    pub fn remember_lock(&mut self, key: Key, lock: Option<usize>) {
-        if let Some(lock) = lock {
-            self.locks.insert(key.slot, lock);
-        }
-    }
-
-    pub fn lock_of(&self, key: Key) -> Option<usize> {
-        self.locks.get(&key.slot).copied()
     }
 
     pub fn take_overdue(&mut self) -> Vec<Key> {
@@ -100,11 +83,11 @@ impl World<'_> {
             let Some(key) = self.vault.expiration.waiting.pop_front() else {
                 return;
             };
-            if self.vault.leases.get(key).is_none() {
+            let Some(lease) = self.vault.leases.get(key) else {
                 continue;
-            }
+            };
             self.vault.expiration.idle -= 1;
-            match self.vault.expiration.lock_of(key) {
+            match lease.lock {
                 Some(lock) => self.lock_drop(lock, key),
                 None => {
                     let now = self.now();
@@ -149,7 +132,6 @@ impl World<'_> {
 
     fn close_lease(&mut self, key: Key, fact: Fact) {
         if let Some(lease) = self.vault.leases.remove(key) {
-            self.vault.expiration.locks.remove(&key.slot);
             if let Some(session) = self.vault.sessions.get_mut(lease.session) {
                 session.leases.retain(|other| *other != key);
             }
