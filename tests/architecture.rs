@@ -52,6 +52,7 @@ fn siblings_know_the_model_and_never_each_other() {
     };
     assert!(ours("alertstorm-model").is_empty());
     assert_eq!(ours("alertstorm-twin"), ["alertstorm-model"]);
+    assert_eq!(ours("alertstorm-live"), ["alertstorm-model"]);
     assert_eq!(ours("alertstorm-reports"), ["alertstorm-model"]);
 }
 

@@ -1,6 +1,6 @@
 //! `report.json`, version 1: its fields, and how they are made of measures.
 
-use alertstorm_model::event::{ApiCalls, Bucket, Component, CpuUse, Etcd, WaitSummary};
+use alertstorm_model::event::{ApiCalls, Audited, Bucket, Component, CpuUse, Etcd, WaitSummary};
 use alertstorm_model::investigation::{IdentityKind, Outcome};
 use alertstorm_model::ledger::LeaseCounts;
 use alertstorm_model::measure::{
@@ -57,6 +57,9 @@ pub struct Report {
     pub interrupted: bool,
     /// Why the figures cannot be trusted; empty where they can.
     pub invalid: Vec<String>,
+    /// What a reader must know besides: servers that died, memories that were lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Where every alert went.
     pub accounting: Accounting,
     /// How investigations ended.
@@ -96,6 +99,9 @@ pub struct Report {
     pub curves: Vec<(String, Vec<f64>)>,
     /// The harness itself.
     pub harness: Harness,
+    /// What a live run found when it audited itself and its books.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audited: Option<Audited>,
 }
 
 /// The quantiles at which curves are kept.
@@ -257,6 +263,7 @@ impl Report {
             alerts_over_s: plan.alerts_last().as_secs_f64(),
             interrupted: measures.interrupted,
             invalid: measures.invalid.clone(),
+            remarks: measures.remarks.clone(),
             accounting: measures.accounting,
             outcomes: Outcome::ALL
                 .iter()
@@ -305,6 +312,7 @@ impl Report {
                 engine_events: sample.engine_events,
                 facts: measures.events(),
             },
+            audited: measures.audited.clone(),
         }
     }
 

@@ -1,7 +1,10 @@
 //! The verbs, one file each.
 
 pub mod check;
+pub mod doctor;
 pub mod report;
 pub mod run;
 pub mod schema;
+pub mod setup;
 pub mod trace;
+pub mod up;

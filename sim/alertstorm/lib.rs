@@ -3,6 +3,7 @@
 mod cmd;
 mod exit;
 mod interrupt;
+mod live;
 mod run_folder;
 mod source;
 mod trial;
@@ -33,6 +34,10 @@ enum Verb {
     Report(cmd::report::Args),
     Trace(cmd::trace::Args),
     Schema(cmd::schema::Args),
+    Setup(cmd::setup::Args),
+    Doctor(cmd::doctor::Args),
+    Up(cmd::up::UpArgs),
+    Down(cmd::up::DownArgs),
 }
 
 /// Runs the program with the process's arguments.
@@ -44,6 +49,10 @@ pub fn main() -> ExitCode {
         Verb::Report(args) => cmd::report::run(&args),
         Verb::Trace(args) => cmd::trace::run(&args),
         Verb::Schema(args) => cmd::schema::run(&args),
+        Verb::Setup(args) => cmd::setup::run(&args),
+        Verb::Doctor(args) => cmd::doctor::run(&args),
+        Verb::Up(args) => cmd::up::up(&args),
+        Verb::Down(args) => cmd::up::down(&args),
     };
     match done {
         Ok(exit) => exit.into(),

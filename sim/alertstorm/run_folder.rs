@@ -83,6 +83,12 @@ impl Sink for EventLog {
         let written = line.and_then(|()| self.file.write_all(b"\n"));
         self.failed = written.err();
     }
+
+    fn flush(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.file.flush().err();
+        }
+    }
 }
 
 /// Reads a log. A last line that was cut off is left out; it returns whether one was.

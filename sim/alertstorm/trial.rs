@@ -17,9 +17,11 @@ pub const TRY_UP_TO: u64 = 20_000;
 
 /// Measures, and a log beside them where one is kept. The watcher of the run looks at the measures
 /// between two events.
-struct Both<'m, 'l> {
-    measures: &'m RefCell<Measures>,
-    log: Option<&'l mut dyn Sink>,
+pub struct Both<'m, 'l> {
+    /// What the events come to.
+    pub measures: &'m RefCell<Measures>,
+    /// Where they are kept.
+    pub log: Option<&'l mut dyn Sink>,
 }
 
 impl Sink for Both<'_, '_> {
@@ -28,6 +30,12 @@ impl Sink for Both<'_, '_> {
             log.take(event);
         }
         self.measures.borrow_mut().take(event);
+    }
+
+    fn flush(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
     }
 }
 

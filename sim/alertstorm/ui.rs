@@ -76,8 +76,7 @@ fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
 
 /// A progress bar over `alerts`, or nothing where standard error is no terminal.
 pub fn progress(alerts: u64) -> ProgressBar {
-    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let target = match std::io::stderr().is_terminal() && !dumb {
+    let target = match draws() {
         true => ProgressDrawTarget::stderr_with_hz(5),
         false => ProgressDrawTarget::hidden(),
     };
@@ -88,6 +87,29 @@ pub fn progress(alerts: u64) -> ProgressBar {
     }
     bar.enable_steady_tick(Duration::from_millis(500));
     bar
+}
+
+/// Whether standard error is a terminal that a bar can be drawn on.
+fn draws() -> bool {
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    std::io::stderr().is_terminal() && !dumb
+}
+
+/// A line that says what is being done.
+pub fn spinner() -> ProgressBar {
+    let target = if draws() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+/// Says what is being done: on the bar, or as a line where there is none.
+pub fn tell(bar: &ProgressBar, line: &str) {
+    if draws() {
+        bar.set_message(line.to_owned());
+    } else {
+        anstream::eprintln!("{line}");
+    }
 }
 
 /// Columns of the terminal; 100 where there is none.

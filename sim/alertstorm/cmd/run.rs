@@ -15,7 +15,7 @@ use anyhow::Result;
 use crate::exit::{Exit, WrongInput};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
-use crate::{interrupt, source, trial, ui};
+use crate::{interrupt, live, source, trial, ui};
 
 /// Run a scenario and report what it shows
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub struct Args {
     /// The scenario file
     #[arg(value_name = "FILE")]
     scenario: PathBuf,
-    /// Where it runs: `twin` is the platform in virtual time
+    /// Where it runs: `twin` is the platform in virtual time, `local` real servers on this machine
     #[arg(long, value_name = "WORLD", default_value = "twin")]
     on: String,
     /// Set a value over the file's, like controller.concurrency=50
@@ -57,22 +57,40 @@ pub fn run(args: &Args) -> Result<Exit> {
     let mut loaded = source::load_with_files(&args.scenario, &args.set)?;
     let plan = &mut loaded.plan;
     plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
-    match args.on.as_str() {
-        "twin" => {}
-        "local" | "kind" | "cluster" => anyhow::bail!("this build has the twin alone"),
+    let on = match args.on.as_str() {
+        "twin" => On::Twin,
+        "local" => On::Local,
+        "kind" | "cluster" => anyhow::bail!("this build cannot run on `{}` yet", args.on),
         other => {
             let source = format!("--on {other}");
             return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
         }
+    };
+    if on == On::Local {
+        live::check(&loaded.plan)?;
     }
     interrupt::listen()?;
-    match args.seeds {
-        Some(count) => under_seeds(args, &loaded, count.get()),
-        None => once(args, &loaded),
+    match (args.seeds, on) {
+        (Some(_), On::Local) => {
+            let why = "many seeds run side by side, and real servers do not; run one after another";
+            Err(WrongInput::of("--seeds", why))
+        }
+        (Some(count), On::Twin) => under_seeds(args, &loaded, count.get()),
+        (None, on) => once(args, &loaded, on),
     }
 }
 
-fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
+/// Where a run can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum On {
+    Twin,
+    Local,
+}
+
+fn once(args: &Args, loaded: &Loaded, on: On) -> Result<Exit> {
+    if on == On::Local {
+        return once_live(args, loaded);
+    }
     let plan = &loaded.plan;
     let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
     let folder = run_folder::create(&args.output, &name)?;
@@ -83,7 +101,7 @@ fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
     bar.set_message(plan.scenario.name.clone());
     let sink = log.as_mut().map(|log| log as &mut dyn Sink);
     let (measures, mut report) = trial::run(plan, sink, &mut |finished, progress| {
-        bar.set_message(format!("{} {}", plan.scenario.name, clock(progress)));
+        bar.set_message(format!("{} {}", plan.scenario.name, clock(progress.now)));
         bar.set_position(finished);
     });
     bar.finish_and_clear();
@@ -105,8 +123,34 @@ fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
     Ok(verdict(&report))
 }
 
-fn clock(progress: alertstorm_twin::Progress) -> String {
-    let s = progress.now.as_secs_f64() as u64;
+/// A run on real servers. The platform is made first: a run's folder holds what was measured.
+fn once_live(args: &Args, loaded: &Loaded) -> Result<Exit> {
+    let plan = &loaded.plan;
+    let platform = live::start(plan)?;
+    let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
+    let folder = run_folder::create(&args.output, &name)?;
+    run_folder::write_inputs(&folder, plan, &loaded.files)?;
+    let mut log = EventLog::create(&folder)?;
+    let bar = ui::progress(plan.alerts_expected);
+    bar.set_message(plan.scenario.name.clone());
+    let ran = live::run(plan, &platform, &mut log, &mut |finished, now| {
+        bar.set_message(format!("{} {}", plan.scenario.name, clock(now)));
+        bar.set_position(finished);
+    });
+    bar.finish_and_clear();
+    log.finish()?;
+    // What was measured is on disk, whatever else went wrong.
+    let report = ran.inspect_err(|_| {
+        anstream::eprintln!("what was measured is in {}", folder.display());
+    })?;
+    run_folder::write_report(&folder, &report)?;
+    live::stop(platform, &folder)?;
+    show(&report, &folder, args.json)?;
+    Ok(verdict(&report))
+}
+
+fn clock(now: alertstorm_model::time::Time) -> String {
+    let s = now.as_secs_f64() as u64;
     format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
 }
 

@@ -1,6 +1,7 @@
 //! The event log: every fact of a run, in order. All that comes after it (measures, verdicts,
 //! reports) can be computed again from a log on disk.
 
+mod audited;
 mod sample;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +10,7 @@ use crate::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
 use crate::phase::{Action, Refuser};
 use crate::time::{Span, Time};
 
+pub use audited::{Attributed, Audited, Denials, Reconciliation};
 pub use sample::{
     ApiCalls, AuditCount, Bucket, Component, CpuUse, Depth, Etcd, Sample, Wait, WaitSummary,
 };
@@ -159,6 +161,21 @@ pub enum Fact {
         /// The counters.
         sample: Box<Sample>,
     },
+    /// Something that a reader of the report must know: a server died, a memory was lost.
+    Remark {
+        /// In a sentence.
+        text: Box<str>,
+    },
+    /// The run's figures cannot be trusted.
+    Invalid {
+        /// Why, in a sentence.
+        why: Box<str>,
+    },
+    /// A live run audited itself, and what it wrote down against what the servers did.
+    Audited {
+        /// What it found.
+        audited: Box<Audited>,
+    },
     /// The run ended before all was done, because somebody asked for it.
     Interrupted,
 }
@@ -179,6 +196,9 @@ impl Event {
 pub trait Sink {
     /// Takes the next event; events come in the order of their instants.
     fn take(&mut self, event: &Event);
+
+    /// Makes sure that what was taken outlives the process.
+    fn flush(&mut self) {}
 }
 
 impl Sink for Vec<Event> {

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::event::{Event, Fact, Sample, Sink};
+use crate::event::{Audited, Event, Fact, Sample, Sink};
 use crate::investigation::{InvestigationId, Outcome, Stage};
 use crate::ledger::{LeaseCounts, Ledger};
 use crate::time::{Span, Time};
@@ -105,6 +105,10 @@ pub struct Measures {
     pub invalid: Vec<String>,
     /// Whether somebody ended the run early.
     pub interrupted: bool,
+    /// What a reader must know besides.
+    pub remarks: Vec<String>,
+    /// What a live run found when it audited itself.
+    pub audited: Option<Audited>,
     outcomes: [u64; Outcome::COUNT],
     cost_sum_micro_usd: u64,
     tool_calls: u64,
@@ -189,6 +193,12 @@ impl Measures {
             }
             Fact::Fault { kind, began } => self.series.mark(at, *kind, *began),
             Fact::Interrupted => self.interrupted = true,
+            // The first are the causes, and a thousand more say no more.
+            Fact::Remark { text } if self.remarks.len() < 100 => {
+                self.remarks.push(text.to_string())
+            }
+            Fact::Invalid { why } => self.invalidate(why.to_string()),
+            Fact::Audited { audited } => self.audited = Some((**audited).clone()),
             _ => {}
         }
     }

@@ -92,6 +92,10 @@ pub struct Agent {
     pause: Span,
     patience: Span,
     noted: (u32, u32, u64),
+    /// Whether the agent has, or was refused, a credential for the database.
+    asked_database: bool,
+    /// What it does as soon as it has the credential for it.
+    then_act: Option<Action>,
 }
 
 impl Agent {
@@ -108,6 +112,8 @@ impl Agent {
             pause: BACKOFF,
             patience,
             noted: (0, 0, 0),
+            asked_database: false,
+            then_act: None,
         }
     }
 
@@ -135,7 +141,10 @@ impl Agent {
             }
             (State::Taking(_), _) => {
                 self.recovered();
-                self.step()
+                match self.then_act.take() {
+                    Some(action) => self.go(State::Acting, Want::Act(action)),
+                    None => self.step(),
+                }
             }
             (State::Working | State::Acting, _) => self.step(),
             (State::Concluding(outcome), _) => {
@@ -161,6 +170,7 @@ impl Agent {
     }
 
     fn go(&mut self, state: State, want: Want) -> Want {
+        self.asked_database |= want == Want::Credential(Domain::Database);
         self.state = state;
         self.again = Some(want);
         want
@@ -219,6 +229,11 @@ impl Agent {
         }
     }
 
+    /// An agent that lives without Vault has nobody to ask.
+    const fn lacks_database(&self) -> bool {
+        self.needs_vault && !self.asked_database
+    }
+
     fn conclude(&mut self, outcome: Outcome) -> Want {
         self.go(State::Concluding(outcome), Want::Conclude(outcome))
     }
@@ -234,6 +249,14 @@ impl Agent {
             Some(Step::Hold(memory)) => Want::Hold(memory),
             Some(Step::Need(domain)) => {
                 return self.go(State::Taking(domain), Want::Credential(domain));
+            }
+            // A database knows its own users alone: without a credential there is none to be.
+            Some(Step::Act(action))
+                if action.target == Domain::Database && self.lacks_database() =>
+            {
+                self.then_act = Some(action);
+                return self
+                    .go(State::Taking(Domain::Database), Want::Credential(Domain::Database));
             }
             Some(Step::Act(action)) => return self.go(State::Acting, Want::Act(action)),
             Some(Step::Hypothesis) => {
@@ -285,6 +308,17 @@ mod tests {
                 Want::Exit(Outcome::Resolved),
             ]
         );
+    }
+
+    #[test]
+    fn an_agent_takes_a_credential_before_it_turns_to_a_database() {
+        use crate::phase::Verb;
+        let act = Step::Act(Action { verb: Verb::Read, target: Domain::Database });
+        let mut agent = Agent::new(trace(vec![act, act]), Span::ZERO);
+        let wants: Vec<Want> = (0..6).map(|_| agent.next(Time::ZERO, Heard::Done)).collect();
+        let Step::Act(action) = act else { unreachable!() };
+        let asked_once = [Want::Credential(Domain::Database), Want::Act(action), Want::Act(action)];
+        assert_eq!(wants[3..], asked_once);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::alert::Alert;
 use crate::digest;
-use crate::investigation::{IdentityKind, InvestigationId};
+use crate::investigation::{Domain, IdentityKind, InvestigationId};
 use crate::phase::Phase;
 use crate::quantity::Bytes;
 use crate::scenario::Plan;
@@ -33,11 +33,17 @@ pub struct JobTemplate {
     pub token_audience: &'static str,
 }
 
-/// The ServiceAccount of an investigation.
-pub fn service_account(identity: IdentityKind, phase: Phase, id: InvestigationId) -> String {
+/// The ServiceAccount of an investigation of `domain`. An identity ends where what it grants does,
+/// so agents of two domains never share one.
+pub fn service_account(
+    identity: IdentityKind,
+    phase: Phase,
+    domain: Domain,
+    id: InvestigationId,
+) -> String {
     match identity {
-        IdentityKind::SharedAgent => format!("agent-{phase}"),
-        IdentityKind::PerInvestigation => id.to_string(),
+        IdentityKind::SharedAgent => format!("agent-{phase}-{domain}"),
+        IdentityKind::PerInvestigation => format!("{id}-{domain}"),
     }
 }
 
@@ -48,7 +54,7 @@ pub fn template(plan: &Plan, alert: &Alert) -> JobTemplate {
     let job = &scenario.controller.job;
     JobTemplate {
         name: format!("{}-{}", alert.id, &run[..8]),
-        service_account: service_account(scenario.identity, scenario.phase, alert.id),
+        service_account: service_account(scenario.identity, scenario.phase, alert.domain, alert.id),
         labels: vec![
             ("app.kubernetes.io/managed-by", "alertstorm".to_owned()),
             ("alertstorm.dev/run", run[..8].to_owned()),

@@ -65,6 +65,36 @@ impl<E: deserr::DeserializeError> Deserr<E> for Positive {
     }
 }
 
+/// A flag's value: text, or a number or truth value as a flag is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct FlagValue(pub String);
+
+impl JsonSchema for FlagValue {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "FlagValue".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": ["string", "number", "boolean"]})
+    }
+}
+
+impl<E: deserr::DeserializeError> Deserr<E> for FlagValue {
+    fn deserialize_from_value<V: deserr::IntoValue>(
+        value: deserr::Value<V>,
+        location: deserr::ValuePointerRef<'_>,
+    ) -> Result<Self, E> {
+        let scalar = !matches!(value.kind(), deserr::ValueKind::Map | deserr::ValueKind::Sequence);
+        let of = |text: &str| scalar.then(|| text.to_owned());
+        super::parsed(value, location, of, "a flag's value").map(Self)
+    }
+}
+
+/// Flags of a server by their names, for a live world: what has no knob of its own. The twin does
+/// not know them. A flag that the server does not have is an error before anything is started.
+pub type Flags = std::collections::BTreeMap<String, FlagValue>;
+
 words! {
     /// What the controller does with an alert.
     pub enum Admission {
@@ -186,6 +216,8 @@ knobs! {
         /// `--max-mutating-requests-inflight`; kube-apiserver's default. API Priority and
         /// Fairness divides the sum of both.
         max_mutating_requests_inflight: NonZeroU32 = count(200),
+        /// Other flags of kube-apiserver, by name; for live worlds.
+        flags: Flags = Flags::new(),
     }
 
     /// etcd.
@@ -196,6 +228,8 @@ knobs! {
         quota: Bytes = Bytes::gibi(2),
         /// `--etcd-compaction-interval` of kube-apiserver; its default.
         compaction_interval: Span = Span::secs(300),
+        /// Other flags of etcd, by name; for live worlds.
+        flags: Flags = Flags::new(),
     }
 
     /// kube-controller-manager.
@@ -216,6 +250,8 @@ knobs! {
         /// How long a pod tolerates a node that is not ready: the admission plugin
         /// DefaultTolerationSeconds gives 300 s.
         not_ready_toleration: Span = Span::secs(300),
+        /// Other flags of kube-controller-manager, by name; for live worlds.
+        flags: Flags = Flags::new(),
     }
 
     /// kube-scheduler.
@@ -224,6 +260,8 @@ knobs! {
         kube_api_qps: Positive = Positive(50.0),
         /// `--kube-api-burst`; upstream's default.
         kube_api_burst: NonZeroU32 = count(100),
+        /// Other flags of kube-scheduler, by name; for live worlds.
+        flags: Flags = Flags::new(),
     }
 
     /// The control plane.
@@ -265,6 +303,9 @@ knobs! {
         sandbox_start: Spread<Span> = Spread::log_normal("250ms", "700ms"),
         /// Container creation and start.
         container_start: Spread<Span> = Spread::log_normal("120ms", "300ms"),
+        /// Live, whether all nodes' kubelets see their pods by one watch of the harness instead of
+        /// one each, as real kubelets have.
+        shared_watch: bool = false,
         /// The kubelet sees what its containers did at its next relist; kubelet's
         /// `genericPlegRelistPeriod`.
         relist_period: Span = Span::secs(1),
@@ -334,6 +375,8 @@ knobs! {
         max_connections: NonZeroU32 = count(100),
         /// The write-ahead log's sync at each commit.
         fsync: Spread<Span> = Spread::log_normal("1.5ms", "4ms"),
+        /// Other settings of PostgreSQL, by name; for live worlds.
+        flags: Flags = Flags::new(),
     }
 
     /// How the run is watched and bounded.

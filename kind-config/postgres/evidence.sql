@@ -1,0 +1,14 @@
+-- The database that agents work on. What a phase grants is membership in a group; nobody else may
+-- do anything. Run as a superuser, connected to the database.
+CREATE TABLE IF NOT EXISTS evidence (id bigserial PRIMARY KEY, seen timestamptz DEFAULT now(), what text NOT NULL);
+CREATE TABLE IF NOT EXISTS notes (id bigserial PRIMARY KEY, investigation text NOT NULL, note text NOT NULL);
+CREATE TABLE IF NOT EXISTS releases (id bigserial PRIMARY KEY, investigation text NOT NULL);
+INSERT INTO evidence (what) SELECT 'row ' || n FROM generate_series(1, 100) AS n WHERE NOT EXISTS (SELECT FROM evidence);
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC;
+GRANT USAGE ON SCHEMA public TO agent_reads, agent_safe_writes, agent_risky_writes;
+GRANT SELECT ON evidence TO agent_reads;
+GRANT INSERT ON notes TO agent_safe_writes;
+GRANT USAGE ON SEQUENCE notes_id_seq TO agent_safe_writes;
+GRANT INSERT ON releases TO agent_risky_writes;
+GRANT USAGE ON SEQUENCE releases_id_seq TO agent_risky_writes;

@@ -1,0 +1,48 @@
+//! The alerts of a plan at their intended instants: an open loop, which waits for nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use alertstorm_model::alert::Alerts as Stream;
+use alertstorm_model::scenario::Plan;
+
+use crate::reporter::{Note, Reporter};
+
+/// A thread of its own: the runtime's timers are as coarse as a millisecond.
+#[derive(Debug)]
+pub struct Alerts {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Alerts {
+    /// Begins to tell of alerts as they are due.
+    pub fn start(plan: Arc<Plan>, reporter: Reporter) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = thread::spawn(move || {
+            for alert in Stream::new(&plan) {
+                let due = reporter.clock().instant(alert.intended).into_std();
+                while let Some(wait) = due.checked_duration_since(Instant::now()) {
+                    if stopped.load(Ordering::Acquire) {
+                        return;
+                    }
+                    thread::park_timeout(wait);
+                }
+                reporter.note(Note::Due(alert));
+            }
+            reporter.note(Note::AllCame);
+        });
+        Self { stop, thread }
+    }
+
+    /// No more alerts.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        // A thread that panicked has no more to tell.
+        let _ = self.thread.join();
+    }
+}

@@ -1,0 +1,67 @@
+//! Calls to the API server: which failures pass, and how often they are tried again.
+
+use std::future::Future;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use kube::Error;
+
+/// Whether a failure may pass by itself: no connection, too many requests, a server that starts.
+pub fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Api(status) => matches!(status.code, 429 | 500 | 502 | 503 | 504),
+        Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
+/// A failure in a sentence.
+pub fn told(error: &Error) -> String {
+    match error {
+        Error::Api(status) => format!("{} {}", status.code, status.message),
+        other => other.to_string(),
+    }
+}
+
+/// Whether the object is there already.
+pub fn is_conflict(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 409)
+}
+
+/// Whether the object is not there.
+pub fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 404)
+}
+
+/// Whether the caller may not do it.
+pub fn is_forbidden(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if status.code == 403)
+}
+
+/// Tries a call until it succeeds, fails for good, or `patience` is over. The pause doubles from
+/// 50 ms to 5 s with jitter, and is at least what the server asks for (Retry-After).
+///
+/// # Errors
+/// The last failure.
+pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    patience: Duration,
+    call: impl FnMut() -> F,
+) -> Result<T, Error> {
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(5))
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .with_total_delay(Some(patience));
+    call.retry(pauses)
+        .sleep(tokio::time::sleep)
+        .when(is_transient)
+        .adjust(|error, pause| {
+            let pause = pause?;
+            let Error::Api(status) = error else { return Some(pause) };
+            let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+            Some(pause.max(Duration::from_secs(u64::from(asked))))
+        })
+        .await
+}

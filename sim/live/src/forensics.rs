@@ -1,0 +1,117 @@
+//! Forensics: what the servers' own trails say, held against what the agents really did. The trails
+//! are read as an investigator would read them, knowing nothing of the harness.
+
+mod trails;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use alertstorm_model::event::{Attributed, Denials, Reconciliation};
+use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::phase::{Action, Refuser};
+
+use crate::platform::Trails;
+use crate::vault::leases::LeaseBook;
+
+pub use trails::{Read, TrailError};
+
+#[derive(Debug, Default)]
+struct Facts {
+    denied: BTreeMap<(InvestigationId, Refuser), u64>,
+    kubernetes_writes: BTreeMap<String, InvestigationId>,
+    users: BTreeMap<String, InvestigationId>,
+    pods: BTreeMap<String, InvestigationId>,
+}
+
+/// What agents really did, told by themselves; only answers are judged by it.
+#[derive(Clone, Debug, Default)]
+pub struct Truth(Arc<Mutex<Facts>>);
+
+impl Truth {
+    fn lock(&self) -> MutexGuard<'_, Facts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An agent was refused something.
+    pub fn denied(&self, id: InvestigationId, _: Action, by: Refuser) {
+        *self.lock().denied.entry((id, by)).or_default() += 1;
+    }
+
+    /// An agent changed something in Kubernetes.
+    pub fn kubernetes_write(&self, pod: &str, id: InvestigationId) {
+        self.lock().kubernetes_writes.insert(pod.to_owned(), id);
+    }
+
+    /// An agent spoke to PostgreSQL as this user.
+    pub fn statement(&self, user: &str, id: InvestigationId) {
+        self.lock().users.insert(user.to_owned(), id);
+    }
+
+    /// Vault gave an agent this user.
+    pub fn user(&self, user: &str, id: InvestigationId) {
+        self.lock().users.insert(user.to_owned(), id);
+    }
+
+    /// Vault gave a pod's agent a token.
+    pub fn session(&self, _accessor: &str, pod: &str, id: InvestigationId) {
+        self.lock().pods.insert(pod.to_owned(), id);
+    }
+
+    fn told(&self, by: Refuser) -> u64 {
+        let facts = self.lock();
+        facts.denied.iter().filter(|((_, of), _)| *of == by).map(|(_, count)| count).sum()
+    }
+}
+
+/// What the trails came to.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Leases of the trail against the book.
+    pub leases: Reconciliation,
+    /// Refusals told and found.
+    pub denials: Denials,
+    /// Whom the trails name.
+    pub attribution: Vec<Attributed>,
+    /// Requests to Vault with an identity; those that name an investigation by it; and by its Job.
+    pub audit: (u64, u64, u64),
+}
+
+/// Reads the trails from the places where they stood at the run's start, and judges them.
+///
+/// # Errors
+/// Where a trail cannot be read.
+pub fn judge(
+    trails: &Trails,
+    from: &Read,
+    truth: &Truth,
+    book: &LeaseBook,
+) -> Result<Verdict, TrailError> {
+    let found = trails::read(trails, from)?;
+    let booked = book.all();
+    let in_trail: std::collections::BTreeSet<&String> = found.leases.iter().collect();
+    let unmatched = booked.keys().filter(|id| !in_trail.contains(id)).count()
+        + in_trail.iter().filter(|id| !booked.contains_key(id.as_str())).count();
+    let facts = truth.lock();
+    let attribution = vec![
+        found.attribute_statements(|user| facts.users.get(user).copied()),
+        found.attribute_kubernetes_writes(|pod| facts.pods.get(pod).copied()),
+        found.attribute_vault_requests(),
+    ];
+    drop(facts);
+    let vault = &attribution[2];
+    Ok(Verdict {
+        leases: Reconciliation {
+            booked: booked.len() as u64,
+            in_trail: in_trail.len() as u64,
+            unmatched: unmatched as u64,
+            ..Reconciliation::default()
+        },
+        denials: Denials {
+            rbac: (truth.told(Refuser::Rbac), found.rbac_denials),
+            vault_policy: (truth.told(Refuser::VaultPolicy), found.vault_denials),
+            database_grant: (truth.told(Refuser::DatabaseGrant), found.database_denials),
+        },
+        audit: (vault.asked, vault.by_identity, vault.by_job),
+        attribution,
+    })
+}

@@ -1,0 +1,265 @@
+//! The three trails: Vault's audit device, the API server's audit log, PostgreSQL's log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use alertstorm_model::event::Attributed;
+use alertstorm_model::investigation::InvestigationId;
+use serde_json::Value;
+
+use crate::identity::{investigation_of, investigation_of_job};
+use crate::platform::{NAMESPACE, Trails};
+use crate::postgres::EVIDENCE;
+
+/// A trail that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("the trail {path} cannot be read")]
+pub struct TrailError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// How long each trail was at the run's start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Read {
+    vault: u64,
+    api_server: u64,
+    postgres: u64,
+}
+
+impl Read {
+    /// As they are now; a trail that is not there yet is empty.
+    pub fn now(trails: &Trails) -> Self {
+        let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        Self {
+            vault: length(&trails.vault),
+            api_server: length(&trails.api_server),
+            postgres: length(&trails.postgres),
+        }
+    }
+}
+
+/// A login, as Vault's trail has it.
+#[derive(Clone, Debug)]
+struct Login {
+    account: String,
+    address: String,
+}
+
+/// A request with an identity: the session's name in the trail.
+type Session = String;
+
+/// What the trails hold.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Leases that Vault gave out.
+    pub leases: Vec<String>,
+    /// Refusals.
+    pub rbac_denials: u64,
+    /// Refusals.
+    pub vault_denials: u64,
+    /// Refusals.
+    pub database_denials: u64,
+    logins: BTreeMap<Session, Login>,
+    /// Which session a user of PostgreSQL was made for.
+    users: BTreeMap<String, Session>,
+    /// Sessions of requests, each time one was made.
+    requests: Vec<Session>,
+    /// User and address of each statement.
+    statements: Vec<String>,
+    /// ServiceAccount and pod of each write to Kubernetes.
+    writes: Vec<(String, String)>,
+    /// The pod that had an address.
+    pods: BTreeMap<String, String>,
+}
+
+fn each_line(path: &Path, from: u64, mut take: impl FnMut(&str)) -> Result<(), TrailError> {
+    let failed = |source| TrailError { path: path.to_owned(), source };
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file.map_err(failed)?,
+    };
+    file.seek(SeekFrom::Start(from)).map_err(failed)?;
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).map_err(failed)? == 0 {
+            return Ok(());
+        }
+        take(&String::from_utf8_lossy(&line));
+    }
+}
+
+/// Reads all trails.
+pub fn read(trails: &Trails, from: &Read) -> Result<Found, TrailError> {
+    let mut found = Found::default();
+    let json = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
+    each_line(&trails.vault, from.vault, |line| found.vault(&json(line)))?;
+    each_line(&trails.api_server, from.api_server, |line| found.api_server(&json(line)))?;
+    let mut refused_logins = BTreeSet::new();
+    each_line(&trails.postgres, from.postgres, |line| found.postgres(line, &mut refused_logins))?;
+    Ok(found)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+impl Found {
+    fn vault(&mut self, entry: &Value) {
+        let path = text(&entry["request"]["path"]);
+        // What the harness itself asks has the root policy, which no agent has.
+        let policies = entry["auth"]["policies"].as_array().into_iter().flatten();
+        let is_agent =
+            policies.filter_map(Value::as_str).any(|policy| policy.starts_with("agent-"));
+        let session = text(&entry["auth"]["accessor"]).to_owned();
+        if text(&entry["type"]) != "response" {
+            return;
+        }
+        let answer = &entry["response"];
+        let is_login = path.starts_with("auth/") && path.ends_with("/login");
+        if is_login && entry["error"].is_null() {
+            let session = text(&answer["auth"]["accessor"]).to_owned();
+            let account = text(&answer["auth"]["metadata"]["service_account_name"]).to_owned();
+            let address = text(&entry["request"]["remote_address"]).to_owned();
+            if !session.is_empty() {
+                self.logins.insert(session, Login { account, address });
+            }
+            return;
+        }
+        if !is_agent {
+            return;
+        }
+        if text(&entry["error"]).contains("permission denied") {
+            // What an agent asks of its own token after a refusal is no action of its.
+            if !path.starts_with("auth/token/") {
+                self.vault_denials += 1;
+            }
+            return;
+        }
+        self.requests.push(session.clone());
+        let lease = text(&answer["secret"]["lease_id"]);
+        if !lease.is_empty() && !path.starts_with("sys/leases/") {
+            self.leases.push(lease.to_owned());
+        }
+        let user = text(&answer["data"]["username"]);
+        if !user.is_empty() {
+            self.users.insert(user.to_owned(), session);
+        }
+    }
+
+    fn api_server(&mut self, entry: &Value) {
+        let user = &entry["user"];
+        let object = &entry["objectRef"];
+        if text(&object["subresource"]) == "status" {
+            let pod = text(&object["name"]);
+            let address = text(&entry["requestObject"]["status"]["podIP"]);
+            if !address.is_empty() {
+                self.pods.insert(address.to_owned(), pod.to_owned());
+            }
+            return;
+        }
+        let prefix = format!("system:serviceaccount:{NAMESPACE}:");
+        let Some(account) = text(&user["username"]).strip_prefix(&prefix) else { return };
+        if entry["responseStatus"]["code"] == 403 {
+            self.rbac_denials += 1;
+        } else if text(&entry["verb"]) == "patch" {
+            let pods = &user["extra"]["authentication.kubernetes.io/pod-name"];
+            self.writes.push((account.to_owned(), text(&pods[0]).to_owned()));
+        }
+    }
+
+    fn postgres(&mut self, line: &str, refused: &mut BTreeSet<String>) {
+        let Some((_, rest)) = line.split_once(" user=") else { return };
+        let Some((user, rest)) = rest.split_once(" db=") else { return };
+        let Some((database, rest)) = rest.split_once(" host=") else { return };
+        if database != EVIDENCE {
+            return;
+        }
+        if rest.contains(" FATAL: ") && rest.contains("authentication failed") {
+            self.database_denials += 1;
+            refused.insert(user.to_owned());
+        } else if rest.contains(" ERROR: ") && rest.contains("permission denied") {
+            self.database_denials += 1;
+        } else if rest.contains(" LOG: ") && rest.contains("statement: ") {
+            // What the harness sets up itself is no statement of an agent.
+            if user.starts_with("v-") {
+                self.statements.push(user.to_owned());
+            }
+        }
+    }
+
+    /// The investigation that a session's own identity names.
+    fn by_identity(&self, session: &str) -> Option<InvestigationId> {
+        investigation_of(&self.logins.get(session)?.account)
+    }
+
+    /// The investigation whose Job's pod had the address that the session spoke from.
+    fn by_job(&self, session: &str) -> Option<InvestigationId> {
+        let login = self.logins.get(session)?;
+        investigation_of_job(self.pods.get(&login.address)?)
+    }
+
+    /// Who made each statement in PostgreSQL.
+    pub fn attribute_statements(
+        &self,
+        truth: impl Fn(&str) -> Option<InvestigationId>,
+    ) -> Attributed {
+        let mut answers = Answers::new("postgresql statements");
+        for user in &self.statements {
+            let session = self.users.get(user);
+            let by_identity = session.and_then(|session| self.by_identity(session));
+            let by_job = session.and_then(|session| self.by_job(session));
+            answers.add(truth(user), by_identity, by_job);
+        }
+        answers.0
+    }
+
+    /// Who made each write to Kubernetes.
+    pub fn attribute_kubernetes_writes(
+        &self,
+        truth: impl Fn(&str) -> Option<InvestigationId>,
+    ) -> Attributed {
+        let mut answers = Answers::new("kubernetes writes");
+        for (account, pod) in &self.writes {
+            answers.add(truth(pod), investigation_of(account), investigation_of_job(pod));
+        }
+        answers.0
+    }
+
+    /// Who made each request to Vault: for these the trail of Jobs is what identities are held
+    /// against, and the other way round.
+    pub fn attribute_vault_requests(&self) -> Attributed {
+        let mut answers = Answers::new("vault requests");
+        for session in &self.requests {
+            let (by_identity, by_job) = (self.by_identity(session), self.by_job(session));
+            answers.add(by_job.or(by_identity), by_identity, by_job);
+        }
+        answers.0
+    }
+}
+
+struct Answers(Attributed);
+
+impl Answers {
+    fn new(what: &str) -> Self {
+        Self(Attributed { what: what.to_owned(), ..Attributed::default() })
+    }
+
+    fn add(
+        &mut self,
+        truth: Option<InvestigationId>,
+        by_identity: Option<InvestigationId>,
+        by_job: Option<InvestigationId>,
+    ) {
+        let sum = &mut self.0;
+        sum.asked += 1;
+        sum.by_identity += u64::from(by_identity.is_some());
+        sum.by_identity_rightly += u64::from(by_identity.is_some() && by_identity == truth);
+        sum.by_job += u64::from(by_job.is_some());
+        sum.by_job_rightly += u64::from(by_job.is_some() && by_job == truth);
+    }
+}

@@ -1,0 +1,275 @@
+//! Jobs as the investigation controller creates and deletes them.
+
+use std::sync::Arc;
+
+use alertstorm_model::alert::Alert;
+use alertstorm_model::controller::job::{self, JobTemplate};
+use alertstorm_model::event::Fact;
+use alertstorm_model::investigation::{IdentityKind, InvestigationId};
+use alertstorm_model::scenario::Plan;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+use crate::bootstrap::own_binding;
+use crate::call;
+use crate::identity;
+use crate::platform::NAMESPACE;
+use crate::reporter::{Note, Reporter};
+use crate::throttle::Throttle;
+
+/// A creation that fails for so long is told to the controller, which tries again.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The controller's client of the API server.
+pub struct Jobs {
+    plan: Arc<Plan>,
+    client: Client,
+    reporter: Reporter,
+    connections: Semaphore,
+    bucket: Option<Throttle>,
+}
+
+/// The Job, in Kubernetes' own form.
+fn object(template: &JobTemplate) -> Value {
+    let seconds = |span: alertstorm_model::time::Span| span.0.div_ceil(1_000_000_000);
+    let labels: serde_json::Map<String, Value> =
+        template.labels.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
+    let token = |path: &str, audience: Option<&str>| json!({"serviceAccountToken": {"path": path, "audience": audience, "expirationSeconds": 3607}});
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": template.name, "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "backoffLimit": template.backoff_limit,
+            "activeDeadlineSeconds": seconds(template.active_deadline),
+            "ttlSecondsAfterFinished": seconds(template.ttl_after_finished),
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "serviceAccountName": template.service_account,
+                    "automountServiceAccountToken": false,
+                    "enableServiceLinks": false,
+                    "securityContext": {
+                        "runAsNonRoot": true,
+                        "runAsUser": 65532,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [{
+                        "name": "agent",
+                        "image": "alertstorm/agent",
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "readOnlyRootFilesystem": true,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                        "resources": {
+                            "requests": {
+                                "cpu": format!("{}m", template.cpu_request_millis),
+                                "memory": template.memory_request.0.to_string(),
+                            },
+                            "limits": {"memory": template.memory_limit.0.to_string()},
+                        },
+                        "volumeMounts": [{
+                            "name": "tokens", "mountPath": "/var/run/tokens", "readOnly": true,
+                        }],
+                    }],
+                    "volumes": [{"name": "tokens", "projected": {"sources": [
+                        token("vault", Some(template.token_audience)),
+                        token("kubernetes", None),
+                        {"configMap": {
+                            "name": "kube-root-ca.crt",
+                            "items": [{"key": "ca.crt", "path": "ca.crt"}],
+                        }},
+                    ]}}],
+                },
+            },
+        },
+    })
+}
+
+fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, kube::Error> {
+    serde_json::from_value(value).map_err(kube::Error::SerdeError)
+}
+
+/// What is there already is as good as made.
+fn made<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match done {
+        Err(error) if !call::is_conflict(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Jobs {
+    /// The client of a plan's controller.
+    pub fn new(plan: Arc<Plan>, client: Client, reporter: Reporter) -> Arc<Self> {
+        let knobs = &plan.scenario.controller.client;
+        let connections = Semaphore::new(knobs.connections.get() as usize);
+        let bucket = knobs.kube_api_qps.map(|qps| Throttle::new(qps.0, knobs.kube_api_burst.get()));
+        Arc::new(Self { client, reporter, connections, bucket, plan })
+    }
+
+    /// The selector of the run's objects.
+    pub fn selector(&self, alert: &Alert) -> String {
+        let template = job::template(&self.plan, alert);
+        let run = template.labels.iter().find(|(name, _)| *name == "alertstorm.dev/run");
+        run.map_or_else(String::new, |(name, value)| format!("{name}={value}"))
+    }
+
+    async fn turn(&self) {
+        if let Some(bucket) = &self.bucket {
+            bucket.take().await;
+        }
+    }
+
+    /// Creates an alert's Job, and first its identity where it has one of its own.
+    pub async fn create(self: Arc<Self>, alert: Alert) {
+        let Ok(_connection) = self.connections.acquire().await else {
+            return;
+        };
+        self.reporter.fact(alert.id, Fact::JobSent);
+        let created = self.try_create(&alert).await;
+        if let Err(error) = &created {
+            let text = format!("{}: its Job could not be created: {}", alert.id, call::told(error));
+            self.reporter.note(Note::Remark(text));
+        }
+        let (id, at) = (alert.id, self.reporter.now());
+        self.reporter.note(Note::JobAnswered { id, at, created: created.is_ok() });
+    }
+
+    async fn try_create(&self, alert: &Alert) -> Result<(), kube::Error> {
+        let template = job::template(&self.plan, alert);
+        let job = object(&template);
+        if self.plan.scenario.identity == IdentityKind::PerInvestigation {
+            self.create_identity(alert, &template, &job["metadata"]["labels"]).await?;
+        }
+        let job: Job = typed(job)?;
+        let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let create = || async {
+            self.turn().await;
+            made(api.create(&PostParams::default(), &job).await)
+        };
+        call::patiently(PATIENCE, create).await
+    }
+
+    async fn create_identity(
+        &self,
+        alert: &Alert,
+        template: &JobTemplate,
+        labels: &Value,
+    ) -> Result<(), kube::Error> {
+        let name = &template.service_account;
+        let account: ServiceAccount = typed(json!({
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+            "automountServiceAccountToken": false,
+        }))?;
+        let role = identity::role(self.plan.scenario.phase, alert.domain);
+        let binding: RoleBinding = typed(own_binding(name, &role, labels))?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let create = || async {
+            self.turn().await;
+            made(accounts.create(&PostParams::default(), &account).await)
+        };
+        call::patiently(PATIENCE, create).await?;
+        let create = || async {
+            self.turn().await;
+            made(bindings.create(&PostParams::default(), &binding).await)
+        };
+        call::patiently(PATIENCE, create).await
+    }
+
+    /// Takes back what a finished investigation's identity was.
+    pub async fn end_identity(self: Arc<Self>, alert: Alert) {
+        if self.plan.scenario.identity != IdentityKind::PerInvestigation {
+            return;
+        }
+        let name = job::template(&self.plan, &alert).service_account;
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let gone = |done: Result<(), kube::Error>| match done {
+            Err(error) if call::is_gone(&error) => Ok(()),
+            done => done,
+        };
+        let params = DeleteParams::default();
+        let binding = call::patiently(PATIENCE, || async {
+            self.turn().await;
+            gone(bindings.delete(&name, &params).await.map(drop))
+        });
+        let bound = binding.await;
+        let account = call::patiently(PATIENCE, || async {
+            self.turn().await;
+            gone(accounts.delete(&name, &params).await.map(drop))
+        });
+        if let Err(error) = bound.and(account.await) {
+            let text =
+                format!("{}: its identity could not be ended: {}", alert.id, call::told(&error));
+            self.reporter.note(Note::Remark(text));
+        }
+    }
+
+    /// Deletes the Job of an investigation.
+    pub async fn delete(self: Arc<Self>, alert: Alert) {
+        let name = job::template(&self.plan, &alert).name;
+        let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let done = call::patiently(PATIENCE, || async {
+            self.turn().await;
+            api.delete(&name, &params).await
+        });
+        match done.await {
+            Err(error) if !call::is_gone(&error) => {
+                let text = format!("{name}: could not be deleted: {}", call::told(&error));
+                self.reporter.note(Note::Remark(text));
+            }
+            _ => {}
+        }
+    }
+
+    /// The Jobs that are there: after a restart the controller knows no others.
+    pub async fn list(&self, selector: &str) -> Result<Vec<(InvestigationId, bool)>, kube::Error> {
+        let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let params = ListParams::default().labels(selector);
+        let jobs = call::patiently(PATIENCE, || async { api.list(&params).await }).await?;
+        let found = jobs.items.iter().filter_map(|job| {
+            let name = job.metadata.name.as_deref()?;
+            let id = identity::investigation_of_job(name)?;
+            Some((id, crate::watch::finished(job).is_some()))
+        });
+        Ok(found.collect())
+    }
+
+    /// Deletes everything of the run.
+    pub async fn clean(&self, selector: &str) -> Result<(), kube::Error> {
+        let params = ListParams::default().labels(selector);
+        let delete = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            ..DeleteParams::default()
+        };
+        let jobs: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        call::patiently(PATIENCE, || async { jobs.delete_collection(&delete, &params).await })
+            .await?;
+        if self.plan.scenario.identity == IdentityKind::PerInvestigation {
+            let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
+            let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
+            call::patiently(PATIENCE, || async {
+                bindings.delete_collection(&delete, &params).await
+            })
+            .await?;
+            call::patiently(PATIENCE, || async {
+                accounts.delete_collection(&delete, &params).await
+            })
+            .await?;
+        }
+        Ok(())
+    }
+}

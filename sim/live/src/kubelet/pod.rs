@@ -1,0 +1,325 @@
+//! One pod on its node: volumes, sandbox and container, the agent, its status, its end.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alertstorm_model::alert::Alert;
+use alertstorm_model::event::Fact;
+use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity};
+use alertstorm_model::scenario::knobs::NodeRuntime;
+use alertstorm_model::seed::{Purpose, Stream};
+use alertstorm_model::time::Time;
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Kubelet, PATIENCE};
+use crate::agent::{self, Identity};
+use crate::call;
+use crate::identity::investigation_of_job;
+use crate::reporter::{Note, Reporter, duration};
+
+/// From the container's start to the agent's first step, as in the twin's costs.
+const AGENT_START: Duration = Duration::from_millis(20);
+
+/// Whose pod it is.
+struct Subject {
+    pod: Pod,
+    alert: Alert,
+    ip: Ipv4Addr,
+}
+
+/// How the container stands.
+enum Container {
+    Running { started: Timestamp },
+    Ended { started: Option<Timestamp>, outcome: Outcome },
+}
+
+/// Takes care of a pod until it is over.
+pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<bool>) {
+    let Some(alert) = alert_of(&pod) else { return };
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let subject = Subject { ip: kubelet.shared.pod_ip(), alert, pod: pod.clone() };
+    match phase {
+        Some("Succeeded" | "Failed") => gone(&kubelet, &subject, stop).await,
+        Some("Running") => {
+            // It ran before the node lost its power.
+            let outcome = Outcome::Evicted;
+            kubelet.shared.reporter.fact(alert.id, Fact::Ended { outcome });
+            report(&kubelet, &subject, &Container::Ended { started: None, outcome }).await;
+            gone(&kubelet, &subject, stop).await;
+        }
+        _ if kubelet.shared.plan.scenario.cluster.node.runtime == NodeRuntime::Kwok => {
+            kwok(&kubelet, &subject).await;
+        }
+        _ => lives(&kubelet, &subject, stop).await,
+    }
+}
+
+/// The alert that the pod's Job was made for, as far as an agent needs it: the labels tell.
+fn alert_of(pod: &Pod) -> Option<Alert> {
+    let id = investigation_of_job(&pod.name_any())?;
+    let domain: Domain = pod.labels().get("alertstorm.dev/domain")?.parse().ok()?;
+    Some(Alert { id, intended: Time::ZERO, domain, severity: Severity::Low, fingerprint: 0 })
+}
+
+/// Waits until the pod is to be stopped.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone takes the task with it.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn lives(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
+    let reporter = &kubelet.shared.reporter;
+    let (id, pod) = (subject.alert.id, &subject.pod);
+    let begun = tokio::select! {
+        begun = begins(kubelet, subject) => begun,
+        () = stopped(&mut stop) => Err("stopped before it ran".to_owned()),
+    };
+    let identity = match begun {
+        Ok(identity) => identity,
+        Err(why) => {
+            if !*stop.borrow() {
+                reporter.note(Note::Remark(format!("{id}: the pod could not be started: {why}")));
+            }
+            let outcome = Outcome::Evicted;
+            reporter.fact(id, Fact::Ended { outcome });
+            report(kubelet, subject, &Container::Ended { started: None, outcome }).await;
+            return gone(kubelet, subject, stop).await;
+        }
+    };
+    let started = Timestamp::now();
+    kubelet.event(pod, "Started", "Container started");
+    let asked = stop.clone();
+    let agent = async {
+        sleep(AGENT_START).await;
+        agent::run(&kubelet.shared, subject.alert, identity, asked).await
+    };
+    tokio::pin!(agent);
+    let mut power = Power { reporter: reporter.clone(), id, on: true };
+    // The status says so after the next relist, while the agent works.
+    let relist = kubelet.next_relist();
+    let says = async {
+        sleep_until(relist).await;
+        report(kubelet, subject, &Container::Running { started }).await;
+    };
+    tokio::pin!(says);
+    let mut said = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut agent => break outcome,
+            () = &mut says, if !said => said = true,
+        }
+    };
+    power.on = false;
+    reporter.fact(id, Fact::Ended { outcome });
+    sleep_until(kubelet.next_relist()).await;
+    report(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
+    gone(kubelet, subject, stop).await;
+}
+
+/// An agent whose node loses its power is over, and nobody else tells.
+struct Power {
+    reporter: Reporter,
+    id: InvestigationId,
+    on: bool,
+}
+
+impl Drop for Power {
+    fn drop(&mut self) {
+        if self.on {
+            self.reporter.fact(self.id, Fact::Ended { outcome: Outcome::Evicted });
+        }
+    }
+}
+
+/// Volumes, image, sandbox and container; what the agent shows to be who it is.
+async fn begins(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, String> {
+    let knobs = &kubelet.shared.plan.scenario.cluster.node;
+    let seed = kubelet.shared.plan.scenario.seed;
+    let (began, pod) = (Instant::now(), &subject.pod);
+    let mut stream = Stream::new(seed, Purpose::PodStart, subject.alert.id.0);
+    let image = async {
+        match knobs.image_present {
+            true => began,
+            false => began + duration(knobs.image_pull.dist.draw(&mut stream)),
+        }
+    };
+    let image_at = *kubelet.image.get_or_init(|| image).await;
+    let start = duration(knobs.sandbox_start.dist.draw(&mut stream))
+        + duration(knobs.container_start.dist.draw(&mut stream));
+    let started_at = image_at.max(began) + start;
+    kubelet.event(pod, "Pulled", "Container image already present on machine");
+    kubelet.event(pod, "Created", "Container created");
+    // The namespace's CA bundle, and the projected tokens.
+    let bundle = kubelet.config_maps();
+    let told = |error: kube::Error| call::told(&error);
+    admitted(kubelet, || bundle.get("kube-root-ca.crt")).await.map_err(told)?;
+    let vault = token(kubelet, pod, Some("vault")).await.map_err(told)?;
+    let kubernetes = token(kubelet, pod, None).await.map_err(told)?;
+    sleep_until(started_at).await;
+    Ok(Identity { pod: pod.name_any(), ip: subject.ip, vault, kubernetes })
+}
+
+/// A token bound to the pod, just as a kubelet asks for one.
+async fn token(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    audience: Option<&str>,
+) -> Result<String, kube::Error> {
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    let account = account.unwrap_or("default");
+    let request = json!({"spec": {
+        "audiences": audience.into_iter().collect::<Vec<_>>(),
+        // An hour, and a little more so that the API server does not stretch it.
+        "expirationSeconds": 3607,
+        "boundObjectRef": {
+            "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(),
+            "uid": pod.uid().unwrap_or_default(),
+        },
+    }});
+    let request: TokenRequest = serde_json::from_value(request).map_err(kube::Error::SerdeError)?;
+    let accounts = kubelet.accounts();
+    let params = PostParams::default();
+    let ask = || accounts.create_token_request(account, &params, &request);
+    let answer = admitted(kubelet, ask).await?;
+    Ok(answer.status.and_then(|status| status.token).unwrap_or_default())
+}
+
+/// A call that the node authorizer admits only for a pod of the node; it learns of the pod by a
+/// watch of its own, which may be behind ours.
+async fn admitted<T, F: Future<Output = Result<T, kube::Error>>>(
+    kubelet: &Kubelet,
+    call: impl Fn() -> F,
+) -> Result<T, kube::Error> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        kubelet.turn().await;
+        match call().await {
+            Err(error)
+                if Instant::now() < until
+                    && (call::is_transient(&error) || call::is_forbidden(&error)) =>
+            {
+                sleep(Duration::from_millis(100)).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// KWOK's `fast` stages: the pod runs and completes at once, by a PATCH each.
+async fn kwok(kubelet: &Arc<Kubelet>, subject: &Subject) {
+    let started = Timestamp::now();
+    let running = Container::Running { started };
+    patch(kubelet, subject, &running).await;
+    let outcome = Outcome::Resolved;
+    kubelet.shared.reporter.fact(subject.alert.id, Fact::Ended { outcome });
+    patch(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
+}
+
+/// A status update: a GET and a PATCH.
+async fn report(kubelet: &Kubelet, subject: &Subject, container: &Container) {
+    let (pods, name) = (kubelet.pods(), subject.pod.name_any());
+    let read = call::patiently(PATIENCE, || async {
+        kubelet.turn().await;
+        pods.get(&name).await
+    });
+    match read.await {
+        // A pod that is gone, or another of its name, has no status of ours.
+        Err(error) if call::is_gone(&error) => {}
+        Ok(found) if found.uid() != subject.pod.uid() => {}
+        _ => patch(kubelet, subject, container).await,
+    }
+}
+
+async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
+    let (pods, name) = (kubelet.pods(), subject.pod.name_any());
+    let status = status(subject, container);
+    let done = call::patiently(PATIENCE, || async {
+        kubelet.turn().await;
+        pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&status)).await
+    });
+    match done.await {
+        Err(error) if !call::is_gone(&error) => {
+            let note = format!("{name}: its status could not be written: {}", call::told(&error));
+            kubelet.shared.reporter.note(Note::Remark(note));
+        }
+        _ => {}
+    }
+}
+
+fn status(subject: &Subject, container: &Container) -> Value {
+    let now = Timestamp::now().to_string();
+    let condition = |kind: &str, status: bool| {
+        json!({"type": kind, "status": if status { "True" } else { "False" },
+               "lastTransitionTime": now})
+    };
+    let (phase, ready, state) = match container {
+        Container::Running { started } => {
+            ("Running", true, json!({"running": {"startedAt": started.to_string()}}))
+        }
+        Container::Ended { started, outcome } => {
+            let (phase, code, reason) = match outcome {
+                outcome if outcome.concluded() => ("Succeeded", 0, "Completed"),
+                Outcome::OomKilled => ("Failed", 137, "OOMKilled"),
+                Outcome::Evicted | Outcome::DeadlineExceeded => ("Failed", 143, "Error"),
+                _ => ("Failed", 1, "Error"),
+            };
+            let mut terminated = json!({
+                "exitCode": code, "reason": reason, "finishedAt": now,
+                // What the agent wrote to its termination message path.
+                "message": json!({"outcome": outcome}).to_string(),
+            });
+            if let Some(started) = started {
+                terminated["startedAt"] = json!(started.to_string());
+            }
+            (phase, false, json!({"terminated": terminated}))
+        }
+    };
+    json!({
+        "metadata": {"uid": subject.pod.uid()},
+        "status": {
+            "phase": phase,
+            "hostIP": "127.0.0.1",
+            "podIP": subject.ip.to_string(),
+            "podIPs": [{"ip": subject.ip.to_string()}],
+            "startTime": subject.pod.creation_timestamp().map(|time| time.0.to_string()),
+            "conditions": [
+                condition("PodReadyToStartContainers", ready),
+                condition("Initialized", true),
+                condition("Ready", ready),
+                condition("ContainersReady", ready),
+                condition("PodScheduled", true),
+            ],
+            "containerStatuses": [{
+                "name": "agent", "image": "alertstorm/agent", "imageID": "", "ready": ready,
+                "started": ready, "restartCount": 0, "state": state,
+            }],
+        },
+    })
+}
+
+/// After its end a pod stays until somebody deletes it; then the kubelet lets it go.
+async fn gone(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
+    stopped(&mut stop).await;
+    let (pods, name) = (kubelet.pods(), subject.pod.name_any());
+    let mut params = DeleteParams::default().grace_period(0);
+    params.preconditions = Some(Preconditions { uid: subject.pod.uid(), resource_version: None });
+    let done = call::patiently(PATIENCE, || async {
+        kubelet.turn().await;
+        pods.delete(&name, &params).await
+    });
+    match done.await {
+        Err(error) if !call::is_gone(&error) && !call::is_conflict(&error) => {
+            let note = format!("{name}: could not be let go: {}", call::told(&error));
+            kubelet.shared.reporter.note(Note::Remark(note));
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,146 @@
+//! Where the servers' programs are: looked for in the folders that a person names, then in those
+//! that other tools fill, then in what `alertstorm setup local` built.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// A program that the local platform runs.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub enum Program {
+    /// etcd.
+    Etcd,
+    /// kube-apiserver.
+    ApiServer,
+    /// kube-controller-manager.
+    ControllerManager,
+    /// kube-scheduler.
+    Scheduler,
+    /// Vault.
+    Vault,
+    /// PostgreSQL's server.
+    Postgres,
+    /// PostgreSQL's `initdb`.
+    Initdb,
+}
+
+impl Program {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Etcd,
+        Self::ApiServer,
+        Self::ControllerManager,
+        Self::Scheduler,
+        Self::Vault,
+        Self::Postgres,
+        Self::Initdb,
+    ];
+
+    /// The name of its file.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::ApiServer => "kube-apiserver",
+            Self::ControllerManager => "kube-controller-manager",
+            Self::Scheduler => "kube-scheduler",
+            Self::Vault => "vault",
+            Self::Postgres => "postgres",
+            Self::Initdb => "initdb",
+        }
+    }
+
+    /// What gets it, where it is missing.
+    pub const fn got_by(self) -> &'static str {
+        match self {
+            Self::Postgres | Self::Initdb => {
+                "install PostgreSQL's server from your distribution, like `apt-get install postgresql`"
+            }
+            _ => "alertstorm setup local",
+        }
+    }
+}
+
+/// A program that was found nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no {}; it comes by: {}", .0.file(), .0.got_by())]
+pub struct Missing(pub Program);
+
+/// The programs of the local platform.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    found: Vec<(Program, PathBuf)>,
+}
+
+impl Assets {
+    /// Looks for every program.
+    ///
+    /// # Errors
+    /// All that are missing.
+    pub fn find() -> Result<Self, Vec<Missing>> {
+        let looked = Program::ALL.map(|program| (program, find(program)));
+        let missing: Vec<Missing> = looked
+            .iter()
+            .filter(|(_, path)| path.is_none())
+            .map(|(program, _)| Missing(*program))
+            .collect();
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let found = looked.into_iter().filter_map(|(program, path)| Some((program, path?)));
+        Ok(Self { found: found.collect() })
+    }
+
+    /// The file of a program.
+    ///
+    /// # Panics
+    /// Never: all were found.
+    pub fn path(&self, program: Program) -> &Path {
+        let found = self.found.iter().find(|(found, _)| *found == program);
+        &found.expect("all were found").1
+    }
+}
+
+/// The file of one program: `ALERTSTORM_ASSETS`, `KUBEBUILDER_ASSETS`, PATH, the cache, and for
+/// PostgreSQL the folders of the distributions, in which its newest version is taken.
+pub fn find(program: Program) -> Option<PathBuf> {
+    let named = ["ALERTSTORM_ASSETS", "KUBEBUILDER_ASSETS"].into_iter().filter_map(env::var_os);
+    let mut folders: Vec<PathBuf> = named.map(PathBuf::from).collect();
+    folders.extend(env::var_os("PATH").iter().flat_map(env::split_paths));
+    folders.extend(super::setup::servers_folder());
+    if matches!(program, Program::Postgres | Program::Initdb) {
+        folders.extend(distribution_folders());
+    }
+    folders.into_iter().map(|folder| folder.join(program.file())).find(|path| is_program(path))
+}
+
+/// `/usr/lib/postgresql/15/bin` and its like, the newest first.
+fn distribution_folders() -> Vec<PathBuf> {
+    let mut versions: Vec<(u32, PathBuf)> = ["/usr/lib/postgresql", "/usr/pgsql"]
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    versions.sort_unstable_by_key(|(version, _)| std::cmp::Reverse(*version));
+    versions.into_iter().map(|(_, folder)| folder).collect()
+}
+
+/// Whether there is a file that may be executed.
+pub fn is_program(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+/// The cache of this program: `$XDG_CACHE_HOME/alertstorm`, or `~/.cache/alertstorm`.
+pub fn cache_folder() -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    let home = || env::var_os("HOME").map(PathBuf::from).and_then(absolute);
+    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).and_then(absolute);
+    let base = base.or_else(|| Some(home()?.join(".cache")))?;
+    Some(base.join(OsStr::new("alertstorm")))
+}

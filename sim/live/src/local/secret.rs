@@ -1,0 +1,20 @@
+//! Random names and secrets.
+
+use rand::RngExt;
+
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+fn letters(n: usize) -> String {
+    let mut rng = rand::rng();
+    (0..n).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
+}
+
+/// A secret of 160 bits.
+pub fn token() -> String {
+    letters(32)
+}
+
+/// A name that no other platform has.
+pub fn name() -> String {
+    letters(8)
+}

@@ -1,0 +1,127 @@
+//! What tasks tell the engine: facts with the instant at which they were seen, and observations
+//! that the controller must hear of. Everyone shares one monotonic clock.
+
+use std::sync::{Arc, OnceLock};
+
+use alertstorm_model::alert::Alert;
+use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::investigation::{InvestigationId, Stage};
+use alertstorm_model::time::{Span, Time};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Duration, Instant};
+
+use crate::watch::Seen;
+
+/// The run's clock: its zero is the run's start, which is set when all is ready.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    zero: Arc<OnceLock<Instant>>,
+}
+
+impl Clock {
+    /// The run starts at an instant; the first word counts.
+    pub fn start(&self, zero: Instant) {
+        self.zero.get_or_init(|| zero);
+    }
+
+    fn zero(&self) -> Instant {
+        self.zero.get().copied().unwrap_or_else(Instant::now)
+    }
+
+    /// Now; zero before the start.
+    pub fn now(&self) -> Time {
+        let since = Instant::now().saturating_duration_since(self.zero());
+        Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// The instant of a time of the run.
+    pub fn instant(&self, at: Time) -> Instant {
+        self.zero() + Duration::from_nanos(at.0)
+    }
+}
+
+/// A span as the runtime's duration.
+pub const fn duration(span: Span) -> Duration {
+    Duration::from_nanos(span.0)
+}
+
+/// A message to the engine.
+#[derive(Debug)]
+pub enum Note {
+    /// A fact for the log.
+    Fact(Event),
+    /// An alert is due.
+    Due(Alert),
+    /// Every alert has come.
+    AllCame,
+    /// The API server has the Job, or does not.
+    JobAnswered {
+        /// Whose.
+        id: InvestigationId,
+        /// When.
+        at: Time,
+        /// Whether it is there.
+        created: bool,
+    },
+    /// A watch showed something.
+    Seen {
+        /// What.
+        what: Seen,
+        /// When.
+        at: Time,
+    },
+    /// A server died and was started again, or was found changed.
+    Remark(String),
+    /// A task failed in a way that makes the run's figures doubtful.
+    Invalid(String),
+    /// An alert that was turned away comes again.
+    Redeliver(InvestigationId),
+    /// The controller asked to be woken.
+    Wake,
+    /// The controller's process dies, and with it all that it knew.
+    ControllerCrashes,
+    /// It starts again; these Jobs are there, finished or not.
+    ControllerStarts(Vec<(InvestigationId, bool)>),
+    /// A fault's beginning (true) or end.
+    Fault(usize, bool),
+}
+
+/// Tells the engine.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    clock: Clock,
+    notes: UnboundedSender<Note>,
+}
+
+impl Reporter {
+    /// A reporter, and the engine's end.
+    pub fn new(clock: Clock) -> (Self, UnboundedReceiver<Note>) {
+        let (notes, inbox) = unbounded_channel();
+        (Self { clock, notes }, inbox)
+    }
+
+    /// The run's clock.
+    pub const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Now, on the run's clock.
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Sends a note. Nobody listens any more once the run is over.
+    pub fn note(&self, note: Note) {
+        let _ = self.notes.send(note);
+    }
+
+    /// A fact of an investigation, now.
+    pub fn fact(&self, id: InvestigationId, fact: Fact) {
+        self.note(Note::Fact(Event::of(self.now(), id, fact)));
+    }
+
+    /// A stage that an investigation reached now.
+    pub fn stage(&self, id: InvestigationId, stage: Stage) {
+        self.fact(id, Fact::Stage { stage });
+    }
+}

@@ -1,0 +1,512 @@
+//! One run on a local platform: sets it up for the plan, runs the engine, asks the servers what
+//! they say of it, and holds the books against that.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use alertstorm_model::alert::{Alert, Alerts as AlertStream};
+use alertstorm_model::event::{Audited, Event, Fact, Sample, Sink, WaitSummary};
+use alertstorm_model::scenario::{FaultKind, Plan};
+use alertstorm_model::time::Time;
+use hdrhistogram::Histogram;
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::agent::Surroundings;
+use crate::alerts::Alerts;
+use crate::bootstrap;
+use crate::connection::ConnectionError;
+use crate::engine::{Engine, Host, Lags};
+use crate::forensics::{self, Truth};
+use crate::jobs::Jobs;
+use crate::kubelet::{HollowNode, Shared, node_name};
+use crate::local::{Local, LocalError, Program};
+use crate::platform::{Clients, NAMESPACE, Platform};
+use crate::reporter::{Clock, Note, Reporter};
+use crate::scrape::Scraper;
+use crate::vault::leases::{self, LeaseBook};
+use crate::vault::{VaultError, setup};
+use crate::watch;
+
+/// Nodes are registered so many at a time.
+const REGISTER_AT_ONCE: usize = 16;
+/// Nodes that are not ready by then will not be.
+const NODES_WITHIN: Duration = Duration::from_secs(120);
+/// From the last preparation to the run's start.
+const LEAD: Duration = Duration::from_millis(300);
+
+/// Why a run could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The platform is not there.
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    /// The API server cannot be reached.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// Vault could not be configured.
+    #[error("vault could not be configured")]
+    Vault(#[from] VaultError),
+    /// Something could not be set up in the cluster.
+    #[error("the cluster could not be set up")]
+    Cluster(#[from] kube::Error),
+    /// The metrics cannot be read.
+    #[error("the metrics cannot be read")]
+    Metrics(#[from] reqwest::Error),
+    /// A trail cannot be read.
+    #[error(transparent)]
+    Trail(#[from] forensics::TrailError),
+    /// Nodes did not get ready.
+    #[error("{0} of the nodes did not get ready")]
+    NodesNotReady(usize),
+    /// The scenario has a fault that this provider cannot make.
+    #[error("a local platform cannot have the fault `{0}`")]
+    Fault(FaultKind),
+}
+
+/// What the run needs beside the engine.
+struct Run {
+    plan: Arc<Plan>,
+    local: Arc<Local>,
+    platform: Platform,
+    reporter: Reporter,
+    book: LeaseBook,
+    nodes: Vec<HollowNode>,
+    scraper: Arc<Scraper>,
+    sampling: Arc<AtomicBool>,
+    /// Leases that were alive when Vault lost its memory.
+    lost: Arc<AtomicUsize>,
+    /// What was configured last: a Vault of another generation knows nothing of it.
+    generation: Arc<Mutex<u64>>,
+    runtime: tokio::runtime::Handle,
+    restart: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Checks that the provider can make every fault of the plan.
+///
+/// # Errors
+/// The first that it cannot.
+pub fn check_faults(plan: &Plan) -> Result<(), RunError> {
+    let impossible = |kind: FaultKind| kind == FaultKind::SlowFsync;
+    match plan.faults.iter().find(|fault| impossible(fault.kind)) {
+        Some(fault) => Err(RunError::Fault(fault.kind)),
+        None => Ok(()),
+    }
+}
+
+/// Runs a plan on a platform; events go to `sink` as they happen. `watch` hears how far the run is
+/// and can end it.
+///
+/// # Errors
+/// Where the platform cannot be set up for the run, or its trails not be read; what happened until
+/// then is written.
+pub async fn run(
+    plan: &Plan,
+    local: Arc<Local>,
+    sink: &mut dyn Sink,
+    tell: &(dyn Fn(&str) + Sync),
+    watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
+) -> Result<(), RunError> {
+    check_faults(plan)?;
+    let plan = Arc::new(plan.clone());
+    let platform = local.platform()?;
+    let clients = Clients::new(&platform, &plan)?;
+    tell("setting up the namespace, the identities and Vault");
+    let admin = clients.admin()?;
+    bootstrap::apply(&admin, &plan.scenario).await?;
+    setup::configure(&local.vault()?, &plan.scenario, &platform.around).await?;
+
+    let (reporter, mut inbox) = Reporter::new(Clock::default());
+    let book = LeaseBook::new(reporter.clone());
+    let truth = Truth::default();
+    let around = Surroundings {
+        clients: clients.clone(),
+        vault: platform.vault.clone(),
+        postgres: platform.postgres.port,
+        book: book.clone(),
+        truth: truth.clone(),
+    };
+    let mut tasks = JoinSet::new();
+    let count = plan.scenario.cluster.nodes.get() as usize;
+    tell(&format!("registering {count} hollow nodes"));
+    let shared = Shared::new(Arc::clone(&plan), reporter.clone(), around);
+    let nodes = register(&shared, &clients, count, &mut tasks).await?;
+    nodes_ready(&admin, count).await?;
+
+    let mut scraper = Scraper::new(platform.clone())?;
+    scraper.start(&local.servers().usage()).await;
+    // The run starts here: what was before is set-up.
+    reporter.clock().start(Instant::now() + LEAD);
+    let jobs = Jobs::new(Arc::clone(&plan), clients.backend()?, reporter.clone());
+    let selector = first_alert(&plan).map_or_else(String::new, |alert| jobs.selector(&alert));
+    let seen_from = forensics::Read::now(&platform.trails);
+    let mut engine = Engine::new(
+        Arc::clone(&plan),
+        sink,
+        reporter.clone(),
+        Arc::clone(&jobs),
+        selector.clone(),
+        book.clone(),
+    );
+    let run = Run {
+        generation: Arc::new(Mutex::new(local.generation())),
+        runtime: tokio::runtime::Handle::current(),
+        restart: {
+            let lists = engine.lists();
+            Arc::new(move || drop(tokio::spawn(lists())))
+        },
+        plan: Arc::clone(&plan),
+        local: Arc::clone(&local),
+        platform: platform.clone(),
+        reporter: reporter.clone(),
+        book: book.clone(),
+        nodes,
+        scraper: Arc::new(scraper),
+        sampling: Arc::default(),
+        lost: Arc::default(),
+    };
+    run.follow(&clients, &selector, &mut tasks)?;
+    let began = (harness_cpu(), Instant::now());
+    run.plan_faults(&mut tasks);
+    let alerts = Alerts::start(Arc::clone(&plan), reporter.clone());
+    tell("the run has begun");
+    let interrupted = engine.run(&mut inbox, &run, watch).await;
+    alerts.stop();
+    let used = harness_cpu().saturating_sub(began.0);
+    let doubts = engine.doubts();
+    let lags = std::mem::take(&mut engine.lags);
+
+    tell("reading the servers' counters and trails");
+    let verdict = run.judge(&truth, &seen_from, interrupted).await;
+    let (mut verdict, invalid) = match verdict {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            engine.close(&mut inbox, &run);
+            return Err(error);
+        }
+    };
+    verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
+    let mut sample = run.scraper.sample(&local.servers().usage(), None, true).await;
+    sample.audit.entries = verdict.audit.0;
+    sample.audit.named_per_investigation = verdict.audit.1;
+    sample.audit.named_shared = verdict.audit.2;
+    sample.cpu.push(alertstorm_model::event::CpuUse {
+        host: "this machine".to_owned(),
+        cores: sample.cpu.first().map_or(1, |cpu| cpu.cores),
+        process: "alertstorm".to_owned(),
+        busy_ns: used.as_nanos() as u64,
+    });
+    engine.platform(Fact::Sample { sample: Box::new(sample) });
+    for why in invalid.into_iter().chain(doubts) {
+        engine.platform(Fact::Invalid { why: why.into() });
+    }
+    let audited = audited(&lags, used, verdict);
+    engine.platform(Fact::Audited { audited: Box::new(audited) });
+    engine.close(&mut inbox, &run);
+    drop(engine);
+    run.nodes.iter().for_each(HollowNode::end);
+    tasks.shutdown().await;
+    if local.is_kept() {
+        tell("cleaning the kept platform");
+        run.clean(&jobs, &selector).await?;
+    }
+    Ok(())
+}
+
+fn first_alert(plan: &Plan) -> Option<Alert> {
+    AlertStream::new(plan).next()
+}
+
+async fn register(
+    shared: &Arc<Shared>,
+    clients: &Clients,
+    count: usize,
+    tasks: &mut JoinSet<()>,
+) -> Result<Vec<HollowNode>, RunError> {
+    let mut nodes = Vec::with_capacity(count);
+    for number in 0..count {
+        let client = clients.node(number)?;
+        nodes.push(HollowNode::start(Arc::clone(shared), number, client, tasks).await?);
+        if number % REGISTER_AT_ONCE == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(nodes)
+}
+
+/// Waits until the control plane lets pods go to every node.
+async fn nodes_ready(admin: &Client, count: usize) -> Result<(), RunError> {
+    let api: Api<Node> = Api::all(admin.clone());
+    let until = Instant::now() + NODES_WITHIN;
+    loop {
+        let listed = api.list(&kube::api::ListParams::default()).await?;
+        let open = |node: &&Node| {
+            node.spec.as_ref().is_none_or(|spec| spec.taints.as_ref().is_none_or(Vec::is_empty))
+        };
+        let named = |node: &&Node| {
+            let name = node.metadata.name.as_deref().unwrap_or_default();
+            (0..count).any(|number| name == node_name(number))
+        };
+        let ready = listed.items.iter().filter(named).filter(open).count();
+        if ready >= count {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(RunError::NodesNotReady(count - ready));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn harness_cpu() -> Duration {
+    let stat = procfs::process::Process::myself().and_then(|process| process.stat());
+    let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
+    Duration::from_micros(ticks * 1_000_000 / procfs::ticks_per_second())
+}
+
+fn resident_max() -> u64 {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.ok().and_then(|status| status.vmhwm).map_or(0, |kib| kib * 1024)
+}
+
+fn summary(what: &str, of: &Histogram<u64>) -> WaitSummary {
+    WaitSummary {
+        what: what.to_owned(),
+        count: of.len(),
+        p50_ns: of.value_at_quantile(0.5),
+        p99_ns: of.value_at_quantile(0.99),
+        max_ns: of.max(),
+    }
+}
+
+fn audited(lags: &Lags, used: Duration, verdict: forensics::Verdict) -> Audited {
+    Audited {
+        send_lag: summary("harness: send lag", &lags.send),
+        watch_lag: summary("harness: watch lag", &lags.watch),
+        harness_cpu_ns: used.as_nanos() as u64,
+        harness_resident_max: resident_max(),
+        leases: verdict.leases,
+        denials: verdict.denials,
+        attribution: verdict.attribution,
+    }
+}
+
+impl Run {
+    /// Watches, and asks Vault for its leases, as long as the run lasts.
+    fn follow(
+        &self,
+        clients: &Clients,
+        selector: &str,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), RunError> {
+        let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
+        let backend = clients.backend()?;
+        let reporter = self.reporter.clone();
+        tasks.spawn(watch::jobs(backend.clone(), namespace.clone(), selector.clone(), reporter));
+        let shared_watch = self.plan.scenario.cluster.node.shared_watch;
+        let tellers: std::collections::BTreeMap<String, _> =
+            self.nodes.iter().map(|node| (node.name().to_owned(), node.teller())).collect();
+        let also = move |change: watch::PodChange| {
+            if !shared_watch {
+                return;
+            }
+            match change {
+                watch::PodChange::Is(pod) => {
+                    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+                    if let Some(teller) = node.and_then(|node| tellers.get(&node)) {
+                        let _ = teller.send(watch::PodChange::Is(pod));
+                    }
+                }
+                watch::PodChange::Gone(name) => {
+                    for teller in tellers.values() {
+                        let _ = teller.send(watch::PodChange::Gone(name.clone()));
+                    }
+                }
+                watch::PodChange::All(_) => {}
+            }
+        };
+        let reporter = self.reporter.clone();
+        tasks.spawn(watch::pods(backend, namespace, selector, reporter, also));
+        let local = Arc::clone(&self.local);
+        let prefixes = leases::prefixes(&self.plan.scenario);
+        tasks.spawn(leases::follow(move || local.vault(), self.book.clone(), prefixes));
+        Ok(())
+    }
+
+    fn plan_faults(&self, tasks: &mut JoinSet<()>) {
+        for (number, fault) in self.plan.faults.iter().enumerate() {
+            for (at, begins) in [(fault.from, true), (fault.until, false)] {
+                let reporter = self.reporter.clone();
+                tasks.spawn(async move {
+                    tokio::time::sleep_until(reporter.clock().instant(at)).await;
+                    reporter.note(Note::Fault(number, begins));
+                });
+            }
+        }
+    }
+
+    /// Sees to a Vault that is back: it is unsealed, and where it lost its memory it is configured
+    /// again, and the leases that it forgot are told.
+    fn vault_back(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (local, plan) = (Arc::clone(&self.local), Arc::clone(&self.plan));
+        let (around, book) = (self.platform.around.clone(), self.book.clone());
+        let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
+        let reporter = self.reporter.clone();
+        async move {
+            let mut configured = generation.lock().await;
+            if let Err(error) = local.ready(Program::Vault).await {
+                return reporter.note(Note::Invalid(format!("vault did not come back: {error}")));
+            }
+            let now = local.generation();
+            if std::mem::replace(&mut *configured, now) == now {
+                return;
+            }
+            let forgotten = book.lost(&book.open());
+            lost.fetch_add(forgotten, Ordering::SeqCst);
+            reporter.note(Note::Remark(format!(
+                "vault lost its memory: it knows nothing of {forgotten} leases that were alive; \
+                 nobody revokes them, and at their source they live until their own time is over"
+            )));
+            let done = async { setup::configure(&local.vault()?, &plan.scenario, &around).await };
+            if let Err(error) = done.await {
+                let why = format!("vault could not be configured again: {error}");
+                reporter.note(Note::Invalid(why));
+            }
+        }
+    }
+
+    async fn judge(
+        &self,
+        truth: &Truth,
+        from: &forensics::Read,
+        interrupted: bool,
+    ) -> Result<(forensics::Verdict, Vec<String>), RunError> {
+        // The API server writes its trail a moment after its answer.
+        sleep(Duration::from_millis(300)).await;
+        let trails = self.platform.trails.clone();
+        let (from, truth, book) = (*from, truth.clone(), self.book.clone());
+        let read =
+            tokio::task::spawn_blocking(move || forensics::judge(&trails, &from, &truth, &book));
+        let mut verdict = match read.await {
+            Ok(verdict) => verdict?,
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        let vault = self.local.vault()?;
+        let left = leases::listed(&vault, &leases::prefixes(&self.plan.scenario)).await?;
+        let alive: std::collections::BTreeSet<String> = self.book.open().into_iter().collect();
+        verdict.leases.alive = alive.intersection(&left).count() as u64;
+        verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
+        verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
+        let mut invalid = Vec::new();
+        // Where the run was broken off, agents are in the middle of things.
+        if !interrupted {
+            if !verdict.leases.agrees() {
+                let leases = &verdict.leases;
+                invalid.push(format!("the ledger does not reconcile with vault: {leases:?}"));
+            }
+            if !verdict.denials.agree() {
+                let denials = &verdict.denials;
+                invalid.push(format!("refusals do not match the trails: {denials:?}"));
+            }
+        }
+        Ok((verdict, invalid))
+    }
+
+    /// Takes back what the run made on a platform that is kept.
+    async fn clean(&self, jobs: &Jobs, selector: &str) -> Result<(), RunError> {
+        jobs.clean(selector).await?;
+        let vault = self.local.vault()?;
+        for prefix in leases::prefixes(&self.plan.scenario) {
+            let path = format!("sys/leases/revoke-prefix/{prefix}");
+            vault.write(&path, serde_json::json!({})).await?;
+        }
+        let admin = Clients::new(&self.platform, &self.plan)?.admin()?;
+        let api: Api<Node> = Api::all(admin);
+        for node in &self.nodes {
+            api.delete(node.name(), &kube::api::DeleteParams::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// A fault of a server's process: it is killed, and started again.
+    fn outage(&self, program: Program, begins: bool) {
+        if begins {
+            self.local.servers().kill(program);
+        } else if let Err(error) = self.local.servers().release(program) {
+            let why = format!("{} could not be started again: {error}", program.file());
+            self.reporter.note(Note::Invalid(why));
+        } else if program == Program::Vault {
+            self.runtime.spawn(self.vault_back());
+        }
+    }
+
+    fn seal(&self, begins: bool) {
+        if !begins {
+            self.runtime.spawn(self.vault_back());
+            return;
+        }
+        let (local, reporter) = (Arc::clone(&self.local), self.reporter.clone());
+        self.runtime.spawn(async move {
+            let Ok(vault) = local.vault() else { return };
+            if let Err(error) = vaultrs::sys::seal(vault.raw()).await {
+                reporter.note(Note::Invalid(format!("vault could not be sealed: {error}")));
+            }
+        });
+    }
+}
+
+impl Host for Run {
+    fn fault(&self, number: usize, begins: bool) {
+        let fault = &self.plan.faults[number];
+        match fault.kind {
+            FaultKind::ApiServerDown => self.outage(Program::ApiServer, begins),
+            // One member alone has no other to lead meanwhile: it is down.
+            FaultKind::EtcdLeaderLoss => self.outage(Program::Etcd, begins),
+            FaultKind::ControllerManagerDown => self.outage(Program::ControllerManager, begins),
+            FaultKind::SchedulerDown => self.outage(Program::Scheduler, begins),
+            FaultKind::VaultRestart => self.outage(Program::Vault, begins),
+            FaultKind::PostgresDown => self.outage(Program::Postgres, begins),
+            FaultKind::VaultSealed => self.seal(begins),
+            FaultKind::NodeDown => {
+                if let Some(node) = self.nodes.get(fault.node as usize) {
+                    node.power(!begins);
+                }
+            }
+            FaultKind::ControllerCrash if begins => self.reporter.note(Note::ControllerCrashes),
+            FaultKind::ControllerCrash => (self.restart)(),
+            FaultKind::SlowFsync => {}
+        }
+    }
+
+    fn look(&self) {
+        for death in self.local.servers().take_deaths() {
+            let name = death.program.file();
+            self.reporter.note(Note::Remark(format!("{name} died, and was started again")));
+            if death.program == Program::Vault {
+                self.runtime.spawn(self.vault_back());
+            }
+        }
+    }
+
+    fn sample(&self) {
+        if self.sampling.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (scraper, local) = (Arc::clone(&self.scraper), Arc::clone(&self.local));
+        let (reporter, sampling) = (self.reporter.clone(), Arc::clone(&self.sampling));
+        self.runtime.spawn(async move {
+            let vault = local.vault().ok();
+            let usage = local.servers().usage();
+            let sample: Sample = scraper.sample(&usage, vault.as_ref(), false).await;
+            let at = reporter.now();
+            let fact = Fact::Sample { sample: Box::new(sample) };
+            reporter.note(Note::Fact(Event::platform(at, fact)));
+            sampling.store(false, Ordering::SeqCst);
+        });
+    }
+}

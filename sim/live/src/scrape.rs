@@ -1,0 +1,305 @@
+//! The control plane's load without a Prometheus: the servers' own metrics, read at the run's
+//! start, at a slow pace, and at its end; what is told is the difference to the start.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alertstorm_model::event::{
+    ApiCalls, AuditCount, Bucket, CpuUse, Depth, Etcd, Sample, WaitSummary,
+};
+
+use crate::local::{Program, Usage};
+use crate::metrics::{Buckets, lines};
+use crate::platform::Platform;
+use crate::vault::Vault;
+
+/// A page that takes longer is left out.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The metrics that are wanted.
+const WANTED: [&str; 16] = [
+    "apiserver_request_total",
+    "apiserver_request_duration_seconds_bucket",
+    "apiserver_flowcontrol_dispatched_requests_total",
+    "apiserver_flowcontrol_rejected_requests_total",
+    "apiserver_flowcontrol_request_wait_duration_seconds_sum",
+    "apiserver_flowcontrol_request_execution_seconds_sum",
+    "etcd_disk_wal_fsync_duration_seconds_bucket",
+    "etcd_disk_wal_fsync_duration_seconds_count",
+    "etcd_mvcc_put_total",
+    "etcd_mvcc_db_total_size_in_bytes",
+    "workqueue_depth",
+    "workqueue_queue_duration_seconds_bucket",
+    "rest_client_rate_limiter_duration_seconds_bucket",
+    "rest_client_rate_limiter_duration_seconds_sum",
+    "scheduler_pending_pods",
+    "scheduler_scheduling_attempt_duration_seconds_bucket",
+];
+
+/// What the servers say at an instant.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// By method and resource: requests, and those answered 429.
+    calls: BTreeMap<(String, String), (u64, u64)>,
+    /// By level: dispatched, rejected, and seconds in queues and in execution.
+    levels: BTreeMap<String, (u64, u64, f64, f64)>,
+    etcd: Etcd,
+    depths: BTreeMap<String, u64>,
+    /// Seconds that a component's clients waited for a token.
+    limited: BTreeMap<&'static str, f64>,
+    histograms: BTreeMap<String, Buckets>,
+    cpu: BTreeMap<&'static str, u64>,
+}
+
+/// Reads the servers' metrics.
+#[derive(Debug)]
+pub struct Scraper {
+    http: reqwest::Client,
+    platform: Platform,
+    cores: u32,
+    /// What the counters were at the run's start.
+    base: Counters,
+    db_bytes_max: std::sync::atomic::AtomicU64,
+}
+
+/// The method of a request, as Kubernetes names it.
+fn verb(method: &str) -> String {
+    match method {
+        "POST" => "create",
+        "PUT" => "update",
+        "APPLY" | "PATCH" => "patch",
+        "DELETECOLLECTION" => "deletecollection",
+        other => return other.to_lowercase(),
+    }
+    .to_owned()
+}
+
+impl Scraper {
+    /// A scraper of a platform.
+    ///
+    /// # Errors
+    /// Where the HTTP client cannot be made.
+    pub fn new(platform: Platform) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(platform.vault.tls.clone())
+            .timeout(TIMEOUT)
+            .no_proxy()
+            .build()?;
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let base = Counters::default();
+        let db_bytes_max = std::sync::atomic::AtomicU64::new(0);
+        Ok(Self { http, platform, cores, base, db_bytes_max })
+    }
+
+    /// What is told from now on is the difference to now.
+    pub async fn start(&mut self, usage: &BTreeMap<Program, Usage>) {
+        self.base = self.counters(usage).await;
+    }
+
+    async fn counters(&self, usage: &BTreeMap<Program, Usage>) -> Counters {
+        let mut counters = Counters::default();
+        for source in &self.platform.metrics {
+            let mut request = self.http.get(&source.url);
+            if source.with_token {
+                request = request.bearer_auth(&self.platform.tokens.scraper);
+            }
+            // A server that is down has no counters now; the next look finds them again.
+            let Ok(answer) = request.send().await else { continue };
+            let Ok(page) = answer.text().await else { continue };
+            counters.add(source.component, &page);
+        }
+        let nanos = |usage: &Usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
+        counters.cpu = usage.iter().map(|(of, usage)| (of.file(), nanos(usage))).collect();
+        counters
+    }
+
+    /// The counters since the run's start. `vault` tells what only its root may read.
+    pub async fn sample(
+        &self,
+        usage: &BTreeMap<Program, Usage>,
+        vault: Option<&Vault>,
+        last: bool,
+    ) -> Sample {
+        let now = self.counters(usage).await;
+        let mut depths: Vec<Depth> =
+            now.depths.iter().map(|(of, depth)| Depth { of: of.clone(), depth: *depth }).collect();
+        if let Some(vault) = vault
+            && let Ok(leases) = vault.read("sys/leases/count?type=all").await
+        {
+            let count = leases.data["lease_count"].as_u64().unwrap_or(0);
+            depths.push(Depth { of: "vault leases, tokens among them".to_owned(), depth: count });
+        }
+        let peak =
+            self.db_bytes_max.fetch_max(now.etcd.db_bytes, std::sync::atomic::Ordering::SeqCst);
+        Sample {
+            api_calls: self.calls(&now),
+            etcd: Etcd {
+                writes: now.etcd.writes.saturating_sub(self.base.etcd.writes),
+                fsyncs: now.etcd.fsyncs.saturating_sub(self.base.etcd.fsyncs),
+                db_bytes: now.etcd.db_bytes,
+                db_bytes_max: peak.max(now.etcd.db_bytes),
+            },
+            buckets: self.buckets(&now),
+            depths,
+            cpu: self.cpu(&now),
+            token_reviews: self.token_reviews(&now),
+            audit: AuditCount::default(),
+            waits: if last { self.waits(&now) } else { Vec::new() },
+            engine_events: 0,
+        }
+    }
+
+    fn calls(&self, now: &Counters) -> Vec<ApiCalls> {
+        let by_verb = now.calls.iter().map(|(key, &(count, rejected))| {
+            let (before, before_rejected) = self.base.calls.get(key).copied().unwrap_or_default();
+            ApiCalls {
+                verb: key.0.clone(),
+                resource: key.1.clone(),
+                count: count.saturating_sub(before),
+                rejected: rejected.saturating_sub(before_rejected),
+                ..ApiCalls::default()
+            }
+        });
+        let by_level = now.levels.iter().map(|(level, &(count, rejected, wait, seats))| {
+            let before = self.base.levels.get(level).copied().unwrap_or_default();
+            let nanos = |now: f64, before: f64| ((now - before).max(0.0) * 1e9) as u64;
+            ApiCalls {
+                verb: "all".to_owned(),
+                resource: "all".to_owned(),
+                level: level.clone(),
+                count: count.saturating_sub(before.0),
+                rejected: rejected.saturating_sub(before.1),
+                seat_ns: nanos(seats, before.3),
+                queue_wait_ns: nanos(wait, before.2),
+            }
+        });
+        by_verb.chain(by_level).filter(|calls| calls.count > 0).collect()
+    }
+
+    fn token_reviews(&self, now: &Counters) -> u64 {
+        let key = ("create".to_owned(), "tokenreviews".to_owned());
+        let of = |counters: &Counters| counters.calls.get(&key).map_or(0, |calls| calls.0);
+        of(now).saturating_sub(of(&self.base))
+    }
+
+    fn buckets(&self, now: &Counters) -> Vec<Bucket> {
+        let bucket = |(&client, &wait): (&&'static str, &f64)| {
+            let before = self.base.limited.get(client).copied().unwrap_or(0.0);
+            let name = format!("{client}: client bucket");
+            let calls = self.histogram(now, &name).count();
+            Bucket {
+                client: client.to_owned(),
+                calls,
+                wait_ns: ((wait - before).max(0.0) * 1e9) as u64,
+                ..Bucket::default()
+            }
+        };
+        now.limited.iter().map(bucket).filter(|bucket| bucket.calls > 0).collect()
+    }
+
+    fn cpu(&self, now: &Counters) -> Vec<CpuUse> {
+        let of = |(&process, &busy): (&&'static str, &u64)| CpuUse {
+            host: "this machine".to_owned(),
+            cores: self.cores,
+            process: process.to_owned(),
+            busy_ns: busy.saturating_sub(self.base.cpu.get(process).copied().unwrap_or(0)),
+        };
+        now.cpu.iter().map(of).filter(|cpu| cpu.busy_ns > 0).collect()
+    }
+
+    fn histogram(&self, now: &Counters, what: &str) -> Buckets {
+        let empty = Buckets::default();
+        let of =
+            |counters: &'_ Counters| counters.histograms.get(what).cloned().unwrap_or_default();
+        let before = self.base.histograms.get(what).unwrap_or(&empty);
+        of(now).since(before)
+    }
+
+    fn waits(&self, now: &Counters) -> Vec<WaitSummary> {
+        let summary = |what: &String| {
+            let during = self.histogram(now, what);
+            WaitSummary {
+                what: what.clone(),
+                count: during.count(),
+                p50_ns: during.quantile(0.5),
+                p99_ns: during.quantile(0.99),
+                max_ns: during.quantile(1.0),
+            }
+        };
+        let mut all: Vec<WaitSummary> = now.histograms.keys().map(summary).collect();
+        all.retain(|wait| wait.count > 0);
+        all
+    }
+}
+
+impl Counters {
+    fn add(&mut self, component: &'static str, page: &str) {
+        for line in lines(page, &WANTED) {
+            let (value, count) = (line.value, line.value as u64);
+            let level = || line.label("priority_level").to_owned();
+            let mut histogram = |name: String| self.histograms.entry(name).or_default().add(&line);
+            match line.name {
+                "apiserver_request_total" if component == "kube-apiserver" => {
+                    let (resource, sub) = (line.label("resource"), line.label("subresource"));
+                    let resource = match sub {
+                        "" => resource.to_owned(),
+                        sub => format!("{resource}/{sub}"),
+                    };
+                    let calls = self.calls.entry((verb(line.label("verb")), resource)).or_default();
+                    calls.0 += count;
+                    calls.1 += if line.label("code") == "429" { count } else { 0 };
+                }
+                "apiserver_request_duration_seconds_bucket" if component == "kube-apiserver" => {
+                    let verb = line.label("verb");
+                    if matches!(verb, "POST" | "PATCH" | "PUT" | "DELETE" | "GET" | "LIST") {
+                        histogram(format!("API server: {verb}"));
+                    }
+                }
+                "apiserver_flowcontrol_dispatched_requests_total" => {
+                    self.levels.entry(level()).or_default().0 += count;
+                }
+                "apiserver_flowcontrol_rejected_requests_total" => {
+                    self.levels.entry(level()).or_default().1 += count;
+                }
+                "apiserver_flowcontrol_request_wait_duration_seconds_sum" => {
+                    self.levels.entry(level()).or_default().2 += value;
+                }
+                "apiserver_flowcontrol_request_execution_seconds_sum" => {
+                    self.levels.entry(level()).or_default().3 += value;
+                }
+                "etcd_disk_wal_fsync_duration_seconds_bucket" => {
+                    histogram("etcd: sync of the write-ahead log".to_owned());
+                }
+                "etcd_disk_wal_fsync_duration_seconds_count" => self.etcd.fsyncs += count,
+                "etcd_mvcc_put_total" => self.etcd.writes += count,
+                "etcd_mvcc_db_total_size_in_bytes" => self.etcd.db_bytes = count,
+                "workqueue_depth" if component == "kube-controller-manager" => {
+                    let name = line.label("name");
+                    if matches!(
+                        name,
+                        "job" | "ttl_jobs_to_delete" | "garbage_collector_attempt_to_delete"
+                    ) {
+                        *self.depths.entry(format!("work queue {name}")).or_default() += count;
+                    }
+                }
+                "workqueue_queue_duration_seconds_bucket" if line.label("name") == "job" => {
+                    histogram("job controller: work queue".to_owned());
+                }
+                "rest_client_rate_limiter_duration_seconds_bucket" => {
+                    histogram(format!("{component}: client bucket"));
+                }
+                "rest_client_rate_limiter_duration_seconds_sum" => {
+                    *self.limited.entry(component).or_default() += value;
+                }
+                "scheduler_pending_pods" => {
+                    let queue = line.label("queue");
+                    *self.depths.entry(format!("scheduler queue {queue}")).or_default() += count;
+                }
+                "scheduler_scheduling_attempt_duration_seconds_bucket" => {
+                    histogram("scheduler: attempt".to_owned());
+                }
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! One investigation as the engine knows it: which stages it has reached, and where its time went.
+
+use alertstorm_model::alert::Alert;
+use alertstorm_model::event::{Component, Wait};
+use alertstorm_model::investigation::Stage;
+use alertstorm_model::time::{Span, Time};
+
+/// What the engine knows of an investigation.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    /// Its alert.
+    pub alert: Alert,
+    /// Attempts that its sender has left.
+    pub retries: u32,
+    /// Whether it was turned away or repeats another.
+    pub refused: bool,
+    /// Whether the controller has decided to investigate, and the API server has no Job yet.
+    pub undecided: bool,
+    /// Whether its outcome is known.
+    pub ended: bool,
+    /// What it cost so far, in millionths of a dollar.
+    pub cost_micro_usd: u64,
+    /// When its Job was sent.
+    pub sent: Option<Time>,
+    /// When the API server answered.
+    pub answered: Option<Time>,
+    /// How long it waited for the cost budget.
+    pub budget_wait: Span,
+    at: [Option<Time>; Stage::COUNT],
+}
+
+impl Timeline {
+    /// A new one.
+    pub fn new(alert: Alert, retries: u32) -> Self {
+        let mut at = [None; Stage::COUNT];
+        at[Stage::Alert.index()] = Some(alert.intended);
+        Self {
+            alert,
+            retries,
+            refused: false,
+            undecided: true,
+            ended: false,
+            cost_micro_usd: 0,
+            sent: None,
+            answered: None,
+            budget_wait: Span::ZERO,
+            at,
+        }
+    }
+
+    /// Notes a stage; whether it is new.
+    pub fn reach(&mut self, stage: Stage, at: Time) -> bool {
+        let known = &mut self.at[stage.index()];
+        let new = known.is_none();
+        known.get_or_insert(at);
+        new
+    }
+
+    /// When a stage was reached.
+    pub fn reached(&self, stage: Stage) -> Option<Time> {
+        self.at[stage.index()]
+    }
+
+    /// Whether nothing more is to come but its Job's collection.
+    pub fn is_over(&self) -> bool {
+        self.refused || self.reached(Stage::JobFinished).is_some()
+    }
+
+    /// Where the time up to `until` went: each gap between two stages is the component's that ends
+    /// it. What that component itself waited for, its own metrics tell.
+    pub fn waits(&self, until: Stage) -> Box<[Wait]> {
+        let gap = |from: Option<Time>, to: Stage| match (from, self.reached(to)) {
+            (Some(from), Some(to)) => to.since(from),
+            _ => Span::ZERO,
+        };
+        let at = |stage: Stage| self.reached(stage);
+        let queued = gap(at(Stage::Alert), Stage::Admitted).saturating_sub(self.budget_wait);
+        let sent = self.sent.or_else(|| at(Stage::Admitted));
+        let for_connection = match (at(Stage::Admitted), self.sent) {
+            (Some(admitted), Some(sent)) => sent.since(admitted),
+            _ => Span::ZERO,
+        };
+        let mut waits = vec![
+            (Component::Concurrency, queued),
+            (Component::CostBudget, self.budget_wait),
+            (Component::BackendClient, for_connection),
+            (Component::ControlPlaneCpu, gap(sent, Stage::JobCreated)),
+            (Component::JobControllerBucket, gap(at(Stage::JobCreated), Stage::PodCreated)),
+            (Component::SchedulerCycle, gap(at(Stage::PodCreated), Stage::PodScheduled)),
+            (Component::PodStart, gap(at(Stage::PodScheduled), Stage::PodRunning)),
+        ];
+        if until == Stage::CredentialsReady {
+            let running =
+                at(Stage::PodRunning).min(at(Stage::VaultLogin)).or(at(Stage::PodRunning));
+            waits.push((Component::VaultCpu, gap(running, Stage::VaultLogin)));
+            let taking = gap(at(Stage::VaultLogin), Stage::CredentialsReady);
+            waits.push((Component::VaultDatabaseLock, taking));
+        } else {
+            let done = gap(at(Stage::PodRunning), Stage::JobFinished);
+            waits.push((Component::JobControllerWorkers, done));
+        }
+        waits
+            .into_iter()
+            .filter(|(_, span)| span.0 > 0)
+            .map(|(component, span)| Wait { component, span })
+            .collect()
+    }
+}

@@ -1,0 +1,364 @@
+//! Makes a Vault ready for a run: audit trail, login methods, engines, a policy and a role for each
+//! phase and domain. Everything is written at its own path, so doing it twice does no harm.
+
+use alertstorm_model::investigation::Domain;
+use alertstorm_model::phase::{Action, Phase, Verb};
+use alertstorm_model::scenario::Scenario;
+use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
+use alertstorm_model::time::Span;
+use serde_json::{Value, json};
+
+use super::{Vault, VaultError};
+use crate::identity;
+
+/// The version 1 key-value store that stands for the systems of the domains `network` and
+/// `security`: what an agent reads and changes there is a path that a policy grants or refuses.
+pub const SYSTEMS: &str = "systems";
+
+/// What Vault must know of its surroundings.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The API server, as Vault reaches it.
+    pub api_server: String,
+    /// The certificate of its authority, as PEM text.
+    pub api_server_ca: String,
+    /// The token with which Vault asks the API server.
+    pub reviewer: String,
+    /// The public key of ServiceAccount tokens, as PEM text.
+    pub accounts_key: String,
+    /// The issuer of ServiceAccount tokens.
+    pub issuer: String,
+    /// PostgreSQL's address as Vault reaches it, like `127.0.0.1:5432`.
+    pub postgres: String,
+    /// Vault's own user of PostgreSQL, and its password.
+    pub postgres_user: (String, String),
+    /// The file of the audit trail, as Vault's process sees it.
+    pub audit: String,
+    /// The namespace that agents run in.
+    pub namespace: String,
+}
+
+/// The path of a domain's action on its system, where that is one that Vault guards.
+pub fn system_path(action: Action) -> String {
+    let what = match action.verb {
+        Verb::Read => "state",
+        Verb::SafeWrite => "reversible",
+        Verb::RiskyWrite => "irreversible",
+    };
+    format!("{SYSTEMS}/{}/{what}", action.target)
+}
+
+/// The name of a role and of its policy: what an agent on `home` may do in `phase`.
+pub fn role(phase: Phase, home: Domain) -> String {
+    format!("agent-{phase}-{home}")
+}
+
+/// The role of an engine's credentials: an agent's own domain grants more than another's.
+pub fn credential_role(phase: Phase, home: Domain, target: Domain, config: u32) -> String {
+    let whose = if home == target { "own" } else { "other" };
+    format!("{phase}-{whose}-{config}")
+}
+
+/// The path that gives a credential, and the body of the request where it is a write.
+pub fn credential_path(engine: Engine, mount: Domain, role: &str) -> String {
+    match engine {
+        Engine::Postgresql => format!("{mount}/creds/{role}"),
+        Engine::Pki => format!("{mount}/issue/{role}"),
+        Engine::Kubernetes => format!("{mount}/creds/{role}"),
+        Engine::Kv => format!("{mount}/{role}"),
+    }
+}
+
+/// The policy of an agent on `home` in `phase`, from the table of [`Phase`].
+pub fn policy(scenario: &Scenario, phase: Phase, home: Domain) -> String {
+    let mut text = String::new();
+    let mut grant = |path: &str, capabilities: &str| {
+        text.push_str(&format!("path \"{path}\" {{ capabilities = [{capabilities}] }}\n"));
+    };
+    for own in ["auth/token/lookup-self", "auth/token/renew-self", "auth/token/revoke-self"] {
+        let what = if own.ends_with("lookup-self") { "\"read\"" } else { "\"update\"" };
+        grant(own, what);
+    }
+    grant("sys/leases/renew", "\"update\"");
+    for &target in Domain::ALL {
+        if phase.grants_credential(home, target) {
+            let engine = scenario.vault.secrets.of(target);
+            for config in 0..engine.configs.get() {
+                let role = credential_role(phase, home, target, config);
+                let capability = match engine.engine {
+                    Engine::Postgresql | Engine::Kv => "\"read\"",
+                    Engine::Pki | Engine::Kubernetes => "\"update\"",
+                };
+                grant(&credential_path(engine.engine, target, &role), capability);
+            }
+        }
+        if !matches!(target, Domain::Network | Domain::Security) {
+            continue;
+        }
+        for &verb in Verb::ALL {
+            let action = Action { verb, target };
+            if phase.allows(home, action) {
+                let capability = if verb.writes() { "\"create\", \"update\"" } else { "\"read\"" };
+                grant(&system_path(action), capability);
+            }
+        }
+    }
+    text
+}
+
+fn seconds(span: Span) -> String {
+    format!("{}s", span.0.div_ceil(1_000_000_000))
+}
+
+/// Makes all of it.
+///
+/// # Errors
+/// The first request that fails.
+pub async fn configure(
+    vault: &Vault,
+    scenario: &Scenario,
+    around: &Surroundings,
+) -> Result<(), VaultError> {
+    let audit = json!({"type": "file", "options": {"file_path": around.audit, "mode": "0600"}});
+    once(vault.write("sys/audit/file", audit).await)?;
+    login_method(vault, scenario, around).await?;
+    systems(vault).await?;
+    for &domain in Domain::ALL {
+        engine(vault, scenario, around, domain).await?;
+    }
+    for &home in Domain::ALL {
+        let name = role(scenario.phase, home);
+        let text = policy(scenario, scenario.phase, home);
+        vault.write(&format!("sys/policies/acl/{name}"), json!({"policy": text})).await?;
+        login_role(vault, scenario, around, home).await?;
+    }
+    Ok(())
+}
+
+/// Something is mounted already: that is as good.
+fn once<T: Default>(done: Result<T, VaultError>) -> Result<T, VaultError> {
+    match done {
+        Err(VaultError::Wrong { code: 400, message })
+            if message.contains("already in use") || message.contains("existing mount") =>
+        {
+            Ok(T::default())
+        }
+        done => done,
+    }
+}
+
+/// The login method's name and its mount.
+const fn method(auth: AuthMethod) -> &'static str {
+    match auth {
+        AuthMethod::Kubernetes => "kubernetes",
+        AuthMethod::Jwt => "jwt",
+    }
+}
+
+/// The path of a login.
+pub fn login_path(scenario: &Scenario) -> String {
+    format!("auth/{}/login", method(scenario.vault.auth))
+}
+
+async fn login_method(
+    vault: &Vault,
+    scenario: &Scenario,
+    around: &Surroundings,
+) -> Result<(), VaultError> {
+    let name = method(scenario.vault.auth);
+    once(vault.write(&format!("sys/auth/{name}"), json!({"type": name})).await)?;
+    let config = match scenario.vault.auth {
+        AuthMethod::Kubernetes => json!({
+            "kubernetes_host": around.api_server,
+            "kubernetes_ca_cert": around.api_server_ca,
+            "token_reviewer_jwt": around.reviewer,
+            "disable_local_ca_jwt": true,
+        }),
+        AuthMethod::Jwt => json!({
+            "jwt_validation_pubkeys": [around.accounts_key],
+            "bound_issuer": around.issuer,
+        }),
+    };
+    vault.write(&format!("auth/{name}/config"), config).await?;
+    Ok(())
+}
+
+async fn login_role(
+    vault: &Vault,
+    scenario: &Scenario,
+    around: &Surroundings,
+    home: Domain,
+) -> Result<(), VaultError> {
+    let (auth, phase) = (scenario.vault.auth, scenario.phase);
+    let accounts = identity::accounts_of(scenario.identity, phase, home);
+    let ttl = seconds(scenario.vault.token_ttl);
+    let mut body = json!({
+        "token_policies": [role(phase, home)],
+        "token_no_default_policy": true,
+        "token_ttl": ttl,
+        "token_max_ttl": ttl,
+        "token_type": "service",
+    });
+    let own = match auth {
+        AuthMethod::Kubernetes => json!({
+            "bound_service_account_names": [accounts],
+            "bound_service_account_namespaces": [around.namespace],
+            "audience": "vault",
+            "alias_name_source": "serviceaccount_name",
+        }),
+        AuthMethod::Jwt => json!({
+            "role_type": "jwt",
+            "bound_audiences": ["vault"],
+            "bound_claims_type": "glob",
+            "bound_claims": {"sub": format!("system:serviceaccount:{}:{accounts}", around.namespace)},
+            "user_claim": "sub",
+            "claim_mappings": {
+                "/kubernetes.io/serviceaccount/name": "service_account_name",
+                "/kubernetes.io/pod/name": "pod_name",
+            },
+        }),
+    };
+    merge(&mut body, own);
+    vault.write(&format!("auth/{}/role/{}", method(auth), role(phase, home)), body).await?;
+    Ok(())
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from);
+    }
+}
+
+/// The systems that Vault guards, with something to read in them.
+async fn systems(vault: &Vault) -> Result<(), VaultError> {
+    let mount = json!({"type": "kv", "options": {"version": "1"}});
+    once(vault.write(&format!("sys/mounts/{SYSTEMS}"), mount).await)?;
+    for target in [Domain::Network, Domain::Security] {
+        let action = Action { verb: Verb::Read, target };
+        vault.write(&system_path(action), json!({"state": "up"})).await?;
+    }
+    Ok(())
+}
+
+/// One domain's engine at a mount of its name, with the roles of the run's phase.
+async fn engine(
+    vault: &Vault,
+    scenario: &Scenario,
+    around: &Surroundings,
+    domain: Domain,
+) -> Result<(), VaultError> {
+    let phase = scenario.phase;
+    let knobs = scenario.vault.secrets.of(domain);
+    let (ttl, max_ttl) = (seconds(knobs.ttl), seconds(knobs.max_ttl));
+    let mount = match knobs.engine {
+        // The user's name is what leads from PostgreSQL's log to the trail of Vault.
+        Engine::Postgresql => {
+            json!({"type": "database", "config": {"audit_non_hmac_response_keys": ["username"]}})
+        }
+        Engine::Pki => json!({"type": "pki", "config": {
+            "max_lease_ttl": max_ttl,
+            "audit_non_hmac_response_keys": ["serial_number"],
+        }}),
+        Engine::Kv => json!({"type": "kv", "options": {"version": "1"}}),
+        Engine::Kubernetes => json!({"type": "kubernetes"}),
+    };
+    once(vault.write(&format!("sys/mounts/{domain}"), mount).await)?;
+    if knobs.engine == Engine::Pki {
+        let root = json!({"common_name": "alertstorm local", "key_type": "ec", "ttl": max_ttl});
+        if vault.list(&format!("{domain}/issuers")).await?.is_empty() {
+            vault.write(&format!("{domain}/root/generate/internal"), root).await?;
+        }
+    }
+    if knobs.engine == Engine::Kubernetes {
+        let config = json!({
+            "kubernetes_host": around.api_server,
+            "kubernetes_ca_cert": around.api_server_ca,
+            "service_account_jwt": around.reviewer,
+            "disable_local_ca_jwt": true,
+        });
+        vault.write(&format!("{domain}/config"), config).await?;
+    }
+    for config in 0..knobs.configs.get() {
+        if knobs.engine == Engine::Postgresql {
+            database(vault, around, domain, config).await?;
+        }
+        for home in [domain, other(domain)] {
+            let name = credential_role(phase, home, domain, config);
+            let (path, body) = match knobs.engine {
+                Engine::Postgresql => (
+                    format!("{domain}/roles/{name}"),
+                    json!({
+                        "db_name": format!("config-{config}"),
+                        "creation_statements": [creation(phase, home, domain)],
+                        "revocation_statements": [include_str!(
+                            "../../../../kind-config/postgres/revoke.sql"
+                        ).trim()],
+                        "default_ttl": ttl,
+                        "max_ttl": max_ttl,
+                    }),
+                ),
+                Engine::Pki => (
+                    format!("{domain}/roles/{name}"),
+                    // A lease for each certificate; an RSA key, as agents ask for by default.
+                    json!({"allow_any_name": true, "generate_lease": true, "ttl": ttl,
+                           "max_ttl": max_ttl, "key_type": "rsa", "key_bits": 2048}),
+                ),
+                Engine::Kubernetes => (
+                    format!("{domain}/roles/{name}"),
+                    json!({
+                        "allowed_kubernetes_namespaces": [around.namespace],
+                        "service_account_name": identity::evidence_account(phase, domain),
+                        "token_default_ttl": ttl,
+                        "token_max_ttl": max_ttl,
+                    }),
+                ),
+                Engine::Kv => {
+                    (format!("{domain}/{name}"), json!({"endpoint": "https://127.0.0.1"}))
+                }
+            };
+            vault.write(&path, body).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Any domain but this one.
+fn other(domain: Domain) -> Domain {
+    Domain::ALL[(domain.index() + 1) % Domain::COUNT]
+}
+
+/// The statements that make a role in PostgreSQL: a member of the groups that the phase grants.
+fn creation(phase: Phase, home: Domain, target: Domain) -> String {
+    let granted = Verb::ALL.iter().filter(|&&verb| phase.allows(home, Action { verb, target }));
+    let groups: Vec<&str> = granted.map(|verb| crate::postgres::group(*verb)).collect();
+    let member =
+        if groups.is_empty() { String::new() } else { format!(" IN ROLE {}", groups.join(", ")) };
+    include_str!("../../../../kind-config/postgres/create.sql")
+        .trim()
+        .replace("{{member}}", &member)
+}
+
+async fn database(
+    vault: &Vault,
+    around: &Surroundings,
+    domain: Domain,
+    config: u32,
+) -> Result<(), VaultError> {
+    let (user, password) = &around.postgres_user;
+    let url = format!(
+        "postgresql://{{{{username}}}}:{{{{password}}}}@{}/postgres?sslmode=disable",
+        around.postgres
+    );
+    let body = json!({
+        "plugin_name": "postgresql-database-plugin",
+        "allowed_roles": ["*"],
+        "connection_url": url,
+        "username": user,
+        "password": password,
+        "password_authentication": "scram-sha-256",
+        "max_open_connections": 4,
+        "max_connection_lifetime": "0s",
+    });
+    vault.write(&format!("{domain}/config/config-{config}"), body).await?;
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Watches of Jobs and pods: resumed from the last resource version and by bookmarks, listed again
+//! after 410 Gone or a restart of the API server, with what vanished meanwhile worked out.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use alertstorm_model::investigation::InvestigationId;
+use futures::StreamExt;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+
+use crate::identity::investigation_of_job;
+use crate::reporter::{Note, Reporter};
+
+/// What a watch showed.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// A Job, as it is.
+    Job {
+        /// Whose.
+        id: InvestigationId,
+        /// Whether it is finished, and why where it failed.
+        finished: Option<Finished>,
+    },
+    /// A Job is gone.
+    JobGone(InvestigationId),
+    /// A pod, as it is.
+    Pod {
+        /// Whose.
+        id: InvestigationId,
+        /// Whether it has a node.
+        scheduled: bool,
+        /// Whether its container has run.
+        has_run: bool,
+    },
+}
+
+/// How a Job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// Complete.
+    Complete,
+    /// Failed at its deadline.
+    DeadlineExceeded,
+    /// Failed otherwise.
+    Failed,
+}
+
+/// Pauses after a watch failed: short, as a watch that is late makes every latency late.
+struct Pauses(Duration);
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let pause = self.0;
+        self.0 = (self.0 * 2).min(Duration::from_secs(1));
+        Some(pause)
+    }
+}
+
+impl Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0 = Duration::from_millis(50);
+    }
+}
+
+/// How a Job is finished, from its conditions.
+pub fn finished(job: &Job) -> Option<Finished> {
+    let conditions = job.status.as_ref()?.conditions.as_deref()?;
+    let of = |kind: &str| conditions.iter().find(|c| c.type_ == kind && c.status == "True");
+    if of("Complete").is_some() {
+        return Some(Finished::Complete);
+    }
+    let failed = of("Failed")?;
+    Some(match failed.reason.as_deref() {
+        Some("DeadlineExceeded") => Finished::DeadlineExceeded,
+        _ => Finished::Failed,
+    })
+}
+
+/// Whether a pod's container runs or has run.
+fn has_run(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let containers = status.container_statuses.iter().flatten();
+    let ran = |state: &k8s_openapi::api::core::v1::ContainerState| {
+        state.running.is_some()
+            || state.terminated.as_ref().is_some_and(|end| end.started_at.is_some())
+    };
+    status.phase.as_deref() == Some("Running")
+        || containers.filter_map(|container| container.state.as_ref()).any(ran)
+}
+
+fn pod_seen(id: InvestigationId, pod: &Pod) -> Seen {
+    let scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    Seen::Pod { id, scheduled, has_run: has_run(pod) }
+}
+
+/// Watches the Jobs of a run until it is aborted.
+pub async fn jobs(client: Client, namespace: String, selector: String, reporter: Reporter) {
+    let api: Api<Job> = Api::namespaced(client, &namespace);
+    let mut known: BTreeMap<String, InvestigationId> = BTreeMap::new();
+    let mut listed: BTreeMap<String, InvestigationId> = BTreeMap::new();
+    let mut stream = pin!(follow(api, &selector));
+    while let Some(event) = stream.next().await {
+        let at = reporter.now();
+        let tell = |what: Seen| reporter.note(Note::Seen { what, at });
+        match event {
+            Ok(Event::Apply(job)) => {
+                let Some(id) = investigation_of_job(&job.name_any()) else { continue };
+                known.insert(job.name_any(), id);
+                tell(Seen::Job { id, finished: finished(&job) });
+            }
+            Ok(Event::InitApply(job)) => {
+                let Some(id) = investigation_of_job(&job.name_any()) else { continue };
+                listed.insert(job.name_any(), id);
+                tell(Seen::Job { id, finished: finished(&job) });
+            }
+            Ok(Event::Delete(job)) => {
+                if let Some(id) = known.remove(&job.name_any()) {
+                    tell(Seen::Job { id, finished: finished(&job) });
+                    tell(Seen::JobGone(id));
+                }
+            }
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitDone) => {
+                // What was known and is not listed went while nobody watched.
+                for (name, id) in &known {
+                    if !listed.contains_key(name) {
+                        tell(Seen::JobGone(*id));
+                    }
+                }
+                known = std::mem::take(&mut listed);
+            }
+            // The stream goes on by itself.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Watches the pods of a run until it is aborted; `also` hears of every pod too.
+pub async fn pods(
+    client: Client,
+    namespace: String,
+    selector: String,
+    reporter: Reporter,
+    also: impl Fn(PodChange) + Send,
+) {
+    let api: Api<Pod> = Api::namespaced(client, &namespace);
+    let mut stream = pin!(follow(api, &selector));
+    while let Some(event) = stream.next().await {
+        let at = reporter.now();
+        match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
+                if let Some(id) = investigation_of_job(&pod.name_any()) {
+                    reporter.note(Note::Seen { what: pod_seen(id, &pod), at });
+                }
+                also(PodChange::Is(Box::new(pod)));
+            }
+            Ok(Event::Delete(pod)) => also(PodChange::Gone(pod.name_any())),
+            Ok(Event::Init | Event::InitDone) | Err(_) => {}
+        }
+    }
+}
+
+/// A pod of a node, as a kubelet's watch shows it.
+#[derive(Debug)]
+pub enum PodChange {
+    /// As it is now.
+    Is(Box<Pod>),
+    /// It is gone.
+    Gone(String),
+    /// Every pod of the node was listed; whoever is not among these names is gone.
+    All(Vec<String>),
+}
+
+/// Watches the pods bound to one node until it is aborted.
+pub async fn pods_of_node(client: Client, namespace: &str, node: &str, tell: impl Fn(PodChange)) {
+    let api: Api<Pod> = Api::namespaced(client, namespace);
+    let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
+    let mut stream = pin!(watcher(api, config).backoff(Pauses(Duration::from_millis(50))));
+    let mut listed = Vec::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Apply(pod)) => tell(PodChange::Is(Box::new(pod))),
+            Ok(Event::InitApply(pod)) => {
+                listed.push(pod.name_any());
+                tell(PodChange::Is(Box::new(pod)));
+            }
+            Ok(Event::Delete(pod)) => tell(PodChange::Gone(pod.name_any())),
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitDone) => tell(PodChange::All(std::mem::take(&mut listed))),
+            Err(_) => {}
+        }
+    }
+}
+
+fn follow<K>(
+    api: Api<K>,
+    selector: &str,
+) -> impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + use<K>
+where
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let config = watcher::Config::default().labels(selector);
+    watcher(api, config).backoff(Pauses(Duration::from_millis(50)))
+}
