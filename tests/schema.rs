@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use alertstorm_model::measure::Measures;
-use alertstorm_reports::{Report, World, schema};
+use alertstorm_reports::{Report, schema};
 use common::{root, run, shipped};
 use serde_json::Value;
 
@@ -73,7 +73,7 @@ fn a_report_keeps_to_its_schema_and_survives_it() {
     let mut measures = Measures::default();
     run(&plan, &mut measures);
     measures.close();
-    let report = Report::new(&plan, &measures, World::Twin, "embedded", 0.0);
+    let report = Report::new(&plan, &measures, 0.0);
     let value = serde_json::to_value(&report).expect("JSON");
     keeps_to(&committed("report.v1.json"), &value, "report.json");
     let back: Report = serde_json::from_value(value.clone()).expect("a report");

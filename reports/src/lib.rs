@@ -2,6 +2,7 @@
 //! and one HTML file with charts. Everything here is made of a [`Report`], and that of measures.
 
 mod charts;
+pub mod compare;
 pub mod html;
 mod report;
 pub mod schema;

@@ -227,13 +227,11 @@ pub struct Harness {
 
 impl Report {
     /// Makes the report of a run whose books are closed.
-    pub fn new(
-        plan: &Plan,
-        measures: &Measures,
-        world: World,
-        provider: &str,
-        wall_s: f64,
-    ) -> Self {
+    pub fn new(plan: &Plan, measures: &Measures, wall_s: f64) -> Self {
+        let (world, provider) = match &measures.provider {
+            Some(provider) => (World::Live, provider.as_str()),
+            None => (World::Twin, "embedded"),
+        };
         let scenario = &plan.scenario;
         let sample = measures.last_sample.clone().unwrap_or_default();
         let counts = measures.leases();

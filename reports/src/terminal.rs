@@ -65,6 +65,9 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     for why in &report.invalid {
         writeln!(out, "{BAD}invalid{BAD:#} {why}")?;
     }
+    for remark in &report.remarks {
+        writeln!(out, "{DIM}remark{DIM:#} {remark}")?;
+    }
     writeln!(out)?;
     latencies(out, report)?;
     waits(out, report, look)?;

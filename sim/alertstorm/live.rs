@@ -67,7 +67,7 @@ mod with {
     use alertstorm_model::measure::Measures;
     use alertstorm_model::scenario::Plan;
     use alertstorm_model::time::Time;
-    use alertstorm_reports::{Report, World};
+    use alertstorm_reports::Report;
     use anyhow::{Context, Result};
 
     use crate::exit::WrongInput;
@@ -126,7 +126,7 @@ mod with {
         let mut measures = measures.into_inner();
         measures.close();
         let wall_s = began.elapsed().as_secs_f64();
-        Ok(Report::new(plan, &measures, World::Live, "local", wall_s))
+        Ok(Report::new(plan, &measures, wall_s))
     }
 
     /// The end of a platform.
@@ -167,8 +167,9 @@ mod with {
             local.stop().map(|()| local).map_err(anyhow::Error::from)
         });
         bar.finish_and_clear();
-        local?;
+        let local = local?;
         anstream::eprintln!("the platform is up; `alertstorm down` ends it");
+        anstream::eprintln!("its administrator's kubeconfig: {}", local.kubeconfig().display());
         Ok(())
     }
 }

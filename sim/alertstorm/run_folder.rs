@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use alertstorm_model::event::{Event, Sink};
 use alertstorm_model::scenario::raw::Agents;
 use alertstorm_model::scenario::{Plan, Scenario};
-use alertstorm_reports::Report;
+use alertstorm_reports::{Report, SCHEMA};
 use anyhow::{Context, Result, bail};
 
 use crate::exit::WrongInput;
@@ -111,6 +111,28 @@ pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
         }
     }
     Ok(cut_off.is_some())
+}
+
+/// Reads the report of a run, where it has one.
+///
+/// # Errors
+/// [`WrongInput`] where it is no report of this version.
+pub fn read_report(folder: &Path) -> Result<Option<Report>> {
+    let path = folder.join(REPORT);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let name = path.display().to_string();
+    let text = fs::read_to_string(&path).with_context(|| format!("could not read {name}"))?;
+    let value: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
+    if value["schema"] != SCHEMA {
+        let message = format!("expected `schema` {SCHEMA}, found {}", value["schema"]);
+        return Err(WrongInput::of(&name, message));
+    }
+    let report = serde_json::from_value(value)
+        .map_err(|error| WrongInput::of(&name, format!("not a report: {error}")))?;
+    Ok(Some(report))
 }
 
 /// Writes a file whole: beside its place first, so that nobody sees half of it.

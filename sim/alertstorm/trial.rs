@@ -7,7 +7,7 @@ use std::time::Instant;
 use alertstorm_model::event::{Event, Sink};
 use alertstorm_model::measure::{Measures, bottleneck};
 use alertstorm_model::scenario::Plan;
-use alertstorm_reports::{Advice, Report, World};
+use alertstorm_reports::{Advice, Report};
 use alertstorm_twin::Progress;
 
 use crate::interrupt;
@@ -55,7 +55,7 @@ pub fn run(
     let mut measures = measures.into_inner();
     measures.close();
     let wall_s = began.elapsed().as_secs_f64();
-    let report = Report::new(plan, &measures, World::Twin, "embedded", wall_s);
+    let report = Report::new(plan, &measures, wall_s);
     (measures, report)
 }
 

@@ -18,11 +18,15 @@ struct Beside(PathBuf);
 
 impl Files for Beside {
     fn read(&self, name: &str) -> Result<String, String> {
-        std::fs::read_to_string(self.0.join(name)).map_err(|error| error.to_string())
+        let here = self.0.join(name);
+        let own = root().join("tests/conformance").join(name);
+        let path = if here.exists() { here } else { own };
+        std::fs::read_to_string(path).map_err(|error| error.to_string())
     }
 }
 
-/// A plan from a text; files are looked for beside the shipped scenarios.
+/// A plan from a text; files are looked for beside the shipped scenarios, and
+/// beside the conformance suite.
 pub fn plan(text: &str, set: &[(&str, &str)]) -> Plan {
     let set: Vec<Override> = set
         .iter()

@@ -1,11 +1,10 @@
 //! `report`: an old run anew, from its event log or, where none was kept, from its report.json.
 
-use std::fs;
 use std::path::PathBuf;
 
 use alertstorm_model::measure::Measures;
-use alertstorm_reports::{Report, SCHEMA, World};
-use anyhow::{Context, Result};
+use alertstorm_reports::Report;
+use anyhow::Result;
 
 use crate::cmd::run::{show, verdict};
 use crate::exit::{Exit, WrongInput};
@@ -29,7 +28,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     if !folder.is_dir() {
         return Err(WrongInput::of(&name, "there is no such folder of a run"));
     }
-    let stored = stored(args)?;
+    let stored = run_folder::read_report(folder)?;
     let report = if folder.join(run_folder::EVENTS).is_file() {
         let mut report = from_events(args)?;
         // Only the run itself knows how long it took, and what it tried.
@@ -49,24 +48,6 @@ pub fn run(args: &Args) -> Result<Exit> {
     Ok(verdict(&report))
 }
 
-fn stored(args: &Args) -> Result<Option<Report>> {
-    let path = args.run.join(run_folder::REPORT);
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let name = path.display().to_string();
-    let text = fs::read_to_string(&path).with_context(|| format!("could not read {name}"))?;
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
-    if value["schema"] != SCHEMA {
-        let message = format!("expected `schema` {SCHEMA}, found {}", value["schema"]);
-        return Err(WrongInput::of(&name, message));
-    }
-    let report = serde_json::from_value(value)
-        .map_err(|error| WrongInput::of(&name, format!("not a report: {error}")))?;
-    Ok(Some(report))
-}
-
 fn from_events(args: &Args) -> Result<Report> {
     let plan = source::load(&args.run.join(run_folder::SCENARIO), &[])?;
     let mut measures = Measures::default();
@@ -75,5 +56,5 @@ fn from_events(args: &Args) -> Result<Report> {
     let whole = measures.last_sample.as_ref().is_some_and(|sample| !sample.waits.is_empty());
     measures.interrupted |= cut_off || !whole;
     measures.close();
-    Ok(Report::new(&plan, &measures, World::Twin, "embedded", 0.0))
+    Ok(Report::new(&plan, &measures, 0.0))
 }

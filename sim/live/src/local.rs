@@ -340,6 +340,11 @@ impl Local {
         self.keep
     }
 
+    /// The administrator's kubeconfig, for whoever wants to look around.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.layout.admin()
+    }
+
     /// Which Vault it is, counted by how often one was made: a later one knows nothing of an
     /// earlier one.
     pub fn generation(&self) -> u64 {

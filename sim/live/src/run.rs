@@ -170,6 +170,7 @@ pub async fn run(
         sampling: Arc::default(),
         lost: Arc::default(),
     };
+    engine.platform(Fact::Began { provider: platform.provider.into() });
     run.follow(&clients, &selector, &mut tasks)?;
     let began = (harness_cpu(), Instant::now());
     run.plan_faults(&mut tasks);

@@ -161,6 +161,11 @@ pub enum Fact {
         /// The counters.
         sample: Box<Sample>,
     },
+    /// A live run began; a log without this is the twin's.
+    Began {
+        /// Who made the platform.
+        provider: Box<str>,
+    },
     /// Something that a reader of the report must know: a server died, a memory was lost.
     Remark {
         /// In a sentence.

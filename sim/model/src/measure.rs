@@ -105,6 +105,8 @@ pub struct Measures {
     pub invalid: Vec<String>,
     /// Whether somebody ended the run early.
     pub interrupted: bool,
+    /// Who made the platform of a live run; none for the twin.
+    pub provider: Option<String>,
     /// What a reader must know besides.
     pub remarks: Vec<String>,
     /// What a live run found when it audited itself.
@@ -193,6 +195,7 @@ impl Measures {
             }
             Fact::Fault { kind, began } => self.series.mark(at, *kind, *began),
             Fact::Interrupted => self.interrupted = true,
+            Fact::Began { provider } => self.provider = Some(provider.to_string()),
             // The first are the causes, and a thousand more say no more.
             Fact::Remark { text } if self.remarks.len() < 100 => {
                 self.remarks.push(text.to_string())

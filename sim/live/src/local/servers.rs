@@ -163,6 +163,11 @@ impl Layout {
         self.logs.join(format!("{}.log", program.file()))
     }
 
+    /// The administrator's kubeconfig.
+    pub fn admin(&self) -> PathBuf {
+        self.private.join("admin.kubeconfig")
+    }
+
     /// The address of the API server.
     pub fn api_server(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.api_server)
@@ -196,6 +201,7 @@ pub fn specs(
     write_private(&layout.private.join("tokens.csv"), secrets.token_file().as_bytes())?;
     let policy = include_str!("../../../../kind-config/audit-policy.yaml");
     write_private(&layout.private.join("audit-policy.yaml"), policy.as_bytes())?;
+    write_private(&layout.admin(), kubeconfig_text(layout, &secrets.admin)?.as_bytes())?;
     let mut specs = vec![
         (Program::Etcd, etcd(scenario, layout, assets)?),
         (Program::ApiServer, api_server(scenario, layout, assets)),

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# 1,000 Jobs that end at once on the same servers, twice in one run: driven by KWOK and a plain
+# client, and by `alertstorm run tuned-1000 --on local`. Prints Jobs a second and the processor time
+# of each driver for a Job.
+#
+#   cargo build --release && benches/beside-kwok/measure.sh [JOBS]
+#
+# Needs the servers (alertstorm setup local), Go for KWOK, curl and python3. Load goes to loopback.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+jobs=${1:-1000} nodes=20
+alertstorm=${ALERTSTORM:-target/release/alertstorm}
+work=$(mktemp -d)
+kwok=${KWOK:-$work/kwok}
+pids=()
+end() {
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  "$alertstorm" down >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap end EXIT
+[ -x "$kwok" ] || (cd benches/beside-kwok && CGO_ENABLED=0 go build -trimpath -o "$kwok" sigs.k8s.io/kwok/cmd/kwok)
+
+ticks() { awk '{print $14 + $15}' "/proc/$1/stat"; }
+
+"$alertstorm" up scenarios/tuned-1000.yaml 2> "$work/up"
+kubeconfig=$(sed -n 's/.*kubeconfig: //p' "$work/up")
+read -r server ca token < <(python3 - "$kubeconfig" <<'P'
+import json, sys
+c = json.load(open(sys.argv[1]))
+print(c["clusters"][0]["cluster"]["server"], c["clusters"][0]["cluster"]["certificate-authority"], c["users"][0]["user"]["token"])
+P
+)
+# The token stays out of every argument list.
+printf 'header = "Authorization: Bearer %s"\ncacert = "%s"\nsilent\n' "$token" "$ca" > "$work/auth"
+chmod 600 "$work/auth"
+"$kwok" --kubeconfig "$kubeconfig" --manage-all-nodes > "$work/kwok.log" 2>&1 &
+kwok_pid=$!
+pids+=("$kwok_pid")
+
+python3 - "$server" "$nodes" "$jobs" "$work" <<'P'
+import json, sys
+server, nodes, jobs, work = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+def requests(path, name, bodies):
+    with open(f"{work}/{name}", "w") as out:
+        for n, body in enumerate(bodies):
+            file = f"{work}/{name}-{n}.json"
+            json.dump(body, open(file, "w"))
+            if n: out.write("next\n")
+            out.write(f'url = "{server}{path}"\nrequest = POST\nheader = "Content-Type: application/json"\n')
+            out.write(f'data = "@{file}"\noutput = /dev/null\n')
+            out.write(open(f"{work}/auth").read())
+room = {"cpu": "32", "memory": "256Gi", "pods": "110"}
+requests("/api/v1/nodes", "nodes", [{"metadata": {"name": f"kwok-{n:02}"}, "status": {"capacity": room, "allocatable": room}} for n in range(nodes)])
+spec = {"restartPolicy": "Never", "automountServiceAccountToken": False, "containers": [{"name": "agent", "image": "agent"}]}
+requests("/apis/batch/v1/namespaces/default/jobs", "jobs", [{"metadata": {"name": f"job-{n:04}"}, "spec": {"backoffLimit": 0, "template": {"spec": spec}}} for n in range(jobs)])
+P
+curl --config "$work/nodes"
+sleep 8
+
+curl --config "$work/auth" -N "$server/apis/batch/v1/namespaces/default/jobs?watch=1&timeoutSeconds=300" |
+  python3 -c '
+import sys, time
+done, last = set(), 0
+for line in sys.stdin:
+    if "\"type\":\"Complete\",\"status\":\"True\"" in line:
+        at = line.index("\"name\":\"job-") + 8
+        done.add(line[at:at + 8]); last = time.time()
+        if len(done) == int(sys.argv[1]): break
+open(sys.argv[2], "w").write(f"{last}")
+' "$jobs" "$work/last" &
+watch=$!
+sleep 1
+before=$(ticks "$kwok_pid") began=$(date +%s.%N)
+curl --parallel --parallel-max 16 --config "$work/jobs"
+wait "$watch"
+after=$(ticks "$kwok_pid")
+python3 - "$jobs" "$began" "$(cat "$work/last")" "$before" "$after" <<'P'
+import sys
+jobs, began, last, before, after = [float(a) for a in sys.argv[1:]]
+print(f"KWOK and a plain client: {jobs / (last - began):.1f} Jobs/s, KWOK {(after - before) * 10 / jobs:.2f} ms of processor time a Job")
+P
+kill "$kwok_pid"
+"$alertstorm" down > /dev/null 2>&1
+
+"$alertstorm" run scenarios/tuned-1000.yaml --set "alerts.0.flood=$jobs" --on local -o "$work/runs" --json > "$work/report.json" || true
+python3 - "$work/report.json" <<'P'
+import json, sys
+r = json.load(open(sys.argv[1]))
+jobs = r["accounting"]["finished"]
+last = next(row["max_s"] for row in r["latencies"] if (row["from"], row["to"]) == ("alert", "job_finished"))
+audited = r["audited"]
+print(f"alertstorm run --on local: {jobs / last:.1f} Jobs/s, harness {audited['harness_cpu_ns'] / 1e6 / jobs:.2f} ms of processor time a Job,",
+      f"send lag p99 {audited['send_lag']['p99_ns'] / 1e6:.2f} ms, invalid: {r['invalid']}")
+for cpu in r["cpu"]: print(f"  {cpu['process']:26} {cpu['busy_ns'] / 1e6 / jobs:6.2f} ms a Job")
+P

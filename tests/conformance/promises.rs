@@ -1,0 +1,278 @@
+//! The promises. A scenario lasts some seconds, so that real servers can keep it too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Stage};
+use alertstorm_model::phase::{Action, Phase, Refuser, Verb};
+
+use crate::arm::{Arm, Ran};
+
+/// Twelve investigations of all domains that read, write, and overstep.
+pub const BUSY: &str = r"
+name: busy
+seed: 11
+alerts:
+  - flood: 12
+    over: 3s
+    mix: {network: 1, database: 1, application: 1, security: 1}
+agents: profiles/busy.yaml
+controller: {job: {ttl_after_finished: 5s}}
+cluster: {nodes: 3, node: {sandbox_start: 50ms, container_start: 50ms}}
+vault:
+  secrets:
+    network: {engine: pki, ttl: 15s}
+    database: {engine: postgresql, ttl: 15s}
+";
+
+/// Agents that wait, for what happens to them meanwhile.
+const PATIENT: &str = r"
+name: patient
+seed: 5
+alerts:
+  - flood: 8
+    over: 8s
+    mix: {database: 1}
+agents: profiles/patient.yaml
+cluster: {nodes: 3, node: {sandbox_start: 50ms, container_start: 50ms}}
+vault: {secrets: {database: {engine: postgresql, ttl: 20s}}}
+";
+
+/// What agents did, by investigation, without instants.
+pub fn deeds(ran: &Ran) -> Vec<String> {
+    let deed = |event: &Event| {
+        let id = event.inv?;
+        match &event.fact {
+            fact @ (Fact::Hypothesis { .. }
+            | Fact::Acted { .. }
+            | Fact::Denied { .. }
+            | Fact::Ended { .. }) => Some(format!("{id} {fact:?}")),
+            Fact::LeaseIssued { domain, .. } => Some(format!("{id} lease for {domain}")),
+            _ => None,
+        }
+    };
+    let mut all: Vec<String> = ran.events.iter().filter_map(deed).collect();
+    all.sort();
+    all
+}
+
+/// Every alert has an end, and every lease too.
+pub fn accounts_for_all(ran: &Ran) {
+    let (accounting, leases) = (ran.measures.accounting, ran.measures.leases());
+    assert!(accounting.balances(), "{accounting:?}");
+    assert_eq!(accounting.alerts, ran.plan.alerts_expected);
+    assert_eq!(accounting.unfinished, 0, "{accounting:?}");
+    assert!(leases.balances() && leases.active == 0, "{leases:?}");
+}
+
+fn outcomes(ran: &Ran) -> BTreeMap<Outcome, u64> {
+    let count = |outcome: &Outcome| (*outcome, ran.measures.outcome(*outcome));
+    Outcome::ALL.iter().map(count).filter(|(_, count)| *count > 0).collect()
+}
+
+pub fn every_investigation_goes_through_its_stages_in_their_order(arm: Arm) {
+    let ran = arm.run(BUSY, &[]);
+    accounts_for_all(&ran);
+    let mut at: BTreeMap<InvestigationId, BTreeMap<Stage, u64>> = BTreeMap::new();
+    for event in &ran.events {
+        if let (Some(id), Fact::Stage { stage }) = (event.inv, &event.fact) {
+            let known = at.entry(id).or_default().insert(*stage, event.at.0);
+            assert_eq!(known, None, "{id} reached {stage} twice");
+        }
+    }
+    assert_eq!(at.len(), 12);
+    for (id, stages) in &at {
+        // Two chains: the pod's status follows its agent by a relist.
+        let chains: [&[Stage]; 2] = [
+            &[
+                Stage::Admitted,
+                Stage::JobCreated,
+                Stage::JobFinished,
+                Stage::JobCollected,
+            ],
+            &[
+                Stage::PodCreated,
+                Stage::PodScheduled,
+                Stage::VaultLogin,
+                Stage::CredentialsReady,
+                Stage::AgentDone,
+                Stage::LeasesReleased,
+                Stage::JobFinished,
+            ],
+        ];
+        for chain in chains {
+            let instants: Vec<Option<&u64>> = chain.iter().map(|s| stages.get(s)).collect();
+            assert!(instants.iter().all(Option::is_some), "{id}: {stages:?}");
+            assert!(instants.is_sorted(), "{id}: {stages:?}");
+        }
+        assert!(stages[&Stage::PodScheduled] <= stages[&Stage::PodRunning], "{id}: {stages:?}");
+        assert!(stages[&Stage::PodRunning] <= stages[&Stage::JobFinished], "{id}: {stages:?}");
+    }
+}
+
+pub fn every_lease_is_in_the_ledger_and_none_is_left(arm: Arm) {
+    let ran = arm.run(PATIENT, &[]);
+    accounts_for_all(&ran);
+    let leases = ran.measures.leases();
+    assert_eq!((leases.issued, leases.revoked, leases.orphaned), (8, 8, 0), "{leases:?}");
+    // The agents work for longer than two thirds of a lease's time.
+    let renewing = arm.run(PATIENT, &[("vault.secrets.database.ttl", "9s")]).measures.leases();
+    assert_eq!((renewing.renewed, renewing.expired), (8, 0), "{renewing:?}");
+}
+
+pub fn what_a_phase_forbids_is_refused_by_who_holds_it(arm: Arm) {
+    for phase in [Phase::Shadow, Phase::LimitedWrite] {
+        let ran = arm.run(BUSY, &[("phase", phase.word())]);
+        accounts_for_all(&ran);
+        let homes: BTreeMap<InvestigationId, Domain> = ran
+            .events
+            .iter()
+            .filter_map(|event| match event.fact {
+                Fact::Alert { domain, .. } => Some((event.inv?, domain)),
+                _ => None,
+            })
+            .collect();
+        let mut refusers: BTreeSet<Refuser> = BTreeSet::new();
+        for event in &ran.events {
+            let Some(home) = event.inv.map(|id| homes[&id]) else { continue };
+            match event.fact {
+                Fact::Acted { action } => assert!(phase.allows(home, action), "{action:?}"),
+                Fact::Denied { action, by } => {
+                    assert!(!phase.allows(home, action), "{action:?} by {by}");
+                    let credential = action.verb == Verb::Read && by == Refuser::VaultPolicy;
+                    assert!(credential || by == Phase::refuser(action), "{action:?} by {by}");
+                    refusers.insert(by);
+                }
+                _ => {}
+            }
+        }
+        let all: BTreeSet<Refuser> = Refuser::ALL.iter().copied().collect();
+        assert_eq!(refusers, all, "each of them refuses something in {phase}");
+        let writes = ran.measures.actions.writes;
+        assert_eq!(writes > 0, phase == Phase::LimitedWrite, "{writes} writes in {phase}");
+    }
+    let own = Action { verb: Verb::SafeWrite, target: Domain::Network };
+    assert!(Phase::LimitedWrite.allows(Domain::Network, own));
+}
+
+pub fn an_alert_that_repeats_another_begins_nothing(arm: Arm) {
+    let alerts = "[{flood: 12, over: 2s, mix: {network: 1}, fingerprints: 3}]";
+    let ran = arm.run(PATIENT, &[("alerts", alerts)]);
+    accounts_for_all(&ran);
+    let accounting = ran.measures.accounting;
+    assert_eq!((accounting.finished, accounting.deduplicated), (3, 9), "{accounting:?}");
+}
+
+pub fn a_full_queue_sheds_and_accounts_for_it(arm: Arm) {
+    let alerts = "[{flood: 10, over: 1s, mix: {network: 1}}]";
+    let controller = "{concurrency: 2, queue: {limit: 3}}";
+    let ran = arm.run(PATIENT, &[("alerts", alerts), ("controller", controller)]);
+    accounts_for_all(&ran);
+    let accounting = ran.measures.accounting;
+    assert_eq!((accounting.finished, accounting.shed), (5, 5), "{accounting:?}");
+}
+
+pub fn a_job_ends_at_its_deadline(arm: Arm) {
+    let set = [
+        ("agents", "profiles/endless.yaml"),
+        ("alerts", "[{flood: 3, mix: {network: 1}}]"),
+        ("controller", "{job: {active_deadline: 6s}}"),
+    ];
+    let ran = arm.run(PATIENT, &set);
+    accounts_for_all(&ran);
+    assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::DeadlineExceeded, 3)]));
+    let leases = ran.measures.leases();
+    assert_eq!(leases.orphaned, 0, "an agent that is asked to stop gives back: {leases:?}");
+}
+
+pub fn an_agent_that_takes_too_much_memory_is_killed(arm: Arm) {
+    let set =
+        [("agents", "profiles/leaks.yaml"), ("alerts", "[{flood: 3, mix: {network: 1}}]")];
+    let ran = arm.run(PATIENT, &set);
+    accounts_for_all(&ran);
+    assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::OomKilled, 3)]));
+}
+
+pub fn a_lease_of_a_crashed_agent_is_an_orphan_until_its_time_is_over(arm: Arm) {
+    let set = [
+        ("agents", "profiles/crashes.yaml"),
+        ("alerts", "[{flood: 4, mix: {database: 1}}]"),
+        ("vault.secrets.database.ttl", "8s"),
+    ];
+    let ran = arm.run(PATIENT, &set);
+    accounts_for_all(&ran);
+    assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::Crashed, 4)]));
+    let leases = ran.measures.leases();
+    assert_eq!((leases.issued, leases.orphaned, leases.expired), (4, 4, 4), "{leases:?}");
+    let (_, longest) = ran.measures.exposure();
+    assert!((3.0..12.0).contains(&longest.as_secs_f64()), "{longest}");
+}
+
+/// Runs through one fault.
+fn through(arm: Arm, fault: &str, set: &[(&str, &str)]) -> Ran {
+    let faults = format!("[{{fault: {fault}, at: 3s, for: 3s}}]");
+    let mut all = vec![("faults", faults.as_str())];
+    all.extend_from_slice(set);
+    let ran = arm.run(PATIENT, &all);
+    accounts_for_all(&ran);
+    ran
+}
+
+fn all_resolved(ran: &Ran) {
+    assert_eq!(outcomes(ran), BTreeMap::from([(Outcome::Resolved, 8)]), "{:#?}", ran.measures.remarks);
+}
+
+pub fn a_controller_that_restarts_makes_no_second_job(arm: Arm) {
+    all_resolved(&through(arm, "controller-crash", &[]));
+}
+
+pub fn an_outage_of_the_api_server_loses_nothing(arm: Arm) {
+    all_resolved(&through(arm, "api-server-down", &[]));
+}
+
+pub fn an_outage_of_etcd_loses_nothing(arm: Arm) {
+    all_resolved(&through(arm, "etcd-leader-loss", &[]));
+}
+
+pub fn an_outage_of_the_controller_manager_loses_nothing(arm: Arm) {
+    all_resolved(&through(arm, "controller-manager-down", &[]));
+}
+
+pub fn an_outage_of_the_scheduler_loses_nothing(arm: Arm) {
+    all_resolved(&through(arm, "scheduler-down", &[]));
+}
+
+pub fn an_outage_of_postgresql_loses_nothing(arm: Arm) {
+    all_resolved(&through(arm, "postgres-down", &[]));
+}
+
+pub fn a_vault_that_keeps_its_data_comes_back_with_its_leases(arm: Arm) {
+    let ran = through(arm, "vault-restart", &[("vault.storage", "raft")]);
+    all_resolved(&ran);
+    let leases = ran.measures.leases();
+    assert_eq!(leases.irrevocable, 0, "{leases:?}");
+}
+
+pub fn a_sealed_vault_is_waited_for(arm: Arm) {
+    all_resolved(&through(arm, "vault-sealed", &[]));
+}
+
+pub fn a_node_without_power_ends_its_investigations(arm: Arm) {
+    let ran = through(arm, "node-down", &[]);
+    let outcomes = outcomes(&ran);
+    let evicted = outcomes.get(&Outcome::Evicted).copied().unwrap_or(0);
+    assert!((1..8).contains(&evicted), "{outcomes:?}");
+    assert_eq!(evicted + outcomes[&Outcome::Resolved], 8, "{outcomes:?}");
+}
+
+pub fn an_identity_by_signed_token_works_like_one_by_review(arm: Arm) {
+    let ran = arm.run(BUSY, &[("vault.auth", "jwt")]);
+    accounts_for_all(&ran);
+    assert_eq!(deeds(&ran), deeds(&Arm::Twin.run(BUSY, &[])));
+}
+
+pub fn a_shared_identity_works_like_one_of_its_own(arm: Arm) {
+    let ran = arm.run(BUSY, &[("identity", "shared-agent")]);
+    accounts_for_all(&ran);
+    assert_eq!(deeds(&ran), deeds(&Arm::Twin.run(BUSY, &[])));
+}
