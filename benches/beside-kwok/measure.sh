@@ -32,9 +32,15 @@ print(c["clusters"][0]["cluster"]["server"], c["clusters"][0]["cluster"]["certif
 P
 )
 # The token stays out of every argument list.
-printf 'header = "Authorization: Bearer %s"\ncacert = "%s"\nsilent\n' "$token" "$ca" > "$work/auth"
+printf 'header = "Authorization: Bearer %s"\ncacert = "%s"\nsilent\nno-progress-meter\n' "$token" "$ca" > "$work/auth"
 chmod 600 "$work/auth"
-"$kwok" --kubeconfig "$kubeconfig" --manage-all-nodes > "$work/kwok.log" 2>&1 &
+stages=$(cd benches/beside-kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
+for stage in "$stages"/node/fast/node-*.yaml "$stages"/node/heartbeat-with-lease/node-*.yaml "$stages"/pod/fast/pod-*.yaml; do
+  cat "$stage"
+  echo ---
+done > "$work/stages.yaml"
+"$kwok" --kubeconfig "$kubeconfig" --manage-all-nodes --node-lease-duration-seconds=40 --config "$work/stages.yaml" \
+  > "$work/kwok.log" 2>&1 &
 kwok_pid=$!
 pids+=("$kwok_pid")
 
@@ -72,7 +78,7 @@ open(sys.argv[2], "w").write(f"{last}")
 watch=$!
 sleep 1
 before=$(ticks "$kwok_pid") began=$(date +%s.%N)
-curl --parallel --parallel-max 16 --config "$work/jobs"
+curl --no-progress-meter --parallel --parallel-max 16 --config "$work/jobs"
 wait "$watch"
 after=$(ticks "$kwok_pid")
 python3 - "$jobs" "$began" "$(cat "$work/last")" "$before" "$after" <<'P'

@@ -66,8 +66,18 @@ pub fn table(runs: &[Report]) -> String {
 /// Calls that belong to investigations, in the order of the first run; what either world counts.
 fn calls(runs: &[Report]) -> Vec<(String, String)> {
     let ours = [
-        "jobs", "jobs/status", "pods", "pods/status", "pods/binding", "events", "serviceaccounts",
-        "serviceaccounts/token", "rolebindings", "configmaps", "tokenreviews", "leases",
+        "jobs",
+        "jobs/status",
+        "pods",
+        "pods/status",
+        "pods/binding",
+        "events",
+        "serviceaccounts",
+        "serviceaccounts/token",
+        "rolebindings",
+        "configmaps",
+        "tokenreviews",
+        "leases",
     ];
     let writes = ["create", "update", "patch", "delete", "get"];
     let mut all = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use alertstorm_model::event::Audited;
 use alertstorm_model::time::Span;
 use alertstorm_model::verdict::slo::SloResult;
 use anstyle::{AnsiColor, Style};
@@ -92,8 +93,44 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
         )?;
     }
     outcomes(out, report)?;
+    if let Some(audited) = &report.audited {
+        audit(out, audited, report.accounting.finished)?;
+    }
     bottleneck(out, report)?;
     slos(out, &report.slos)
+}
+
+/// What a live run found when it audited itself.
+fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
+    let leases = &audited.leases;
+    let agrees = if leases.agrees() { "reconciled with" } else { "does not reconcile with" };
+    let lost = match leases.lost {
+        0 => String::new(),
+        n => format!(" · {n} forgotten by vault"),
+    };
+    let text =
+        format!("{} in the ledger, {agrees} vault's list and trail{lost}", grouped(leases.booked));
+    line(out, "audited", &text)?;
+    let denials = &audited.denials;
+    let all = [denials.rbac, denials.vault_policy, denials.database_grant];
+    let (told, found) = all.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    line(out, "", &format!("{told} refusals met, {found} found in the trails of who refused"))?;
+    for trail in audited.attribution.iter().filter(|trail| trail.asked > 0) {
+        let share = |n: u64| format!("{:.0} %", n as f64 * 100.0 / trail.asked as f64);
+        let text = format!(
+            "{} {}: {} led to the right investigation by identity, {} by its Job's trail",
+            grouped(trail.asked),
+            trail.what,
+            share(trail.by_identity_rightly),
+            share(trail.by_job_rightly),
+        );
+        line(out, "", &text)?;
+    }
+    let (send, watch) = (Span(audited.send_lag.p99_ns), Span(audited.watch_lag.p99_ns));
+    let cpu = Span(audited.harness_cpu_ns / finished.max(1));
+    let text =
+        format!("send lag p99 {send} · watch lag p99 {watch} · {cpu} of CPU an investigation");
+    line(out, "harness", &text)
 }
 
 fn line(out: &mut String, name: &str, text: &str) -> fmt::Result {

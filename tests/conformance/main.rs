@@ -6,6 +6,8 @@
 mod common;
 
 mod arm;
+#[cfg(feature = "live")]
+mod killed;
 mod promises;
 
 use arm::Arm;
@@ -67,7 +69,7 @@ fn the_two_worlds_agree_on_what_agents_did() {
 fn a_vault_that_forgets_is_configured_again_and_its_leases_are_told() {
     let faults = "[{fault: vault-restart, at: 6s, for: 2s}]";
     let set = [("faults", faults), ("vault.storage", "inmem")];
-    let ran = Arm::Local.run(promises::BUSY, &set);
+    let ran = Arm::Local.run(promises::PATIENT, &set);
     promises::accounts_for_all(&ran);
     let measures = &ran.measures;
     assert!(measures.remarks.iter().any(|remark| remark.contains("lost its memory")));

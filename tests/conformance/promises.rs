@@ -26,7 +26,7 @@ vault:
 ";
 
 /// Agents that wait, for what happens to them meanwhile.
-const PATIENT: &str = r"
+pub const PATIENT: &str = r"
 name: patient
 seed: 5
 alerts:
@@ -84,12 +84,7 @@ pub fn every_investigation_goes_through_its_stages_in_their_order(arm: Arm) {
     for (id, stages) in &at {
         // Two chains: the pod's status follows its agent by a relist.
         let chains: [&[Stage]; 2] = [
-            &[
-                Stage::Admitted,
-                Stage::JobCreated,
-                Stage::JobFinished,
-                Stage::JobCollected,
-            ],
+            &[Stage::Admitted, Stage::JobCreated, Stage::JobFinished, Stage::JobCollected],
             &[
                 Stage::PodCreated,
                 Stage::PodScheduled,
@@ -186,8 +181,7 @@ pub fn a_job_ends_at_its_deadline(arm: Arm) {
 }
 
 pub fn an_agent_that_takes_too_much_memory_is_killed(arm: Arm) {
-    let set =
-        [("agents", "profiles/leaks.yaml"), ("alerts", "[{flood: 3, mix: {network: 1}}]")];
+    let set = [("agents", "profiles/leaks.yaml"), ("alerts", "[{flood: 3, mix: {network: 1}}]")];
     let ran = arm.run(PATIENT, &set);
     accounts_for_all(&ran);
     assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::OomKilled, 3)]));
@@ -219,7 +213,12 @@ fn through(arm: Arm, fault: &str, set: &[(&str, &str)]) -> Ran {
 }
 
 fn all_resolved(ran: &Ran) {
-    assert_eq!(outcomes(ran), BTreeMap::from([(Outcome::Resolved, 8)]), "{:#?}", ran.measures.remarks);
+    assert_eq!(
+        outcomes(ran),
+        BTreeMap::from([(Outcome::Resolved, 8)]),
+        "{:#?}",
+        ran.measures.remarks
+    );
 }
 
 pub fn a_controller_that_restarts_makes_no_second_job(arm: Arm) {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use alertstorm_model::scenario::Plan;
+use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -91,10 +92,13 @@ impl HollowNode {
     ) -> Result<Self, kube::Error> {
         let name = node_name(number);
         let knobs = &shared.plan.scenario.cluster.node;
+        // KWOK plays many nodes with one client, and does not limit it.
+        let kwok = knobs.runtime == NodeRuntime::Kwok;
+        let throttle = Throttle::new(knobs.kube_api_qps.0, knobs.kube_api_burst.get());
         let kubelet = Arc::new(Kubelet {
             name: name.clone(),
             number,
-            throttle: Throttle::new(knobs.kube_api_qps.0, knobs.kube_api_burst.get()),
+            throttle: (!kwok).then_some(throttle),
             // The kubelet's eventRecordQPS and eventBurst are 50 and 100.
             events: Throttle::new(50.0, 100),
             relist_offset: relist_offset(&shared.plan, number),
@@ -142,7 +146,7 @@ pub(crate) struct Kubelet {
     number: usize,
     pub shared: Arc<Shared>,
     pub client: Client,
-    throttle: Throttle,
+    throttle: Option<Throttle>,
     events: Throttle,
     relist_offset: Duration,
     /// When the image is there.
@@ -159,7 +163,9 @@ struct Running {
 impl Kubelet {
     /// A token of the kubelet's client bucket.
     pub async fn turn(&self) {
-        self.throttle.take().await;
+        if let Some(throttle) = &self.throttle {
+            throttle.take().await;
+        }
     }
 
     pub fn pods(&self) -> Api<Pod> {

@@ -92,6 +92,7 @@ impl Credentials {
         let (book, id) = (self.shared.around.book.clone(), self.alert.id);
         // A task of its own: the answer is booked even where the agent does not live to see it.
         let asked = tokio::spawn(async move {
+            let sent = book.now();
             let answer = match engine {
                 Engine::Postgresql | Engine::Kv => vault.read(&path).await,
                 Engine::Pki => {
@@ -107,7 +108,7 @@ impl Credentials {
                 && !answer.lease_id.is_empty()
             {
                 let ttl = Span::secs(u64::from(answer.lease_duration_s));
-                book.issued(&answer.lease_id, id, domain, ttl);
+                book.issued(&answer.lease_id, id, domain, sent, ttl);
             }
             answer
         });
@@ -152,10 +153,11 @@ impl Credentials {
             loop {
                 tokio::time::sleep(duration(Agent::renew_after(left))).await;
                 let body = json!({"lease_id": id, "increment": full.0 / 1_000_000_000});
+                let sent = book.now();
                 match vault.write("sys/leases/renew", body).await {
                     Ok(answer) => {
                         let renewed = Span::secs(u64::from(answer.lease_duration_s));
-                        book.renewed(&id, renewed);
+                        book.renewed(&id, sent, renewed);
                         // Near the longest that a lease may live there is nothing to gain.
                         if renewed.0 < full.0 / 2 {
                             return;

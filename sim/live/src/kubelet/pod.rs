@@ -45,7 +45,10 @@ enum Container {
 pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<bool>) {
     let Some(alert) = alert_of(&pod) else { return };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    let subject = Subject { ip: kubelet.shared.pod_ip(), alert, pod: pod.clone() };
+    // A pod keeps its address for its life.
+    let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse().ok());
+    let ip = given.unwrap_or_else(|| kubelet.shared.pod_ip());
+    let subject = Subject { ip, alert, pod: pod.clone() };
     match phase {
         Some("Succeeded" | "Failed") => gone(&kubelet, &subject, stop).await,
         Some("Running") => {

@@ -59,11 +59,13 @@ impl LeaseBook {
         self.reporter.note(Note::Fact(Event::of(at, inv, fact)));
     }
 
-    /// Vault answered with a lease.
-    pub fn issued(&self, id: &str, inv: InvestigationId, domain: Domain, ttl: Span) {
+    /// Vault answered with a lease to what was asked at `asked`. Its time began after that and
+    /// before the answer; of the two the earlier counts, so that what ran out is not taken for
+    /// revoked.
+    pub fn issued(&self, id: &str, inv: InvestigationId, domain: Domain, asked: Time, ttl: Span) {
         let mut inner = self.lock();
         let issued = self.reporter.now();
-        let expires = issued + ttl;
+        let expires = asked + ttl;
         let number = inner.next;
         inner.next += 1;
         let open = Open { number, inv, issued, expires, returned: false };
@@ -72,11 +74,11 @@ impl LeaseBook {
         self.tell(issued, inv, Fact::LeaseIssued { lease: number, domain, expires });
     }
 
-    /// Vault renewed a lease.
-    pub fn renewed(&self, id: &str, ttl: Span) {
+    /// Vault renewed a lease, as was asked at `asked`.
+    pub fn renewed(&self, id: &str, asked: Time, ttl: Span) {
         let now = self.reporter.now();
         if let Some(open) = self.lock().open.get_mut(id) {
-            open.expires = now + ttl;
+            open.expires = asked + ttl;
             self.tell(now, open.inv, Fact::LeaseRenewed { lease: open.number });
         }
     }
@@ -92,6 +94,11 @@ impl LeaseBook {
                 self.tell(now, open.inv, Fact::LeaseReturned { lease: open.number });
             }
         }
+    }
+
+    /// Now, on the run's clock.
+    pub fn now(&self) -> Time {
+        self.reporter.now()
     }
 
     /// Leases that may be alive.

@@ -1,0 +1,157 @@
+//! What a run leaves behind when its harness is asked to end, or is killed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::root;
+
+/// Long enough for anything here, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Alerts for half a minute, and agents that work for some seconds.
+const SCENARIO: &str = "name: killed\nalerts:\n  - {flood: 30, over: 30s, mix: {database: 1}}\n\
+    agents: patient.yaml\ncluster: {nodes: 2}\n\
+    vault: {secrets: {database: {engine: postgresql, ttl: 30s}}}\n";
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        // PostgreSQL runs as another user where we are root, and must find its way.
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(folder.path(), open).expect("permissions");
+        let profile = root().join("tests/conformance/profiles/patient.yaml");
+        fs::copy(profile, folder.path().join("patient.yaml")).expect("the profile");
+        fs::write(folder.path().join("killed.yaml"), SCENARIO).expect("the scenario");
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn alertstorm(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alertstorm"));
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env("ALERTSTORM_STATE", self.path().join("state"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    fn begin(&self) -> Child {
+        let args = ["run", "killed.yaml", "--on", "local", "-o", "runs"];
+        self.alertstorm(&args).spawn().expect("alertstorm")
+    }
+
+    fn run_folder(&self) -> PathBuf {
+        self.path().join("runs/killed-1-1")
+    }
+
+    /// Waits until some investigations are under way.
+    fn wait_until_busy(&self) {
+        let until = Instant::now() + PATIENCE;
+        let events = self.run_folder().join("events.jsonl");
+        while !fs::read_to_string(&events).unwrap_or_default().contains("credentials_ready") {
+            assert!(Instant::now() < until, "nothing happened");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The servers that the state folder tells of.
+    fn servers(&self) -> Vec<String> {
+        let folders = fs::read_dir(self.path().join("state/local")).into_iter().flatten();
+        let mut pids = Vec::new();
+        for folder in folders.flatten() {
+            let text = fs::read_to_string(folder.path().join("platform.json")).unwrap_or_default();
+            let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let servers = record["servers"].as_array().cloned().unwrap_or_default();
+            pids.extend(servers.iter().map(|server| server[1]["pid"].to_string()));
+        }
+        pids
+    }
+}
+
+fn alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+fn send(child: &Child, signal: &str) {
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(sent.expect("kill").success());
+}
+
+fn report(place: &Place) -> serde_json::Value {
+    let text = fs::read_to_string(place.run_folder().join("report.json")).expect("a report");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+#[ignore = "needs the servers of `alertstorm setup local`"]
+fn ctrl_c_ends_a_real_run_with_a_report_and_leaves_nothing_behind() {
+    let place = Place::new();
+    let mut child = place.begin();
+    place.wait_until_busy();
+    let servers = place.servers();
+    assert_eq!(servers.len(), 6, "{servers:?}");
+    send(&child, "-INT");
+    assert_eq!(child.wait().expect("an end").code(), Some(5));
+    let report = report(&place);
+    assert_eq!(report["interrupted"], true);
+    assert_eq!(report["world"], "live");
+    let left: Vec<&String> = servers.iter().filter(|pid| alive(pid)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    let folders = fs::read_dir(place.path().join("state/local")).expect("the state");
+    assert_eq!(folders.count(), 0);
+}
+
+#[test]
+#[ignore = "needs the servers of `alertstorm setup local`"]
+fn what_a_killed_harness_measured_can_be_reported_and_the_next_start_cleans_up() {
+    let place = Place::new();
+    let mut child = place.begin();
+    place.wait_until_busy();
+    send(&child, "-KILL");
+    child.wait().expect("an end");
+    let servers = place.servers();
+    assert!(servers.iter().all(|pid| alive(pid)), "they outlive their harness: {servers:?}");
+    let folder = place.run_folder();
+    let folder = folder.to_str().expect("UTF-8");
+    let told = place.alertstorm(&["report", folder]).status().expect("alertstorm");
+    assert_eq!(told.code(), Some(5));
+    let report = report(&place);
+    let accounting = &report["accounting"];
+    let sum = ["deduplicated", "shed", "finished", "unfinished"]
+        .iter()
+        .map(|part| accounting[part].as_u64().expect("a count"))
+        .sum::<u64>();
+    assert_eq!(accounting["alerts"].as_u64(), Some(sum));
+    assert_eq!((&report["interrupted"], &report["world"]), (&true.into(), &"live".into()));
+    let args = ["run", "killed.yaml", "--on", "local", "--set", "alerts.0.flood=1"];
+    let next = place.alertstorm(&args).status().expect("alertstorm");
+    assert_eq!(next.code(), Some(0));
+    let left: Vec<&String> = servers.iter().filter(|pid| alive(pid)).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+#[ignore = "needs the servers of `alertstorm setup local`"]
+fn a_flag_that_a_server_does_not_have_is_an_error_before_anything_starts() {
+    let place = Place::new();
+    let set = "cluster.control_plane.apiserver.flags={profilng: false}";
+    let args = ["run", "killed.yaml", "--on", "local", "--set", set];
+    let done = place.alertstorm(&args).stderr(Stdio::piped()).output().expect("alertstorm");
+    assert_eq!(done.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&done.stderr);
+    assert!(told.contains("kube-apiserver has no flag --profilng"), "{told}");
+    assert!(told.contains("did you mean `profiling`?"), "{told}");
+    assert!(!place.path().join("runs").exists() && !place.path().join("state").exists());
+}
