@@ -96,6 +96,7 @@ fn draws() -> bool {
 }
 
 /// A line that says what is being done.
+#[cfg(feature = "live")]
 pub fn spinner() -> ProgressBar {
     let target = if draws() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(None, target);
@@ -104,6 +105,7 @@ pub fn spinner() -> ProgressBar {
 }
 
 /// Says what is being done: on the bar, or as a line where there is none.
+#[cfg(feature = "live")]
 pub fn tell(bar: &ProgressBar, line: &str) {
     if draws() {
         bar.set_message(line.to_owned());

@@ -49,6 +49,7 @@ in_both_arms! {
     a_node_without_power_ends_its_investigations,
     an_identity_by_signed_token_works_like_one_by_review,
     a_shared_identity_works_like_one_of_its_own,
+    a_token_of_the_api_server_is_a_lease_like_any_other,
 }
 
 /// What agents do depends on plan and seed alone, whoever answers them.

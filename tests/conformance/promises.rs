@@ -270,6 +270,18 @@ pub fn an_identity_by_signed_token_works_like_one_by_review(arm: Arm) {
     assert_eq!(deeds(&ran), deeds(&Arm::Twin.run(BUSY, &[])));
 }
 
+pub fn a_token_of_the_api_server_is_a_lease_like_any_other(arm: Arm) {
+    // The API server gives no token for less than ten minutes.
+    let set = [("vault.secrets.application", "{engine: kubernetes, ttl: 10m}")];
+    let ran = arm.run(BUSY, &set);
+    accounts_for_all(&ran);
+    assert_eq!(deeds(&ran), deeds(&Arm::Twin.run(BUSY, &set)));
+    let of_application = |event: &&Event| {
+        matches!(event.fact, Fact::LeaseIssued { domain: Domain::Application, .. })
+    };
+    assert!(ran.events.iter().filter(of_application).count() > 0);
+}
+
 pub fn a_shared_identity_works_like_one_of_its_own(arm: Arm) {
     let ran = arm.run(BUSY, &[("identity", "shared-agent")]);
     accounts_for_all(&ran);

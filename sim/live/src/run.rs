@@ -139,7 +139,7 @@ pub async fn run(
     nodes_ready(&admin, count).await?;
 
     let mut scraper = Scraper::new(platform.clone())?;
-    scraper.start(&local.servers().usage()).await;
+    scraper.start(&local.servers().usage(), local.vault().ok().as_ref()).await;
     // The run starts here: what was before is set-up.
     reporter.clock().start(Instant::now() + LEAD);
     let jobs = Jobs::new(Arc::clone(&plan), clients.backend()?, reporter.clone());
@@ -192,7 +192,8 @@ pub async fn run(
         }
     };
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
-    let mut sample = run.scraper.sample(&local.servers().usage(), None, true).await;
+    let vault = local.vault().ok();
+    let mut sample = run.scraper.sample(&local.servers().usage(), vault.as_ref(), true).await;
     sample.audit.entries = verdict.audit.0;
     sample.audit.named_per_investigation = verdict.audit.1;
     sample.audit.named_shared = verdict.audit.2;
@@ -201,6 +202,7 @@ pub async fn run(
         cores: sample.cpu.first().map_or(1, |cpu| cpu.cores),
         process: "alertstorm".to_owned(),
         busy_ns: used.as_nanos() as u64,
+        resident_bytes: Some(resident_max()),
     });
     engine.platform(Fact::Sample { sample: Box::new(sample) });
     for why in invalid.into_iter().chain(doubts) {

@@ -36,6 +36,17 @@ const WANTED: [&str; 16] = [
     "scheduler_scheduling_attempt_duration_seconds_bucket",
 ];
 
+/// What Vault's telemetry calls them, and we.
+const OF_VAULT: [(&str, &str); 7] = [
+    ("vault_core_handle_login_request", "vault: login"),
+    ("vault_core_handle_request", "vault: request"),
+    ("vault_database_postgresql_database_plugin_NewUser", "vault: a database user is made"),
+    ("vault_database_postgresql_database_plugin_DeleteUser", "vault: a database user is dropped"),
+    ("vault_expire_register", "vault: a lease is registered"),
+    ("vault_expire_revoke", "vault: a lease is revoked"),
+    ("vault_expire_renew", "vault: a lease is renewed"),
+];
+
 /// What the servers say at an instant.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
@@ -48,7 +59,9 @@ pub struct Counters {
     /// Seconds that a component's clients waited for a token.
     limited: BTreeMap<&'static str, f64>,
     histograms: BTreeMap<String, Buckets>,
-    cpu: BTreeMap<&'static str, u64>,
+    cpu: BTreeMap<&'static str, (u64, u64)>,
+    /// What Vault did, and how long it took: count, and median and 99th percentile in seconds.
+    vault: BTreeMap<&'static str, (u64, f64, f64)>,
 }
 
 /// Reads the servers' metrics.
@@ -92,11 +105,11 @@ impl Scraper {
     }
 
     /// What is told from now on is the difference to now.
-    pub async fn start(&mut self, usage: &BTreeMap<Program, Usage>) {
-        self.base = self.counters(usage).await;
+    pub async fn start(&mut self, usage: &BTreeMap<Program, Usage>, vault: Option<&Vault>) {
+        self.base = self.counters(usage, vault).await;
     }
 
-    async fn counters(&self, usage: &BTreeMap<Program, Usage>) -> Counters {
+    async fn counters(&self, usage: &BTreeMap<Program, Usage>, vault: Option<&Vault>) -> Counters {
         let mut counters = Counters::default();
         for source in &self.platform.metrics {
             let mut request = self.http.get(&source.url);
@@ -109,7 +122,13 @@ impl Scraper {
             counters.add(source.component, &page);
         }
         let nanos = |usage: &Usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
-        counters.cpu = usage.iter().map(|(of, usage)| (of.file(), nanos(usage))).collect();
+        let cpu = usage.iter().map(|(of, usage)| (of.file(), (nanos(usage), usage.resident)));
+        counters.cpu = cpu.collect();
+        if let Some(vault) = vault
+            && let Ok(page) = vault.metrics().await
+        {
+            counters.add_vault(&page);
+        }
         counters
     }
 
@@ -120,7 +139,7 @@ impl Scraper {
         vault: Option<&Vault>,
         last: bool,
     ) -> Sample {
-        let now = self.counters(usage).await;
+        let now = self.counters(usage, vault).await;
         let mut depths: Vec<Depth> =
             now.depths.iter().map(|(of, depth)| Depth { of: of.clone(), depth: *depth }).collect();
         if let Some(vault) = vault
@@ -198,11 +217,12 @@ impl Scraper {
     }
 
     fn cpu(&self, now: &Counters) -> Vec<CpuUse> {
-        let of = |(&process, &busy): (&&'static str, &u64)| CpuUse {
+        let of = |(&process, &(busy, resident)): (&&'static str, &(u64, u64))| CpuUse {
             host: "this machine".to_owned(),
             cores: self.cores,
             process: process.to_owned(),
-            busy_ns: busy.saturating_sub(self.base.cpu.get(process).copied().unwrap_or(0)),
+            busy_ns: busy.saturating_sub(self.base.cpu.get(process).map_or(0, |before| before.0)),
+            resident_bytes: Some(resident),
         };
         now.cpu.iter().map(of).filter(|cpu| cpu.busy_ns > 0).collect()
     }
@@ -227,12 +247,40 @@ impl Scraper {
             }
         };
         let mut all: Vec<WaitSummary> = now.histograms.keys().map(summary).collect();
+        // Vault's quantiles are of its last ten seconds with such a request.
+        all.extend(now.vault.iter().map(|(what, &(count, p50, p99))| {
+            let before = self.base.vault.get(what).map_or(0, |before| before.0);
+            let nanos = |ms: f64| if ms.is_finite() { (ms * 1e6) as u64 } else { 0 };
+            WaitSummary {
+                what: format!("{what} (quantiles of its last 10 s)"),
+                count: count.saturating_sub(before),
+                p50_ns: nanos(p50),
+                p99_ns: nanos(p99),
+                max_ns: nanos(p99),
+            }
+        }));
         all.retain(|wait| wait.count > 0);
         all
     }
 }
 
 impl Counters {
+    /// Vault's summaries, in milliseconds.
+    fn add_vault(&mut self, page: &str) {
+        for (name, what) in OF_VAULT {
+            let count = format!("{name}_count");
+            for line in lines(page, &[name, count.as_str()]) {
+                let known = self.vault.entry(what).or_default();
+                match line.label("quantile") {
+                    "0.5" => known.1 = line.value,
+                    "0.99" => known.2 = line.value,
+                    "" if line.name == count => known.0 += line.value as u64,
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn add(&mut self, component: &'static str, page: &str) {
         for line in lines(page, &WANTED) {
             let (value, count) = (line.value, line.value as u64);

@@ -123,6 +123,18 @@ impl Vault {
         vaultrs::client::Client::set_token(&mut self.client, token);
     }
 
+    /// Vault's telemetry, in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// Where Vault does not answer.
+    pub async fn metrics(&self) -> Result<String, VaultError> {
+        let url = format!("{}/v1/sys/metrics?format=prometheus", self.client.http.base);
+        let asked =
+            self.client.http.http.get(url).header("X-Vault-Token", &self.client.middle.token);
+        let told = |error: reqwest::Error| VaultError::Unavailable(error.without_url().to_string());
+        asked.send().await.map_err(told)?.text().await.map_err(told)
+    }
+
     /// The client for vaultrs' own functions.
     pub const fn raw(&self) -> &VaultClient {
         &self.client

@@ -216,6 +216,7 @@ impl<T: Copy> Host<T> {
             cores: self.cores as u32,
             process: (*name).to_owned(),
             busy_ns: self.busy[*process as usize],
+            resident_bytes: None,
         })
     }
 }
@@ -255,6 +256,7 @@ impl Cores {
             cores: self.free.len() as u32,
             process: Process::ALL[self.process as usize].1.to_owned(),
             busy_ns: self.busy,
+            resident_bytes: None,
         }
     }
 }

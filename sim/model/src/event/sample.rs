@@ -159,6 +159,9 @@ pub struct CpuUse {
     pub process: String,
     /// Processor time, in ns.
     pub busy_ns: u64,
+    /// Resident memory in bytes, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
 }
 
 /// Vault's audit log: how many entries name one investigation.
