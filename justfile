@@ -23,6 +23,19 @@ schema:
 hunt cases="6000":
     PROPTEST_CASES={{cases}} cargo test --release --test properties
 
+# Build the servers of the local world.
+setup-local:
+    cargo run --release -- setup local
+
+# Hold twin and local servers to the same promises (needs the servers).
+conformance:
+    cargo test --test conformance -- --include-ignored --test-threads=1
+
+# 1,000 Jobs on real servers, beside KWOK and a plain client (needs the servers and Go).
+beside-kwok jobs="1000":
+    cargo build --release
+    benches/beside-kwok/measure.sh {{jobs}}
+
 # The event queue alone, beside others.
 bench-engine:
     cargo bench --bench engine

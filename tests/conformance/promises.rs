@@ -181,7 +181,11 @@ pub fn a_job_ends_at_its_deadline(arm: Arm) {
 }
 
 pub fn an_agent_that_takes_too_much_memory_is_killed(arm: Arm) {
-    let set = [("agents", "profiles/leaks.yaml"), ("alerts", "[{flood: 3, mix: {network: 1}}]")];
+    let set = [
+        ("agents", "profiles/leaks.yaml"),
+        ("alerts", "[{flood: 3, mix: {network: 1}}]"),
+        ("vault.secrets.network.ttl", "8s"),
+    ];
     let ran = arm.run(PATIENT, &set);
     accounts_for_all(&ran);
     assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::OomKilled, 3)]));

@@ -214,6 +214,9 @@ pub async fn follow(
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         looks = looks.wrapping_add(1);
+        if book.alive() == 0 {
+            continue;
+        }
         let Ok(vault) = vault() else { continue };
         let asked = book.reporter.now();
         if let Ok(left) = listed(&vault, &prefixes).await {
