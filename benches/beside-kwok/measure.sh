@@ -68,17 +68,22 @@ P
 curl --config "$work/nodes"
 sleep 8
 
-curl --config "$work/auth" -N "$server/apis/batch/v1/namespaces/default/jobs?watch=1&timeoutSeconds=300" |
-  python3 -c '
-import sys, time
-done, last = set(), 0
-for line in sys.stdin:
-    if "\"type\":\"Complete\",\"status\":\"True\"" in line:
-        at = line.index("\"name\":\"job-") + 8
-        done.add(line[at:at + 8]); last = time.time()
-        if len(done) == int(sys.argv[1]): break
-open(sys.argv[2], "w").write(str(last))
-' "$jobs" "$work/last" &
+python3 -c '
+import subprocess, sys, time
+jobs, out, auth, url = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+done, last = set(), 0.0
+# A watch may end at any time; the next begins with all that there is.
+while len(done) < jobs:
+    with subprocess.Popen(["curl", "--config", auth, "-N", url], stdout=subprocess.PIPE, text=True) as watch:
+        for line in watch.stdout:
+            if "\"type\":\"Complete\",\"status\":\"True\"" in line:
+                at = line.index("\"name\":\"job-") + 8
+                if line[at:at + 8] not in done:
+                    done.add(line[at:at + 8]); last = time.time()
+            if len(done) == jobs: break
+        watch.kill()
+open(out, "w").write(str(last))
+' "$jobs" "$work/last" "$work/auth" "$server/apis/batch/v1/namespaces/default/jobs?watch=1&timeoutSeconds=300" &
 sleep 1
 before=$(ticks "$kwok_pid") began=$(date +%s.%N)
 curl --no-progress-meter --parallel --parallel-max 16 --config "$work/jobs"

@@ -151,7 +151,8 @@ impl Table {
 
     fn counts(&mut self, name: &str, counts: &[u64]) {
         let shown = |(n, count): (usize, &u64)| {
-            let ratio = if n > 0 { ratio(*count as f64, counts[0] as f64) } else { String::new() };
+            let known = n > 0 && *count > 0;
+            let ratio = if known { ratio(*count as f64, counts[0] as f64) } else { String::new() };
             format!("{}{ratio}", grouped(*count))
         };
         let cells: Vec<String> = counts.iter().enumerate().map(shown).collect();
@@ -160,6 +161,9 @@ impl Table {
 
     fn seconds(&mut self, name: &str, all: &[f64]) {
         let shown = |(n, s): (usize, &f64)| {
+            if *s == 0.0 {
+                return "–".to_owned();
+            }
             let ratio = if n > 0 { ratio(*s, all[0]) } else { String::new() };
             format!("{s:.2}{ratio}")
         };

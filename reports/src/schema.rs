@@ -3,6 +3,7 @@
 use alertstorm_model::agent::Profiles;
 use alertstorm_model::scenario::Scenario;
 use schemars::{JsonSchema, generate::SchemaSettings};
+use serde_json::Value;
 
 use crate::report::Report;
 use crate::spread::SeedSpread;
@@ -20,7 +21,21 @@ pub fn all() -> Vec<(&'static str, String)> {
 fn of<T: JsonSchema>() -> String {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let schema = generator.into_root_schema_for::<T>();
-    let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&sorted(schema.into())).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// Keys in their order, whether or not another crate of the build has asked serde_json to keep the
+/// order in which they came.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> = map.into_iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries.into_iter().map(|(key, value)| (key, sorted(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(sorted).collect(),
+        scalar => scalar,
+    }
 }

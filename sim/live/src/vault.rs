@@ -48,6 +48,8 @@ pub struct Answer {
     pub lease_id: String,
     /// The lease's length in seconds.
     pub lease_duration_s: u32,
+    /// Whether Vault carries the lease on when it is asked to.
+    pub renewable: bool,
 }
 
 /// A token that a login gave.
@@ -194,6 +196,7 @@ impl Vault {
             token,
             lease_id: parsed.lease_id,
             lease_duration_s: parsed.lease_duration,
+            renewable: parsed.renewable,
         })
     }
 }

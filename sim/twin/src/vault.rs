@@ -294,7 +294,9 @@ impl World<'_> {
             of.leases.push(key);
             self.fact_of(id, Fact::LeaseIssued { lease: number, domain, expires });
             self.engine.at(expires, Ev::LeaseExpires(key.slot, key.generation));
-            self.renew_later(key, expires.since(now));
+            if engine.engine.renews() {
+                self.renew_later(key, expires.since(now));
+            }
         }
         self.drive(who, Heard::Done);
     }

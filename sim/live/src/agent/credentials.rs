@@ -126,7 +126,9 @@ impl Credentials {
         if !answer.lease_id.is_empty() {
             self.leases.push(answer.lease_id.clone());
             let ttl = Span::secs(u64::from(answer.lease_duration_s));
-            self.renew_later(answer.lease_id, ttl, knobs.ttl);
+            if answer.renewable {
+                self.renew_later(answer.lease_id, ttl, knobs.ttl);
+            }
         }
         Took::Granted
     }

@@ -149,6 +149,14 @@ words! {
     }
 }
 
+impl Engine {
+    /// Whether Vault renews its leases: a certificate and a token of the API server say in
+    /// themselves when they end (builtin/logical/pki, vault-plugin-secrets-kubernetes v0.11).
+    pub const fn renews(self) -> bool {
+        matches!(self, Self::Postgresql)
+    }
+}
+
 words! {
     /// Where Vault keeps its data.
     pub enum VaultStorage {
