@@ -1,4 +1,4 @@
-//! The platform on real servers. A provider hands over a [`platform::Platform`]; the engine runs a
+//! The platform on real servers. A provider hands over a platform (addresses, identities, trails); the engine runs a
 //! plan on it with the model's controller and the model's agents, and writes the same events.
 
 mod agent;
