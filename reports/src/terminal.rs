@@ -108,8 +108,11 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
         0 => String::new(),
         n => format!(" · {n} forgotten by vault"),
     };
-    let text =
-        format!("{} in the ledger, {agrees} vault's list and trail{lost}", grouped(leases.booked));
+    let text = format!(
+        "{} in the ledger, {agrees} vault's list and trail · {} alive at the end{lost}",
+        grouped(leases.booked),
+        leases.alive,
+    );
     line(out, "audited", &text)?;
     let denials = &audited.denials;
     let all = [denials.rbac, denials.vault_policy, denials.database_grant];

@@ -175,7 +175,7 @@ impl Driver<'_> {
             Took::Refused => {
                 let action = Action { verb: Verb::Read, target: domain };
                 let by = Refuser::VaultPolicy;
-                self.around.truth.denied(self.id(), action, by);
+                self.around.truth.denied(by);
                 self.reporter.fact(self.id(), Fact::Denied { action, by });
                 Heard::Refused
             }
@@ -195,7 +195,7 @@ impl Driver<'_> {
                 Heard::Done
             }
             Acted::Refused(by) => {
-                self.around.truth.denied(id, action, by);
+                self.around.truth.denied(by);
                 self.reporter.fact(id, Fact::Denied { action, by });
                 Heard::Refused
             }
@@ -218,12 +218,7 @@ impl Driver<'_> {
             }
         });
         match done.await {
-            Ok(()) => {
-                if verb.writes() {
-                    self.around.truth.kubernetes_write(&self.identity.pod, self.id());
-                }
-                Acted::Done
-            }
+            Ok(()) => Acted::Done,
             Err(error) if call::is_forbidden(&error) => Acted::Refused(Refuser::Rbac),
             Err(_) => Acted::Failed,
         }
@@ -244,10 +239,7 @@ impl Driver<'_> {
             postgres::act(&client, verb).await
         };
         match done.await {
-            Ok(()) => {
-                self.around.truth.statement(user, self.id());
-                Acted::Done
-            }
+            Ok(()) => Acted::Done,
             Err(PostgresError::Refused(_)) => Acted::Refused(Refuser::DatabaseGrant),
             Err(PostgresError::Unavailable(_)) => Acted::Failed,
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alertstorm_model::event::{Attributed, Denials, Reconciliation};
 use alertstorm_model::investigation::InvestigationId;
-use alertstorm_model::phase::{Action, Refuser};
+use alertstorm_model::phase::Refuser;
 
 use crate::platform::Trails;
 use crate::vault::leases::LeaseBook;
@@ -17,8 +17,7 @@ pub use trails::{Read, TrailError};
 
 #[derive(Debug, Default)]
 struct Facts {
-    denied: BTreeMap<(InvestigationId, Refuser), u64>,
-    kubernetes_writes: BTreeMap<String, InvestigationId>,
+    denied: BTreeMap<Refuser, u64>,
     users: BTreeMap<String, InvestigationId>,
     pods: BTreeMap<String, InvestigationId>,
 }
@@ -33,33 +32,22 @@ impl Truth {
     }
 
     /// An agent was refused something.
-    pub fn denied(&self, id: InvestigationId, _: Action, by: Refuser) {
-        *self.lock().denied.entry((id, by)).or_default() += 1;
+    pub fn denied(&self, by: Refuser) {
+        *self.lock().denied.entry(by).or_default() += 1;
     }
 
-    /// An agent changed something in Kubernetes.
-    pub fn kubernetes_write(&self, pod: &str, id: InvestigationId) {
-        self.lock().kubernetes_writes.insert(pod.to_owned(), id);
-    }
-
-    /// An agent spoke to PostgreSQL as this user.
-    pub fn statement(&self, user: &str, id: InvestigationId) {
-        self.lock().users.insert(user.to_owned(), id);
-    }
-
-    /// Vault gave an agent this user.
+    /// Vault gave an agent this user of PostgreSQL.
     pub fn user(&self, user: &str, id: InvestigationId) {
         self.lock().users.insert(user.to_owned(), id);
     }
 
     /// Vault gave a pod's agent a token.
-    pub fn session(&self, _accessor: &str, pod: &str, id: InvestigationId) {
+    pub fn session(&self, pod: &str, id: InvestigationId) {
         self.lock().pods.insert(pod.to_owned(), id);
     }
 
     fn told(&self, by: Refuser) -> u64 {
-        let facts = self.lock();
-        facts.denied.iter().filter(|((_, of), _)| *of == by).map(|(_, count)| count).sum()
+        self.lock().denied.get(&by).copied().unwrap_or(0)
     }
 }
 

@@ -57,8 +57,6 @@ pub struct Answer {
 pub struct Token {
     /// The secret.
     pub secret: String,
-    /// The name that trails know it by.
-    pub accessor: String,
 }
 
 impl std::fmt::Debug for Token {
@@ -189,8 +187,7 @@ impl Vault {
             code: answer.response.status().as_u16(),
             message: "not the answer of a Vault".to_owned(),
         })?;
-        let token =
-            parsed.auth.map(|auth| Token { secret: auth.client_token, accessor: auth.accessor });
+        let token = parsed.auth.map(|auth| Token { secret: auth.client_token });
         Ok(Answer {
             data: parsed.data.unwrap_or_default(),
             token,

@@ -73,7 +73,7 @@ impl Credentials {
             return false;
         };
         let Some(token) = answer.token else { return false };
-        self.shared.around.truth.session(&token.accessor, &self.pod, self.alert.id);
+        self.shared.around.truth.session(&self.pod, self.alert.id);
         vault.set_token(&token.secret);
         self.vault = Some(Arc::new(vault));
         true
