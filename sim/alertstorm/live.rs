@@ -13,7 +13,6 @@ pub fn absent() -> anyhow::Error {
 
 #[cfg(not(feature = "live"))]
 mod without {
-    use std::path::Path;
 
     use alertstorm_model::event::Sink;
     use alertstorm_model::scenario::Plan;
@@ -43,7 +42,7 @@ mod without {
         match *platform {}
     }
 
-    pub fn stop(platform: Platform, _: &Path) -> Result<()> {
+    pub fn stop(platform: Platform) -> Result<()> {
         match platform {}
     }
 }
@@ -58,11 +57,10 @@ pub use with::*;
 mod with {
     use std::cell::RefCell;
     use std::ops::ControlFlow;
-    use std::path::Path;
     use std::sync::Arc;
     use std::time::Instant;
 
-    use alertstorm_live::local::{Assets, Local, LocalError, check_flags};
+    use alertstorm_live::local::{Local, LocalError};
     use alertstorm_model::event::Sink;
     use alertstorm_model::measure::Measures;
     use alertstorm_model::scenario::Plan;
@@ -80,10 +78,8 @@ mod with {
         local: Arc<Local>,
     }
 
-    /// Checks what can be checked before anything is started.
+    /// Checks that the plan can run there; its flags the platform checks before it starts.
     pub fn check(plan: &Plan) -> Result<()> {
-        let assets = Assets::find().map_err(LocalError::Missing)?;
-        check_flags(&plan.scenario, &assets).map_err(sorted)?;
         alertstorm_live::check_faults(plan)
             .map_err(|error| WrongInput::of("the scenario's faults", error.to_string()))
     }
@@ -130,7 +126,7 @@ mod with {
     }
 
     /// The end of a platform.
-    pub fn stop(platform: Platform, _: &Path) -> Result<()> {
+    pub fn stop(platform: Platform) -> Result<()> {
         platform.local.stop()?;
         platform.runtime.shutdown_background();
         Ok(())

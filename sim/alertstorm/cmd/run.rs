@@ -144,7 +144,7 @@ fn once_live(args: &Args, loaded: &Loaded) -> Result<Exit> {
         anstream::eprintln!("what was measured is in {}", folder.display());
     })?;
     run_folder::write_report(&folder, &report)?;
-    live::stop(platform, &folder)?;
+    live::stop(platform)?;
     show(&report, &folder, args.json)?;
     Ok(verdict(&report))
 }

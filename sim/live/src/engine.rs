@@ -192,7 +192,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Writes all that is left, and tells whether time went on meanwhile.
+    /// Writes all that is left.
     pub fn close(&mut self, inbox: &mut UnboundedReceiver<Note>, host: &impl Host) {
         while let Ok(note) = inbox.try_recv() {
             self.take(note, host);

@@ -6,7 +6,7 @@ mod trails;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alertstorm_model::event::{Attributed, Denials, Reconciliation};
+use alertstorm_model::event::{Attributed, AuditCount, Denials, Reconciliation};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::Refuser;
 
@@ -61,7 +61,7 @@ pub struct Verdict {
     /// Whom the trails name.
     pub attribution: Vec<Attributed>,
     /// Requests to Vault with an identity; those that name an investigation by it; and by its Job.
-    pub audit: (u64, u64, u64),
+    pub audit: AuditCount,
 }
 
 /// Reads the trails from the places where they stood at the run's start, and judges them.
@@ -99,7 +99,11 @@ pub fn judge(
             vault_policy: (truth.told(Refuser::VaultPolicy), found.vault_denials),
             database_grant: (truth.told(Refuser::DatabaseGrant), found.database_denials),
         },
-        audit: (vault.asked, vault.by_identity, vault.by_job),
+        audit: AuditCount {
+            entries: vault.asked,
+            named_per_investigation: vault.by_identity,
+            named_shared: vault.by_job,
+        },
         attribution,
     })
 }

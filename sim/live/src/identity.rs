@@ -14,7 +14,8 @@ pub fn accounts_of(identity: IdentityKind, phase: Phase, home: Domain) -> String
     }
 }
 
-/// The Role that agents on `home` have in `phase`.
+/// What agents on `home` are in `phase`: the name of their Role in Kubernetes, and of their role and
+/// policy in Vault.
 pub fn role(phase: Phase, home: Domain) -> String {
     format!("agent-{phase}-{home}")
 }
@@ -24,14 +25,9 @@ pub fn evidence_account(phase: Phase, target: Domain) -> String {
     format!("evidence-{phase}-{target}")
 }
 
-/// The investigation that a ServiceAccount's name tells, where it tells one.
+/// The investigation that the name of a Job, a pod or a ServiceAccount tells, where it tells one.
 pub fn investigation_of(account: &str) -> Option<InvestigationId> {
     account.strip_prefix("inv-")?.split('-').next()?.parse().ok().map(InvestigationId)
-}
-
-/// The investigation that a Job's or a pod's name tells.
-pub fn investigation_of_job(name: &str) -> Option<InvestigationId> {
-    investigation_of(name)
 }
 
 #[cfg(test)]
@@ -51,6 +47,6 @@ mod tests {
         let shared =
             job::service_account(IdentityKind::SharedAgent, Phase::Shadow, Domain::Network, id);
         assert_eq!(investigation_of(&shared), None);
-        assert_eq!(investigation_of_job("inv-0000012-abcdef01-x7k2p"), Some(id));
+        assert_eq!(investigation_of("inv-0000012-abcdef01-x7k2p"), Some(id));
     }
 }

@@ -242,7 +242,7 @@ impl Jobs {
         let jobs = call::patiently(PATIENCE, || async { api.list(&params).await }).await?;
         let found = jobs.items.iter().filter_map(|job| {
             let name = job.metadata.name.as_deref()?;
-            let id = identity::investigation_of_job(name)?;
+            let id = identity::investigation_of(name)?;
             Some((id, crate::watch::finished(job).is_some()))
         });
         Ok(found.collect())

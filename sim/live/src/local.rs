@@ -182,7 +182,7 @@ impl Local {
             return Self::attach(scenario, &assets, folder, record);
         }
         let folder = Folder::create().map_err(io_error("make the platform's folder"))?;
-        let local = Self::make(scenario, keep, &assets, folder)?;
+        let local = Self::make(scenario, keep, folder)?;
         match local.begin(scenario, &assets, tell).await {
             Ok(()) => Ok(local),
             Err(error) => {
@@ -192,12 +192,7 @@ impl Local {
         }
     }
 
-    fn make(
-        scenario: &Scenario,
-        keep: bool,
-        assets: &Assets,
-        folder: Folder,
-    ) -> Result<Self, LocalError> {
+    fn make(scenario: &Scenario, keep: bool, folder: Folder) -> Result<Self, LocalError> {
         let owner = if keep { None } else { ProcessId::own() };
         let record = Record { owner, servers: Vec::new(), platform: settings(scenario) };
         folder.write_record(&record).map_err(io_error("write the platform's record"))?;
@@ -207,7 +202,6 @@ impl Local {
         let ports = Ports::free().map_err(io_error("find free ports"))?;
         let secrets = Secrets::random(scenario.cluster.nodes.get());
         let layout = Layout { root: folder.path().to_owned(), private, logs, certificates, ports };
-        let _ = assets;
         Self::with(folder, layout, secrets, Unsealed::default(), keep)
     }
 
@@ -320,7 +314,7 @@ impl Local {
         for (program, spec) in rest {
             start(program, spec)?;
         }
-        self.write_kept()
+        if self.keep { self.write_kept() } else { Ok(()) }
     }
 
     fn write_kept(&self) -> Result<(), LocalError> {

@@ -3,6 +3,7 @@
 
 mod host;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,8 +35,6 @@ use crate::scrape::Scraper;
 use crate::vault::leases::LeaseBook;
 use crate::vault::{VaultError, setup};
 
-/// Nodes are registered so many at a time.
-const REGISTER_AT_ONCE: usize = 16;
 /// Nodes that are not ready by then will not be.
 const NODES_WITHIN: Duration = Duration::from_secs(120);
 /// From the last preparation to the run's start.
@@ -177,9 +176,7 @@ pub async fn run(
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
     let vault = local.vault().ok();
     let mut sample = run.scraper.sample(&local.servers().usage(), vault.as_ref(), true).await;
-    sample.audit.entries = verdict.audit.0;
-    sample.audit.named_per_investigation = verdict.audit.1;
-    sample.audit.named_shared = verdict.audit.2;
+    sample.audit = verdict.audit;
     sample.cpu.push(alertstorm_model::event::CpuUse {
         host: "this machine".to_owned(),
         cores: sample.cpu.first().map_or(1, |cpu| cpu.cores),
@@ -199,7 +196,7 @@ pub async fn run(
     tasks.shutdown().await;
     if local.is_kept() {
         tell("cleaning the kept platform");
-        run.clean(&jobs, &selector).await?;
+        run.clean(&jobs, &selector, admin).await?;
     }
     Ok(())
 }
@@ -218,9 +215,6 @@ async fn register(
     for number in 0..count {
         let client = clients.node(number)?;
         nodes.push(HollowNode::start(Arc::clone(shared), number, client, tasks).await?);
-        if number % REGISTER_AT_ONCE == 0 {
-            tokio::task::yield_now().await;
-        }
     }
     Ok(nodes)
 }
@@ -228,16 +222,14 @@ async fn register(
 /// Waits until the control plane lets pods go to every node.
 async fn nodes_ready(admin: &Client, count: usize) -> Result<(), RunError> {
     let api: Api<Node> = Api::all(admin.clone());
+    let names: BTreeSet<String> = (0..count).map(node_name).collect();
     let until = Instant::now() + NODES_WITHIN;
     loop {
         let listed = api.list(&kube::api::ListParams::default()).await?;
         let open = |node: &&Node| {
             node.spec.as_ref().is_none_or(|spec| spec.taints.as_ref().is_none_or(Vec::is_empty))
         };
-        let named = |node: &&Node| {
-            let name = node.metadata.name.as_deref().unwrap_or_default();
-            (0..count).any(|number| name == node_name(number))
-        };
+        let named = |node: &&Node| node.metadata.name.as_ref().is_some_and(|n| names.contains(n));
         let ready = listed.items.iter().filter(named).filter(open).count();
         if ready >= count {
             return Ok(());

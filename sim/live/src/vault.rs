@@ -1,7 +1,6 @@
 //! Vault: a client over vaultrs that keeps what vaultrs strips off its answers (the lease), and
 //! tells apart the three ways in which a request can fail that an agent treats differently.
 
-pub mod audit;
 pub mod leases;
 pub mod setup;
 

@@ -14,7 +14,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 
-use crate::identity::investigation_of_job;
+use crate::identity::investigation_of;
 use crate::reporter::{Note, Reporter};
 
 /// What a watch showed.
@@ -112,12 +112,12 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
         let tell = |what: Seen| reporter.note(Note::Seen { what, at });
         match event {
             Ok(Event::Apply(job)) => {
-                let Some(id) = investigation_of_job(&job.name_any()) else { continue };
+                let Some(id) = investigation_of(&job.name_any()) else { continue };
                 known.insert(job.name_any(), id);
                 tell(Seen::Job { id, finished: finished(&job) });
             }
             Ok(Event::InitApply(job)) => {
-                let Some(id) = investigation_of_job(&job.name_any()) else { continue };
+                let Some(id) = investigation_of(&job.name_any()) else { continue };
                 listed.insert(job.name_any(), id);
                 tell(Seen::Job { id, finished: finished(&job) });
             }
@@ -157,7 +157,7 @@ pub async fn pods(
         let at = reporter.now();
         match event {
             Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
-                if let Some(id) = investigation_of_job(&pod.name_any()) {
+                if let Some(id) = investigation_of(&pod.name_any()) {
                     reporter.note(Note::Seen { what: pod_seen(id, &pod), at });
                 }
                 also(PodChange::Is(Box::new(pod)));

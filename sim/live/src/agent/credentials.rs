@@ -13,9 +13,10 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::Identity;
+use crate::identity;
 use crate::kubelet::Shared;
 use crate::reporter::duration;
-use crate::vault::setup::{credential_path, credential_role, login_path, role};
+use crate::vault::setup::{credential_path, credential_role, login_path};
 use crate::vault::{Answer, Vault, VaultError};
 
 /// What Vault said to a request for a credential.
@@ -66,7 +67,7 @@ impl Credentials {
         let Ok(mut vault) = Vault::new(address, Some(self.ip), "") else {
             return false;
         };
-        let name = role(scenario.phase, self.alert.domain);
+        let name = identity::role(scenario.phase, self.alert.domain);
         let body = json!({"role": name, "jwt": self.jwt});
         // A refusal passes too: Vault refuses whom it cannot ask the API server about.
         let Ok(answer) = vault.write(&login_path(scenario), body).await else {

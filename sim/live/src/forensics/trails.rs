@@ -1,6 +1,6 @@
 //! The three trails: Vault's audit device, the API server's audit log, PostgreSQL's log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use alertstorm_model::event::Attributed;
 use alertstorm_model::investigation::InvestigationId;
 use serde_json::Value;
 
-use crate::identity::{investigation_of, investigation_of_job};
+use crate::identity::investigation_of;
 use crate::platform::{NAMESPACE, Trails};
 use crate::postgres::EVIDENCE;
 
@@ -99,8 +99,7 @@ pub fn read(trails: &Trails, from: &Read) -> Result<Found, TrailError> {
     let json = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
     each_line(&trails.vault, from.vault, |line| found.vault(&json(line)))?;
     each_line(&trails.api_server, from.api_server, |line| found.api_server(&json(line)))?;
-    let mut refused_logins = BTreeSet::new();
-    each_line(&trails.postgres, from.postgres, |line| found.postgres(line, &mut refused_logins))?;
+    each_line(&trails.postgres, from.postgres, |line| found.postgres(line))?;
     Ok(found)
 }
 
@@ -172,17 +171,15 @@ impl Found {
         }
     }
 
-    fn postgres(&mut self, line: &str, refused: &mut BTreeSet<String>) {
+    fn postgres(&mut self, line: &str) {
         let Some((_, rest)) = line.split_once(" user=") else { return };
         let Some((user, rest)) = rest.split_once(" db=") else { return };
         let Some((database, rest)) = rest.split_once(" host=") else { return };
         if database != EVIDENCE {
             return;
         }
-        if rest.contains(" FATAL: ") && rest.contains("authentication failed") {
-            self.database_denials += 1;
-            refused.insert(user.to_owned());
-        } else if rest.contains(" ERROR: ") && rest.contains("permission denied") {
+        let no_such_user = rest.contains(" FATAL: ") && rest.contains("authentication failed");
+        if no_such_user || rest.contains(" ERROR: ") && rest.contains("permission denied") {
             self.database_denials += 1;
         } else if rest.contains(" LOG: ") && rest.contains("statement: ") {
             // What the harness sets up itself is no statement of an agent.
@@ -200,7 +197,7 @@ impl Found {
     /// The investigation whose Job's pod had the address that the session spoke from.
     fn by_job(&self, session: &str) -> Option<InvestigationId> {
         let login = self.logins.get(session)?;
-        investigation_of_job(self.pods.get(&login.address)?)
+        investigation_of(self.pods.get(&login.address)?)
     }
 
     /// Who made each statement in PostgreSQL.
@@ -225,7 +222,7 @@ impl Found {
     ) -> Attributed {
         let mut answers = Answers::new("kubernetes writes");
         for (account, pod) in &self.writes {
-            answers.add(truth(pod), investigation_of(account), investigation_of_job(pod));
+            answers.add(truth(pod), investigation_of(account), investigation_of(pod));
         }
         answers.0
     }

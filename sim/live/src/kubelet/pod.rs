@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Kubelet, PATIENCE};
 use crate::agent::{self, Identity};
 use crate::call;
-use crate::identity::investigation_of_job;
+use crate::identity::investigation_of;
 use crate::reporter::{Note, Reporter, duration};
 
 /// From the container's start to the agent's first step, as in the twin's costs.
@@ -67,7 +67,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<b
 
 /// The alert that the pod's Job was made for, as far as an agent needs it: the labels tell.
 fn alert_of(pod: &Pod) -> Option<Alert> {
-    let id = investigation_of_job(&pod.name_any())?;
+    let id = investigation_of(&pod.name_any())?;
     let domain: Domain = pod.labels().get("alertstorm.dev/domain")?.parse().ok()?;
     Some(Alert { id, intended: Time::ZERO, domain, severity: Severity::Low, fingerprint: 0 })
 }

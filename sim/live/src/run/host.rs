@@ -7,7 +7,7 @@ use std::time::Duration;
 use alertstorm_model::event::{Event, Fact, Sample};
 use alertstorm_model::scenario::{FaultKind, Plan};
 use k8s_openapi::api::core::v1::Node;
-use kube::Api;
+use kube::{Api, Client};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -165,14 +165,13 @@ impl Run {
     }
 
     /// Takes back what the run made on a platform that is kept.
-    pub async fn clean(&self, jobs: &Jobs, selector: &str) -> Result<(), RunError> {
+    pub async fn clean(&self, jobs: &Jobs, selector: &str, admin: Client) -> Result<(), RunError> {
         jobs.clean(selector).await?;
         let vault = self.local.vault()?;
         for prefix in leases::prefixes(&self.plan.scenario) {
             let path = format!("sys/leases/revoke-prefix/{prefix}");
             vault.write(&path, serde_json::json!({})).await?;
         }
-        let admin = Clients::new(&self.platform, &self.plan)?.admin()?;
         let api: Api<Node> = Api::all(admin);
         for node in &self.nodes {
             api.delete(node.name(), &kube::api::DeleteParams::default()).await?;

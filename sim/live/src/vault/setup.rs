@@ -48,11 +48,6 @@ pub fn system_path(action: Action) -> String {
     format!("{SYSTEMS}/{}/{what}", action.target)
 }
 
-/// The name of a role and of its policy: what an agent on `home` may do in `phase`.
-pub fn role(phase: Phase, home: Domain) -> String {
-    format!("agent-{phase}-{home}")
-}
-
 /// The role of an engine's credentials: an agent's own domain grants more than another's.
 pub fn credential_role(phase: Phase, home: Domain, target: Domain, config: u32) -> String {
     let whose = if home == target { "own" } else { "other" };
@@ -127,7 +122,7 @@ pub async fn configure(
         engine(vault, scenario, around, domain).await?;
     }
     for &home in Domain::ALL {
-        let name = role(scenario.phase, home);
+        let name = identity::role(scenario.phase, home);
         let text = policy(scenario, scenario.phase, home);
         vault.write(&format!("sys/policies/acl/{name}"), json!({"policy": text})).await?;
         login_role(vault, scenario, around, home).await?;
@@ -193,7 +188,7 @@ async fn login_role(
     let accounts = identity::accounts_of(scenario.identity, phase, home);
     let ttl = seconds(scenario.vault.token_ttl);
     let mut body = json!({
-        "token_policies": [role(phase, home)],
+        "token_policies": [identity::role(phase, home)],
         "token_no_default_policy": true,
         "token_ttl": ttl,
         "token_max_ttl": ttl,
@@ -219,7 +214,9 @@ async fn login_role(
         }),
     };
     merge(&mut body, own);
-    vault.write(&format!("auth/{}/role/{}", method(auth), role(phase, home)), body).await?;
+    vault
+        .write(&format!("auth/{}/role/{}", method(auth), identity::role(phase, home)), body)
+        .await?;
     Ok(())
 }
 
