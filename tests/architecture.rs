@@ -43,6 +43,15 @@ fn model_twin_and_reports_know_no_runtime_and_no_kubernetes() {
     }
 }
 
+/// It is small, and what it does in Kubernetes is two calls.
+#[test]
+fn the_program_in_the_pod_knows_no_client_of_kubernetes() {
+    let built_of = built_of();
+    for forbidden in ["kube", "k8s-openapi", "testcontainers"] {
+        assert!(!built_of["alertstorm-agent"].contains(forbidden), "{forbidden}");
+    }
+}
+
 #[test]
 fn siblings_know_the_model_and_never_each_other() {
     let built_of = built_of();
@@ -52,7 +61,8 @@ fn siblings_know_the_model_and_never_each_other() {
     };
     assert!(ours("alertstorm-model").is_empty());
     assert_eq!(ours("alertstorm-twin"), ["alertstorm-model"]);
-    assert_eq!(ours("alertstorm-live"), ["alertstorm-model"]);
+    assert_eq!(ours("alertstorm-agent"), ["alertstorm-model"]);
+    assert_eq!(ours("alertstorm-live"), ["alertstorm-agent", "alertstorm-model"]);
     assert_eq!(ours("alertstorm-reports"), ["alertstorm-model"]);
 }
 

@@ -116,8 +116,15 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
     line(out, "audited", &text)?;
     let denials = &audited.denials;
     let all = [denials.rbac, denials.vault_policy, denials.database_grant];
-    let (told, found) = all.iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
-    line(out, "", &format!("{told} refusals met, {found} found in the trails of who refused"))?;
+    let told: u64 = all.iter().map(|(told, _)| told).sum();
+    let found: u64 = all.iter().filter_map(|(_, found)| *found).sum();
+    let unread = all.iter().filter(|(_, found)| found.is_none()).count();
+    let unread = match unread {
+        0 => String::new(),
+        n => format!("; {n} of 3 trails are not ours to read"),
+    };
+    let text = format!("{told} refusals met, {found} found in the trails of who refused{unread}");
+    line(out, "", &text)?;
     for trail in audited.attribution.iter().filter(|trail| trail.asked > 0) {
         let share = |n: u64| format!("{:.0} %", n as f64 * 100.0 / trail.asked as f64);
         let text = format!(

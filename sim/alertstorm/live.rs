@@ -11,25 +11,57 @@ pub fn absent() -> anyhow::Error {
     anyhow::anyhow!(ABSENT)
 }
 
+/// Whose platform it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Processes of this machine.
+    Local,
+    /// A kind cluster.
+    Kind,
+}
+
+/// What may be chosen of a kind cluster.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct KindArgs {
+    /// The kind cluster's name; one that is there is used and left as it is
+    #[arg(long, value_name = "NAME")]
+    pub kind_name: Option<String>,
+    /// The image of the kind cluster's nodes
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_KIND_IMAGE")]
+    pub kind_image: Option<String>,
+    /// A file of kind's own configuration, merged into the one made for the scenario
+    #[arg(long, value_name = "FILE", env = "ALERTSTORM_KIND_CONFIG")]
+    pub kind_config: Option<PathBuf>,
+    /// The agent's image, instead of the one that `alertstorm setup kind` makes
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
+    pub agent_image: Option<String>,
+    /// Keep the kind cluster after the run
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// A provider, and what was chosen of it.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Whose platform it is.
+    pub provider: Provider,
+    /// What was chosen of a kind cluster.
+    pub kind: KindArgs,
+}
+
 #[cfg(not(feature = "live"))]
 mod without {
-
     use alertstorm_model::event::Sink;
     use alertstorm_model::scenario::Plan;
     use alertstorm_model::time::Time;
-    use alertstorm_reports::Report;
     use anyhow::Result;
 
-    use super::absent;
+    use super::{Choice, absent};
 
     /// No platform can be made.
     pub enum Platform {}
 
-    pub fn check(_: &Plan) -> Result<()> {
-        Err(absent())
-    }
-
-    pub fn start(_: &Plan) -> Result<Platform> {
+    pub fn start(_: &Plan, _: &Choice) -> Result<Platform> {
         Err(absent())
     }
 
@@ -38,7 +70,7 @@ mod without {
         platform: &Platform,
         _: &mut dyn Sink,
         _: &mut dyn FnMut(u64, Time),
-    ) -> Result<Report> {
+    ) -> Result<()> {
         match *platform {}
     }
 
@@ -46,6 +78,8 @@ mod without {
         match platform {}
     }
 }
+
+use std::path::PathBuf;
 
 #[cfg(not(feature = "live"))]
 pub use without::*;
@@ -55,43 +89,94 @@ pub use with::*;
 
 #[cfg(feature = "live")]
 mod with {
-    use std::cell::RefCell;
     use std::ops::ControlFlow;
+    use std::path::Path;
     use std::sync::Arc;
-    use std::time::Instant;
 
-    use alertstorm_live::local::{Local, LocalError};
-    use alertstorm_model::event::Sink;
-    use alertstorm_model::measure::Measures;
-    use alertstorm_model::scenario::Plan;
+    use alertstorm_live::RunError;
+    use alertstorm_live::provider::kind::{self, Kind};
+    use alertstorm_live::provider::local::{Local, LocalError, UnknownFlag};
+    use alertstorm_live::provider::{self, Failure};
+    use alertstorm_model::event::{Event, Fact, Sink};
+    use alertstorm_model::investigation::Stage;
+    use alertstorm_model::scenario::{Plan, Problem};
     use alertstorm_model::time::Time;
-    use alertstorm_reports::Report;
-    use anyhow::{Context, Result};
+    use anyhow::{Context, Result, anyhow};
 
+    use super::{Choice, Provider};
     use crate::exit::WrongInput;
-    use crate::trial::Both;
     use crate::{interrupt, ui};
 
     /// A platform, and the runtime that its tasks live in.
     pub struct Platform {
         runtime: tokio::runtime::Runtime,
-        local: Arc<Local>,
+        provider: Option<Arc<dyn provider::Provider>>,
+        /// What a person must know at the end.
+        stays: Option<String>,
     }
 
-    /// Checks that the plan can run there; its flags the platform checks before it starts.
-    pub fn check(plan: &Plan) -> Result<()> {
-        alertstorm_live::check_faults(plan)
-            .map_err(|error| WrongInput::of("the scenario's faults", error.to_string()))
+    impl Drop for Platform {
+        fn drop(&mut self) {
+            // What a provider holds ends within its runtime.
+            let _within = self.runtime.enter();
+            self.provider = None;
+        }
     }
 
-    /// Starts a platform for a plan, or takes the one that is kept.
-    pub fn start(plan: &Plan) -> Result<Platform> {
+    fn failed(failure: Failure) -> anyhow::Error {
+        anyhow!(failure)
+    }
+
+    /// Makes a platform for a plan, or takes the one that is kept.
+    pub fn start(plan: &Plan, choice: &Choice) -> Result<Platform> {
         let runtime = runtime()?;
         let bar = ui::spinner();
         let tell = |line: &str| ui::tell(&bar, line);
-        let local = runtime.block_on(Local::start(&plan.scenario, false, &tell)).map_err(sorted);
+        let started = runtime.block_on(async {
+            Ok::<_, anyhow::Error>(match choice.provider {
+                Provider::Local => {
+                    let local = Local::start(&plan.scenario, false, &tell).await.map_err(sorted)?;
+                    (Arc::new(local) as Arc<dyn provider::Provider>, None)
+                }
+                Provider::Kind => {
+                    let chosen = choice.kind.clone();
+                    let options = kind::Options {
+                        name: chosen.kind_name,
+                        image: chosen.kind_image,
+                        config: chosen.kind_config,
+                        agent_image: chosen.agent_image,
+                        keep: chosen.keep,
+                    };
+                    let kind = Kind::start(plan, &options, &tell).await.map_err(failed)?;
+                    let stays = kind.stays().map(|name| {
+                        format!("the kind cluster {name} stays: kind delete cluster --name {name}")
+                    });
+                    (Arc::new(kind) as Arc<dyn provider::Provider>, stays)
+                }
+            })
+        });
         bar.finish_and_clear();
-        Ok(Platform { local: Arc::new(local?), runtime })
+        let (provider, stays) = started?;
+        Ok(Platform { runtime, provider: Some(provider), stays })
+    }
+
+    /// The log, and how many investigations have ended.
+    struct Counted<'l> {
+        log: &'l mut dyn Sink,
+        finished: &'l std::cell::Cell<u64>,
+    }
+
+    impl Sink for Counted<'_> {
+        fn take(&mut self, event: &Event) {
+            if event.fact == (Fact::Stage { stage: Stage::JobFinished }) {
+                self.finished.set(self.finished.get() + 1);
+            }
+            self.log.take(event);
+        }
+
+        fn flush(&mut self) {
+            self.log.flush();
+        }
     }
 
     /// Runs a plan; `watch` hears how many investigations have ended, and the run's time.
@@ -100,36 +185,48 @@ mod with {
         platform: &Platform,
         log: &mut dyn Sink,
         watch: &mut dyn FnMut(u64, Time),
-    ) -> Result<Report> {
-        let began = Instant::now();
-        let measures = RefCell::new(Measures::default());
-        let mut both = Both { measures: &measures, log: Some(log) };
+    ) -> Result<()> {
+        let Some(provider) = platform.provider.clone() else { return Ok(()) };
+        let finished = std::cell::Cell::new(0);
+        let mut counted = Counted { log, finished: &finished };
         let bar = ui::spinner();
         let tell = |line: &str| ui::tell(&bar, line);
         let done = platform.runtime.block_on(alertstorm_live::run(
             plan,
-            Arc::clone(&platform.local),
-            &mut both,
+            provider,
+            &mut counted,
             &tell,
             &mut |now| {
                 bar.finish_and_clear();
-                watch(measures.borrow().accounting.finished, now);
+                watch(finished.get(), now);
                 if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             },
         ));
         bar.finish_and_clear();
-        done?;
-        let mut measures = measures.into_inner();
-        measures.close();
-        let wall_s = began.elapsed().as_secs_f64();
-        Ok(Report::new(plan, &measures, wall_s))
+        done.map_err(|error| match error {
+            RunError::Fault(_) => WrongInput::of("the scenario's faults", error.to_string()),
+            other => other.into(),
+        })
     }
 
     /// The end of a platform.
     pub fn stop(platform: Platform) -> Result<()> {
-        platform.local.stop()?;
-        platform.runtime.shutdown_background();
+        if let Some(provider) = &platform.provider {
+            platform.runtime.block_on(provider.end()).map_err(failed)?;
+        }
+        if let Some(stays) = &platform.stays {
+            anstream::eprintln!("{stays}");
+        }
         Ok(())
+    }
+
+    /// Makes the agent's image; its name.
+    pub fn agent_image(binary: Option<&Path>) -> Result<String> {
+        let bar = ui::spinner();
+        let tell = |line: &str| ui::tell(&bar, line);
+        let made = runtime()?.block_on(kind::image::make(binary, &tell));
+        bar.finish_and_clear();
+        made.map_err(failed)
     }
 
     fn runtime() -> Result<tokio::runtime::Runtime> {
@@ -142,9 +239,9 @@ mod with {
         let LocalError::UnknownFlags(flags) = error else {
             return error.into();
         };
-        let problem = |flag: &alertstorm_live::local::UnknownFlag| {
+        let problem = |flag: &UnknownFlag| {
             let help = flag.nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
-            alertstorm_model::scenario::Problem {
+            Problem {
                 source: "the scenario's flags".to_owned(),
                 place: None,
                 message: flag.to_string(),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::scenario::raw::Agents;
 use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_reports::{Report, SCHEMA};
@@ -91,6 +91,26 @@ impl Sink for EventLog {
     }
 }
 
+/// The events of a live run, which become known late, in the order of their instants.
+#[derive(Default)]
+struct InOrder {
+    /// Whether the log is a live run's: that is its first fact. A twin's log is in order.
+    live: Option<bool>,
+    events: Vec<Event>,
+}
+
+impl InOrder {
+    fn take(&mut self, event: Event, sink: &mut dyn Sink) {
+        let live = *self.live.get_or_insert(matches!(event.fact, Fact::Began { .. }));
+        if live { self.events.push(event) } else { sink.take(&event) }
+    }
+
+    fn end(mut self, sink: &mut dyn Sink) {
+        self.events.sort_by_key(|event| event.at);
+        self.events.iter().for_each(|event| sink.take(event));
+    }
+}
+
 /// Reads a log. A last line that was cut off is left out; it returns whether one was.
 ///
 /// # Errors
@@ -98,6 +118,7 @@ impl Sink for EventLog {
 pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
     let path = folder.join(EVENTS);
     let file = File::open(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let mut in_order = InOrder::default();
     let mut cut_off: Option<(usize, serde_json::Error)> = None;
     for (number, line) in BufReader::new(file).lines().enumerate() {
         let line = line.with_context(|| format!("could not read {}", path.display()))?;
@@ -106,10 +127,11 @@ pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
             return Err(WrongInput::of(&source, format!("not an event: {error}")));
         }
         match serde_json::from_str::<Event>(&line) {
-            Ok(event) => sink.take(&event),
+            Ok(event) => in_order.take(event, sink),
             Err(error) => cut_off = Some((number + 1, error)),
         }
     }
+    in_order.end(sink);
     Ok(cut_off.is_some())
 }
 

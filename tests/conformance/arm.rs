@@ -36,6 +36,8 @@ impl Arm {
             #[cfg(feature = "live")]
             Self::Local => local(&plan, &mut events),
         }
+        // Of a live run some become known late.
+        events.sort_by_key(|event| event.at);
         let mut measures = Measures::default();
         events.iter().for_each(|event| measures.take(event));
         measures.close();
@@ -49,7 +51,8 @@ fn local(plan: &Plan, sink: &mut dyn Sink) {
     use std::ops::ControlFlow;
     use std::sync::Arc;
 
-    use alertstorm_live::local::Local;
+    use alertstorm_live::provider::Provider;
+    use alertstorm_live::provider::local::Local;
 
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -57,7 +60,8 @@ fn local(plan: &Plan, sink: &mut dyn Sink) {
         let local = Local::start(&plan.scenario, false, &silent).await;
         let local = Arc::new(local.unwrap_or_else(|error| panic!("{error}")));
         let mut watch = |_| ControlFlow::Continue(());
-        let ran = alertstorm_live::run(plan, Arc::clone(&local), sink, &silent, &mut watch).await;
+        let provider: Arc<dyn Provider> = Arc::clone(&local) as Arc<dyn Provider>;
+        let ran = alertstorm_live::run(plan, provider, sink, &silent, &mut watch).await;
         local.stop().expect("the platform ends");
         ran.unwrap_or_else(|error| panic!("{error}"));
     });

@@ -11,7 +11,7 @@ pub struct Args {}
 /// Looks at each world.
 #[cfg(feature = "live")]
 pub fn run(_: &Args) -> Result<Exit> {
-    use alertstorm_live::local::doctor::{self, Finding};
+    use alertstorm_live::provider::local::doctor::{self, Finding};
 
     anstream::println!("twin     ready: it needs nothing");
     let mut worlds: Vec<(&str, Vec<Finding>)> = vec![("local", doctor::local())];

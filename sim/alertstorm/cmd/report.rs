@@ -1,8 +1,9 @@
 //! `report`: an old run anew, from its event log or, where none was kept, from its report.json.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use alertstorm_model::measure::Measures;
+use alertstorm_model::scenario::Plan;
 use alertstorm_reports::Report;
 use anyhow::Result;
 
@@ -30,7 +31,8 @@ pub fn run(args: &Args) -> Result<Exit> {
     }
     let stored = run_folder::read_report(folder)?;
     let report = if folder.join(run_folder::EVENTS).is_file() {
-        let mut report = from_events(args)?;
+        let plan = source::load(&folder.join(run_folder::SCENARIO), &[])?;
+        let mut report = from_events(folder, &plan)?;
         // Only the run itself knows how long it took, and what it tried.
         if let Some(stored) = stored.filter(|stored| stored.digest == report.digest) {
             report.harness.wall_s = stored.harness.wall_s;
@@ -48,13 +50,13 @@ pub fn run(args: &Args) -> Result<Exit> {
     Ok(verdict(&report))
 }
 
-fn from_events(args: &Args) -> Result<Report> {
-    let plan = source::load(&args.run.join(run_folder::SCENARIO), &[])?;
+/// What a run's event log comes to.
+pub fn from_events(folder: &Path, plan: &Plan) -> Result<Report> {
     let mut measures = Measures::default();
-    let cut_off = run_folder::read_events(&args.run, &mut measures)?;
+    let cut_off = run_folder::read_events(folder, &mut measures)?;
     // A log without its last sample was not written to its end.
     let whole = measures.last_sample.as_ref().is_some_and(|sample| !sample.waits.is_empty());
     measures.interrupted |= cut_off || !whole;
     measures.close();
-    Ok(Report::new(&plan, &measures, 0.0))
+    Ok(Report::new(plan, &measures, 0.0))
 }

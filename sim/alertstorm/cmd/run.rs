@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use alertstorm_model::event::Sink;
 use alertstorm_model::scenario::Override;
@@ -12,7 +13,9 @@ use alertstorm_reports::spread::SeedSpread;
 use alertstorm_reports::terminal::{self, Look};
 use anyhow::Result;
 
+use crate::cmd::report;
 use crate::exit::{Exit, WrongInput};
+use crate::live::{Choice, KindArgs, Provider};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
 use crate::{interrupt, live, source, trial, ui};
@@ -23,7 +26,8 @@ pub struct Args {
     /// The scenario file
     #[arg(value_name = "FILE")]
     scenario: PathBuf,
-    /// Where it runs: `twin` is the platform in virtual time, `local` real servers on this machine
+    /// Where it runs: `twin` is the platform in virtual time, `local` real servers on this machine,
+    /// `kind` a kind cluster with real pods
     #[arg(long, value_name = "WORLD", default_value = "twin")]
     on: String,
     /// Set a value over the file's, like controller.concurrency=50
@@ -50,6 +54,8 @@ pub struct Args {
     /// Do not run again with the bottleneck's knob moved
     #[arg(long)]
     no_advice: bool,
+    #[command(flatten)]
+    kind: KindArgs,
 }
 
 /// Runs a scenario.
@@ -59,19 +65,17 @@ pub fn run(args: &Args) -> Result<Exit> {
     plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
     let on = match args.on.as_str() {
         "twin" => On::Twin,
-        "local" => On::Local,
-        "kind" | "cluster" => anyhow::bail!("this build cannot run on `{}` yet", args.on),
+        "local" => On::Live(Provider::Local),
+        "kind" => On::Live(Provider::Kind),
+        "cluster" => anyhow::bail!("this build cannot run on `{}` yet", args.on),
         other => {
             let source = format!("--on {other}");
             return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
         }
     };
-    if on == On::Local {
-        live::check(&loaded.plan)?;
-    }
     interrupt::listen()?;
     match (args.seeds, on) {
-        (Some(_), On::Local) => {
+        (Some(_), On::Live(_)) => {
             let why = "many seeds run side by side, and real servers do not; run one after another";
             Err(WrongInput::of("--seeds", why))
         }
@@ -84,12 +88,12 @@ pub fn run(args: &Args) -> Result<Exit> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum On {
     Twin,
-    Local,
+    Live(Provider),
 }
 
 fn once(args: &Args, loaded: &Loaded, on: On) -> Result<Exit> {
-    if on == On::Local {
-        return once_live(args, loaded);
+    if let On::Live(provider) = on {
+        return once_live(args, loaded, provider);
     }
     let plan = &loaded.plan;
     let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
@@ -124,9 +128,10 @@ fn once(args: &Args, loaded: &Loaded, on: On) -> Result<Exit> {
 }
 
 /// A run on real servers. The platform is made first: a run's folder holds what was measured.
-fn once_live(args: &Args, loaded: &Loaded) -> Result<Exit> {
+fn once_live(args: &Args, loaded: &Loaded, provider: Provider) -> Result<Exit> {
     let plan = &loaded.plan;
-    let platform = live::start(plan)?;
+    let began = Instant::now();
+    let platform = live::start(plan, &Choice { provider, kind: args.kind.clone() })?;
     let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
     let folder = run_folder::create(&args.output, &name)?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
@@ -138,13 +143,16 @@ fn once_live(args: &Args, loaded: &Loaded) -> Result<Exit> {
         bar.set_position(finished);
     });
     bar.finish_and_clear();
-    log.finish()?;
+    let written = log.finish();
+    let stopped = live::stop(platform);
+    written?;
     // What was measured is on disk, whatever else went wrong.
-    let report = ran.inspect_err(|_| {
+    let mut report = report::from_events(&folder, plan)?;
+    report.harness.wall_s = began.elapsed().as_secs_f64();
+    run_folder::write_report(&folder, &report)?;
+    ran.and(stopped).inspect_err(|_| {
         anstream::eprintln!("what was measured is in {}", folder.display());
     })?;
-    run_folder::write_report(&folder, &report)?;
-    live::stop(platform)?;
     show(&report, &folder, args.json)?;
     Ok(verdict(&report))
 }

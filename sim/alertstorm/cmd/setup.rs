@@ -1,5 +1,7 @@
 //! `setup`: gets what a world needs.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use crate::exit::Exit;
@@ -7,23 +9,39 @@ use crate::exit::Exit;
 /// Get what a world needs
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The world
-    #[arg(value_enum)]
+    #[command(subcommand)]
     world: World,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Debug, clap::Subcommand)]
 enum World {
-    /// etcd, the Kubernetes control plane and Vault, built from pinned Go modules
+    /// Build etcd, the Kubernetes control plane and Vault from pinned Go modules
     Local,
+    /// Make the agent's image
+    Kind {
+        /// A static program to make it of, instead of building it from the sources here
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
 }
 
-/// Builds what is missing.
+/// Gets what is missing.
 #[cfg(feature = "live")]
 pub fn run(args: &Args) -> Result<Exit> {
-    use alertstorm_live::local::setup;
+    match &args.world {
+        World::Local => local(),
+        World::Kind { binary } => {
+            let image = crate::live::agent_image(binary.as_deref())?;
+            anstream::eprintln!("the agent's image is {image}");
+            Ok(Exit::Held)
+        }
+    }
+}
 
-    let World::Local = args.world;
+#[cfg(feature = "live")]
+fn local() -> Result<Exit> {
+    use alertstorm_live::provider::local::{doctor, setup};
+
     let bar = crate::ui::spinner();
     let built = setup::build(&mut |step| {
         let name = step.program.file();
@@ -35,7 +53,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     });
     bar.finish_and_clear();
     anstream::eprintln!("the servers are in {}", built?.display());
-    let missing = alertstorm_live::local::doctor::local();
+    let missing = doctor::local();
     for finding in missing.iter().filter(|finding| finding.found.is_none()) {
         anstream::eprintln!("still missing: {}; it comes by: {}", finding.what, finding.got_by);
     }
@@ -46,6 +64,6 @@ pub fn run(args: &Args) -> Result<Exit> {
 /// This build has no such world.
 #[cfg(not(feature = "live"))]
 pub fn run(args: &Args) -> Result<Exit> {
-    let World::Local = args.world;
+    let (World::Local | World::Kind { .. }) = args.world;
     Err(crate::live::absent())
 }

@@ -33,7 +33,7 @@ pub fn up(args: &UpArgs) -> Result<Exit> {
 /// Ends platforms.
 #[cfg(feature = "live")]
 pub fn down(_: &DownArgs) -> Result<Exit> {
-    let ended = alertstorm_live::local::down()?;
+    let ended = alertstorm_live::provider::local::down()?;
     anstream::eprintln!("{ended} kept platforms ended");
     Ok(Exit::Held)
 }

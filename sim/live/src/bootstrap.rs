@@ -1,30 +1,28 @@
 //! What a run needs in the cluster: its namespace, the identities' rights, and the objects that
 //! stand for the systems of the domain `application`. Each right is one that somebody uses.
 
+use alertstorm_agent::names::{application_object, role};
 use alertstorm_model::controller::job;
 use alertstorm_model::investigation::{Domain, IdentityKind, InvestigationId};
 use alertstorm_model::phase::{Action, Phase, Verb};
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Engine;
 use http::Request;
-use kube::Client;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
 use serde_json::{Value, json};
 
 use crate::call;
 use crate::identity;
-use crate::platform::NAMESPACE;
+use crate::platform::{NAMESPACE, Tokens};
 
 /// How long the control plane may take to accept what is set up.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// The ConfigMap that an action on an application reads or changes.
-pub const fn application_object(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Read => "application-state",
-        Verb::SafeWrite => "application-reversible",
-        Verb::RiskyWrite => "application-irreversible",
-    }
-}
+/// How long the harness's own tokens live: longer than a run.
+const TOKEN_LIFE_S: i64 = 86_400;
 
 /// The labels of everything that is ours.
 fn labels() -> Value {
@@ -64,9 +62,35 @@ fn binding(kind: &str, name: &str, role: (&str, &str), subject: Value) -> Value 
     object(kind, RBAC, name, json!({"roleRef": role_ref, "subjects": [subject]}))
 }
 
-fn user(name: &str) -> Value {
-    json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": name})
+/// What the harness's own identities are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Users whose tokens the API server has in a file.
+    Users,
+    /// ServiceAccounts, whose tokens the API server makes.
+    Accounts,
 }
+
+impl Who {
+    /// The subject of a binding for one of the harness's identities.
+    fn subject(self, name: &str) -> Value {
+        match self {
+            Self::Users => json!({
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "User",
+                "name": format!("alertstorm:{name}"),
+            }),
+            Self::Accounts => account(&own_account(name)),
+        }
+    }
+}
+
+/// The ServiceAccount of one of the harness's identities.
+fn own_account(name: &str) -> String {
+    format!("alertstorm-{name}")
+}
+
+/// The harness's identities: the controller, who reads metrics, and Vault.
+const OWN: [&str; 3] = ["backend", "scraper", "vault"];
 
 fn account(name: &str) -> Value {
     json!({"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE})
@@ -88,7 +112,7 @@ fn agent_rules(phase: Phase, home: Domain) -> Vec<Value> {
 }
 
 /// Everything, in an order in which it can be made.
-pub fn objects(scenario: &Scenario) -> Vec<Value> {
+pub fn objects(scenario: &Scenario, who: Who) -> Vec<Value> {
     let phase = scenario.phase;
     let mut all = vec![object("Namespace", "v1", NAMESPACE, json!({}))];
     for &verb in Verb::ALL {
@@ -97,7 +121,7 @@ pub fn objects(scenario: &Scenario) -> Vec<Value> {
     }
     let mut bind: Vec<String> = Vec::new();
     for &home in Domain::ALL {
-        let name = identity::role(phase, home);
+        let name = role(phase, home);
         all.push(object("Role", RBAC, &name, json!({"rules": agent_rules(phase, home)})));
         if scenario.identity == IdentityKind::SharedAgent {
             let shared = job::service_account(scenario.identity, phase, home, InvestigationId(0));
@@ -107,18 +131,24 @@ pub fn objects(scenario: &Scenario) -> Vec<Value> {
         }
         bind.push(name);
     }
-    all.extend(backend(scenario, &bind));
-    all.extend(scraper());
-    all.extend(vault(scenario));
+    if who == Who::Accounts {
+        let off = json!({"automountServiceAccountToken": false});
+        all.extend(OWN.map(|name| object("ServiceAccount", "v1", &own_account(name), off.clone())));
+    }
+    all.extend(backend(scenario, &bind, who));
+    all.extend(scraper(who));
+    all.extend(vault(scenario, who));
     all
 }
 
 /// The investigation controller: Jobs and what belongs to them, in one namespace.
-fn backend(scenario: &Scenario, agent_roles: &[String]) -> [Value; 2] {
+fn backend(scenario: &Scenario, agent_roles: &[String], who: Who) -> [Value; 2] {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut rules = vec![
         rule("batch", &["jobs"], &["create", "delete", "deletecollection", "get", "list", "watch"]),
         rule("", &["pods"], &["list", "watch"]),
+        // A journal that is too long for a termination message is in the pod's log.
+        rule("", &["pods/log"], &["get"]),
     ];
     if scenario.identity == IdentityKind::PerInvestigation {
         let verbs = ["create", "delete", "deletecollection", "list"];
@@ -134,24 +164,24 @@ fn backend(scenario: &Scenario, agent_roles: &[String]) -> [Value; 2] {
     let name = "alertstorm-backend";
     [
         object("Role", RBAC, name, json!({"rules": rules})),
-        binding("RoleBinding", name, ("Role", name), user("alertstorm:backend")),
+        binding("RoleBinding", name, ("Role", name), who.subject("backend")),
     ]
 }
 
-fn scraper() -> [Value; 2] {
+fn scraper(who: Who) -> [Value; 2] {
     let name = "alertstorm-scraper";
     let rules = json!({"rules": [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]});
     [
         object("ClusterRole", RBAC, name, rules),
-        binding("ClusterRoleBinding", name, ("ClusterRole", name), user("alertstorm:scraper")),
+        binding("ClusterRoleBinding", name, ("ClusterRole", name), who.subject("scraper")),
     ]
 }
 
 /// Vault asks the API server about tokens, and makes tokens where an engine of it does.
-fn vault(scenario: &Scenario) -> Vec<Value> {
+fn vault(scenario: &Scenario, who: Who) -> Vec<Value> {
     let name = "alertstorm-vault";
     let review = ("ClusterRole", "system:auth-delegator");
-    let mut all = vec![binding("ClusterRoleBinding", name, review, user("alertstorm:vault"))];
+    let mut all = vec![binding("ClusterRoleBinding", name, review, who.subject("vault"))];
     let secrets = &scenario.vault.secrets;
     let domains: Vec<Domain> = Domain::ALL
         .iter()
@@ -178,7 +208,7 @@ fn vault(scenario: &Scenario) -> Vec<Value> {
         "verbs": ["create"],
     }]});
     all.push(object("Role", RBAC, name, rules));
-    all.push(binding("RoleBinding", name, ("Role", name), user("alertstorm:vault")));
+    all.push(binding("RoleBinding", name, ("Role", name), who.subject("vault")));
     all
 }
 
@@ -193,8 +223,8 @@ pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
 ///
 /// # Errors
 /// The first call that fails for good.
-pub async fn apply(client: &Client, scenario: &Scenario) -> Result<(), kube::Error> {
-    for object in objects(scenario) {
+pub async fn apply(client: &Client, scenario: &Scenario, who: Who) -> Result<(), kube::Error> {
+    for object in objects(scenario, who) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let place = path(&text(&object["kind"]), &text(&object["metadata"]["name"]));
         let uri = format!("{place}?fieldManager=alertstorm&force=true");
@@ -209,6 +239,30 @@ pub async fn apply(client: &Client, scenario: &Scenario) -> Result<(), kube::Err
         .await?;
     }
     Ok(())
+}
+
+/// Asks the API server for the tokens of the harness's own ServiceAccounts.
+///
+/// # Errors
+/// The first call that fails for good.
+pub async fn tokens(client: &Client) -> Result<Tokens, kube::Error> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    let request = json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_LIFE_S}});
+    let request: TokenRequest = serde_json::from_value(request).map_err(kube::Error::SerdeError)?;
+    let ask = async |name: &str| {
+        let name = own_account(name);
+        let params = PostParams::default();
+        let made = call::patiently(PATIENCE, || async {
+            accounts.create_token_request(&name, &params, &request).await
+        });
+        let token = made.await?.status.and_then(|status| status.token);
+        Ok::<String, kube::Error>(token.unwrap_or_default())
+    };
+    Ok(Tokens {
+        backend: ask("backend").await?,
+        scraper: ask("scraper").await?,
+        vault: ask("vault").await?,
+    })
 }
 
 #[cfg(test)]

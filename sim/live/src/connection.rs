@@ -186,22 +186,3 @@ impl Service<Request<Body>> for Identified {
         })
     }
 }
-
-/// Trust in one authority, and in nobody else.
-///
-/// # Errors
-/// Where the PEM text holds no certificate.
-pub fn trust(ca_pem: &str) -> Result<rustls::ClientConfig, ConnectionError> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).filter_map(Result::ok) {
-        roots.add(certificate)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(config)
-}

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alertstorm_model::alert::Alert;
 use alertstorm_model::controller::{Command, Controller, Input};
-use alertstorm_model::event::{Event, Fact, Sink};
+use alertstorm_model::event::{Bucket, Component, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
@@ -35,6 +35,10 @@ const FLUSH_EVERY: Span = Span::millis(200);
 const WAIT_FOR_COLLECTION: Span = Span::secs(60);
 /// After the last lease's time, so long until Vault must have revoked it.
 pub const REVOCATION_GRACE: Span = Span::secs(60);
+/// A client whose calls wait longer than this for a token on the mean is limited by its bucket.
+const BUCKET_LIMITS: Span = Span::millis(20);
+/// After a Job's end its pod's own words are waited for so long.
+const WAIT_FOR_WORDS: Span = Span::secs(10);
 /// Where the controller hears of an alert later than this, the harness was the bottleneck.
 const SEND_LAG_MAX: Span = Span::millis(250);
 
@@ -80,6 +84,18 @@ fn record(lags: &mut Histogram<u64>, lag: Span) {
     let _ = lags.record(lag.0);
 }
 
+/// Whether the Job controller's workers wait for their client's bucket, or are too few or too slow.
+/// A bucket that is not empty costs microseconds a call.
+fn slowest_of_job_controller(sample: &Sample) -> Component {
+    let of = |bucket: &&Bucket| bucket.client == "kube-controller-manager";
+    let bucket = sample.buckets.iter().find(of);
+    let mean = bucket.map_or(0, |bucket| bucket.wait_ns / bucket.calls.max(1));
+    match Span(mean) >= BUCKET_LIMITS {
+        true => Component::JobControllerBucket,
+        false => Component::JobControllerWorkers,
+    }
+}
+
 /// What the engine asks of whoever runs the platform.
 pub trait Host {
     /// A fault of the plan begins or ends.
@@ -99,6 +115,10 @@ pub struct Engine<'a> {
     jobs: Arc<Jobs>,
     selector: String,
     book: LeaseBook,
+    /// Whether agents tell of themselves at their pods' end, and not at once.
+    in_pods: bool,
+    /// What the Job controller waits for most, as its own metrics had it last.
+    job_controller: Component,
     all: BTreeMap<InvestigationId, Timeline>,
     /// Investigations that are not over.
     open: usize,
@@ -106,7 +126,6 @@ pub struct Engine<'a> {
     commands: Vec<Command>,
     held: BinaryHeap<Reverse<Held>>,
     sequence: u64,
-    written: Time,
     flushed: Time,
     over_since: Option<Time>,
     tasks: JoinSet<()>,
@@ -123,6 +142,7 @@ impl<'a> Engine<'a> {
         jobs: Arc<Jobs>,
         selector: String,
         book: LeaseBook,
+        in_pods: bool,
     ) -> Self {
         let controller = Some(Controller::new(&plan.scenario.controller));
         Self {
@@ -133,13 +153,14 @@ impl<'a> Engine<'a> {
             jobs,
             selector,
             book,
+            in_pods,
+            job_controller: Component::JobControllerBucket,
             all: BTreeMap::new(),
             open: 0,
             all_came: false,
             commands: Vec::new(),
             held: BinaryHeap::new(),
             sequence: 0,
-            written: Time::ZERO,
             flushed: Time::ZERO,
             over_since: None,
             tasks: JoinSet::new(),
@@ -214,10 +235,7 @@ impl<'a> Engine<'a> {
 
     fn write(&mut self, up_to: Time) {
         while self.held.peek().is_some_and(|Reverse(held)| held.0 <= up_to) {
-            let Some(Reverse(Held(_, _, mut event))) = self.held.pop() else { break };
-            // Who comes after its place was written stands at the end.
-            event.at = event.at.max(self.written);
-            self.written = event.at;
+            let Some(Reverse(Held(_, _, event))) = self.held.pop() else { break };
             self.sink.take(&event);
         }
         let now = self.reporter.now();
@@ -266,6 +284,13 @@ impl<'a> Engine<'a> {
                 let undecided = self.all.get(&id).filter(|timeline| timeline.undecided);
                 if let Some(alert) = undecided.map(|timeline| timeline.alert) {
                     self.tell(Input::Alert(alert));
+                }
+            }
+            Note::ToldAll(id) | Note::Untold(id) => {
+                let Some(timeline) = self.all.get_mut(&id) else { return };
+                timeline.told_all = true;
+                if let Some((at, finished)) = timeline.finished.take() {
+                    self.job_finished(id, at, finished);
                 }
             }
             Note::Wake => self.tell(Input::Wake),
@@ -362,6 +387,9 @@ impl<'a> Engine<'a> {
 
     /// A fact that a task saw: what the engine knows already is not told twice.
     fn fact(&mut self, mut event: Event) {
+        if let Fact::Sample { sample } = &event.fact {
+            self.job_controller = slowest_of_job_controller(sample);
+        }
         let Some(timeline) = event.inv.and_then(|id| self.all.get_mut(&id)) else {
             return self.hold(event);
         };
@@ -374,7 +402,7 @@ impl<'a> Engine<'a> {
                     return;
                 }
                 if stage == Stage::CredentialsReady {
-                    let waits = timeline.waits(stage);
+                    let waits = timeline.waits(stage, self.job_controller);
                     let (at, id) = (event.at, timeline.alert.id);
                     self.hold(event);
                     return self.hold(Event::of(at, id, Fact::Waited { until: stage, waits }));
@@ -454,6 +482,9 @@ impl<'a> Engine<'a> {
         let Some(timeline) = self.all.get(&id).filter(|timeline| !timeline.is_over()) else {
             return;
         };
+        if self.in_pods && !timeline.told_all && timeline.reached(Stage::PodScheduled).is_some() {
+            return self.await_words(id, at, finished);
+        }
         let (alert, ran) = (timeline.alert, timeline.ended && finished == Finished::Complete);
         // Two watches are two clocks: what the other has not shown yet has happened all the same.
         self.stage(id, at, Stage::JobCreated);
@@ -473,7 +504,7 @@ impl<'a> Engine<'a> {
         timeline.undecided = false;
         timeline.reach(Stage::JobFinished, at);
         let cost_micro_usd = timeline.cost_micro_usd;
-        let waits = timeline.waits(Stage::JobFinished);
+        let waits = timeline.waits(Stage::JobFinished, self.job_controller);
         let needs_vault = timeline.reached(Stage::VaultLogin).is_some();
         self.open -= 1;
         if !needs_vault {
@@ -483,6 +514,14 @@ impl<'a> Engine<'a> {
         self.hold(Event::of(at, id, Fact::Stage { stage: Stage::JobFinished }));
         self.tasks.spawn(Arc::clone(&self.jobs).end_identity(alert));
         self.tell(Input::JobFinished { id, cost_micro_usd });
+    }
+
+    /// A pod may tell of what came before its Job's end after that was seen.
+    fn await_words(&mut self, id: InvestigationId, at: Time, finished: Finished) {
+        let Some(timeline) = self.all.get_mut(&id) else { return };
+        if timeline.finished.replace((at, finished)).is_none() {
+            self.later(at + WAIT_FOR_WORDS, Note::Untold(id));
+        }
     }
 
     /// The controller starts again: it lists its Jobs, and senders deliver again what has none.

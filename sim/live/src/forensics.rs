@@ -3,7 +3,8 @@
 
 mod trails;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use alertstorm_model::event::{Attributed, AuditCount, Denials, Reconciliation};
@@ -76,9 +77,11 @@ pub fn judge(
 ) -> Result<Verdict, TrailError> {
     let found = trails::read(trails, from)?;
     let booked = book.all();
-    let in_trail: std::collections::BTreeSet<&String> = found.leases.iter().collect();
-    let unmatched = booked.keys().filter(|id| !in_trail.contains(id)).count()
-        + in_trail.iter().filter(|id| !booked.contains_key(id.as_str())).count();
+    let given: BTreeSet<&String> = found.leases.iter().collect();
+    // What a trail that cannot be read holds, nobody knows.
+    let in_trail = |trail: &Option<PathBuf>, found: u64| trail.as_ref().map(|_| found);
+    let unmatched = booked.keys().filter(|id| !given.contains(id)).count()
+        + given.iter().filter(|id| !booked.contains_key(id.as_str())).count();
     let facts = truth.lock();
     let attribution = vec![
         found.attribute_statements(|user| facts.users.get(user).copied()),
@@ -90,14 +93,20 @@ pub fn judge(
     Ok(Verdict {
         leases: Reconciliation {
             booked: booked.len() as u64,
-            in_trail: in_trail.len() as u64,
-            unmatched: unmatched as u64,
+            in_trail: in_trail(&trails.vault, given.len() as u64),
+            unmatched: trails.vault.as_ref().map_or(0, |_| unmatched as u64),
             ..Reconciliation::default()
         },
         denials: Denials {
-            rbac: (truth.told(Refuser::Rbac), found.rbac_denials),
-            vault_policy: (truth.told(Refuser::VaultPolicy), found.vault_denials),
-            database_grant: (truth.told(Refuser::DatabaseGrant), found.database_denials),
+            rbac: (truth.told(Refuser::Rbac), in_trail(&trails.api_server, found.rbac_denials)),
+            vault_policy: (
+                truth.told(Refuser::VaultPolicy),
+                in_trail(&trails.vault, found.vault_denials),
+            ),
+            database_grant: (
+                truth.told(Refuser::DatabaseGrant),
+                in_trail(&trails.postgres, found.database_denials),
+            ),
         },
         audit: AuditCount {
             entries: vault.asked,

@@ -14,12 +14,6 @@ pub fn accounts_of(identity: IdentityKind, phase: Phase, home: Domain) -> String
     }
 }
 
-/// What agents on `home` are in `phase`: the name of their Role in Kubernetes, and of their role and
-/// policy in Vault.
-pub fn role(phase: Phase, home: Domain) -> String {
-    format!("agent-{phase}-{home}")
-}
-
 /// The ServiceAccount whose tokens Vault's Kubernetes engine gives out for a domain's systems.
 pub fn evidence_account(phase: Phase, target: Domain) -> String {
     format!("evidence-{phase}-{target}")

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use alertstorm_agent::Task;
+use alertstorm_agent::names::role;
 use alertstorm_model::alert::Alert;
 use alertstorm_model::controller::job::{self, JobTemplate};
 use alertstorm_model::event::Fact;
@@ -19,24 +21,28 @@ use tokio::sync::Semaphore;
 use crate::bootstrap::own_binding;
 use crate::call;
 use crate::identity;
-use crate::platform::NAMESPACE;
+use crate::platform::{Agents, NAMESPACE, PodSpec};
 use crate::reporter::{Note, Reporter};
 use crate::throttle::Throttle;
 
 /// A creation that fails for so long is told to the controller, which tries again.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The image of a container that nobody will run.
+const HOLLOW_IMAGE: &str = "alertstorm/agent";
+
 /// The controller's client of the API server.
 pub struct Jobs {
     plan: Arc<Plan>,
     client: Client,
+    agents: Agents,
     reporter: Reporter,
     connections: Semaphore,
     bucket: Option<Throttle>,
 }
 
-/// The Job, in Kubernetes' own form.
-fn object(template: &JobTemplate) -> Value {
+/// The Job, in Kubernetes' own form; `image` and `env` are its agent's.
+fn object(template: &JobTemplate, image: &str, env: &Value) -> Value {
     let seconds = |span: alertstorm_model::time::Span| span.0.div_ceil(1_000_000_000);
     let labels: serde_json::Map<String, Value> =
         template.labels.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
@@ -63,7 +69,8 @@ fn object(template: &JobTemplate) -> Value {
                     },
                     "containers": [{
                         "name": "agent",
-                        "image": "alertstorm/agent",
+                        "image": image,
+                        "env": env,
                         "securityContext": {
                             "allowPrivilegeEscalation": false,
                             "readOnlyRootFilesystem": true,
@@ -108,11 +115,11 @@ fn made<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
 
 impl Jobs {
     /// The client of a plan's controller.
-    pub fn new(plan: Arc<Plan>, client: Client, reporter: Reporter) -> Arc<Self> {
+    pub fn new(plan: Arc<Plan>, client: Client, agents: Agents, reporter: Reporter) -> Arc<Self> {
         let knobs = &plan.scenario.controller.client;
         let connections = Semaphore::new(knobs.connections.get() as usize);
         let bucket = knobs.kube_api_qps.map(|qps| Throttle::new(qps.0, knobs.kube_api_burst.get()));
-        Arc::new(Self { client, reporter, connections, bucket, plan })
+        Arc::new(Self { client, agents, reporter, connections, bucket, plan })
     }
 
     /// The selector of the run's objects.
@@ -145,7 +152,10 @@ impl Jobs {
 
     async fn try_create(&self, alert: &Alert) -> Result<(), kube::Error> {
         let template = job::template(&self.plan, alert);
-        let job = object(&template);
+        let job = match &self.agents {
+            Agents::Hollow(_) => object(&template, HOLLOW_IMAGE, &json!([])),
+            Agents::Pods(spec) => object(&template, &spec.image, &self.told(alert, spec)?),
+        };
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
             self.create_identity(alert, &template, &job["metadata"]["labels"]).await?;
         }
@@ -156,6 +166,19 @@ impl Jobs {
             made(api.create(&PostParams::default(), &job).await)
         };
         call::patiently(PATIENCE, create).await
+    }
+
+    /// What an agent in a pod is told: its task, and where the servers are.
+    fn told(&self, alert: &Alert, spec: &PodSpec) -> Result<Value, kube::Error> {
+        let task = Task::new(&self.plan, alert, NAMESPACE);
+        let task = serde_json::to_string(&task).map_err(kube::Error::SerdeError)?;
+        let places = json!({
+            "vault": spec.vault, "vault_ca": spec.vault_ca, "postgres": spec.postgres,
+        });
+        Ok(json!([
+            {"name": "ALERTSTORM_TASK", "value": task},
+            {"name": "ALERTSTORM_PLACES", "value": places.to_string()},
+        ]))
     }
 
     async fn create_identity(
@@ -169,7 +192,7 @@ impl Jobs {
             "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
             "automountServiceAccountToken": false,
         }))?;
-        let role = identity::role(self.plan.scenario.phase, alert.domain);
+        let role = role(self.plan.scenario.phase, alert.domain);
         let binding: RoleBinding = typed(own_binding(name, &role, labels))?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);

@@ -4,9 +4,10 @@
 //! renewed every 10 s, a node's status is reported every 5 min where nothing changes.
 
 mod pod;
+mod resident;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,11 +25,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::agent::Surroundings;
 use crate::call;
-use crate::platform::NAMESPACE;
-use crate::reporter::{Note, Reporter};
+use crate::hearing::Hearing;
+use crate::platform::{Clients, NAMESPACE, Platform};
+use crate::reporter::Note;
 use crate::throttle::Throttle;
+use crate::vault::Address;
 use crate::watch::{PodChange, pods_of_node};
 
 /// Period of a node's Lease: a quarter of `nodeLeaseDurationSeconds`, kubelet's default.
@@ -52,17 +54,28 @@ pub fn node_name(number: usize) -> String {
 pub struct Shared {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// Tells the engine.
-    pub reporter: Reporter,
-    /// What agents need.
-    pub around: Surroundings,
+    /// Hears the agents.
+    pub hearing: Hearing,
+    /// Clients of the API server.
+    pub clients: Clients,
+    /// Vault.
+    pub vault: Address,
+    /// PostgreSQL.
+    pub postgres: SocketAddr,
     next_ip: AtomicU32,
 }
 
 impl Shared {
     /// What all nodes of a run share.
-    pub fn new(plan: Arc<Plan>, reporter: Reporter, around: Surroundings) -> Arc<Self> {
-        Arc::new(Self { plan, reporter, around, next_ip: AtomicU32::new(POD_NETWORK) })
+    pub fn new(
+        plan: Arc<Plan>,
+        hearing: Hearing,
+        clients: Clients,
+        platform: &Platform,
+    ) -> Arc<Self> {
+        let (vault, postgres) = (platform.vault.clone(), platform.postgres);
+        let next_ip = AtomicU32::new(POD_NETWORK);
+        Arc::new(Self { plan, hearing, clients, vault, postgres, next_ip })
     }
 
     fn pod_ip(&self) -> Ipv4Addr {
@@ -184,7 +197,7 @@ impl Kubelet {
     pub fn next_relist(&self) -> Instant {
         let knobs = &self.shared.plan.scenario.cluster.node;
         let period = u128::from(knobs.relist_period.0.max(1));
-        let zero = self.shared.reporter.clock().instant(alertstorm_model::time::Time::ZERO);
+        let zero = self.shared.hearing.reporter.clock().instant(alertstorm_model::time::Time::ZERO);
         let since = Instant::now().saturating_duration_since(zero + self.relist_offset).as_nanos();
         let nanos = (since / period + 1) * period;
         zero + self.relist_offset + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -320,7 +333,7 @@ impl Kubelet {
             if let Err(error) = self.register().await {
                 let name = &self.name;
                 let note = format!("{name} could not register again: {}", call::told(&error));
-                self.shared.reporter.note(Note::Remark(note));
+                self.shared.hearing.reporter.note(Note::Remark(note));
             }
         }
     }
@@ -386,20 +399,20 @@ impl Kubelet {
                 let task = tasks.spawn(pod::run(Arc::clone(self), *pod, asked));
                 pods.insert(name, Running { uid, stop, task });
             }
-            PodChange::Gone(name) => {
-                if let Some(gone) = pods.remove(&name) {
-                    // Deleted by force: the kubelet stops what it finds without an owner.
-                    gone.stop.send_replace(true);
-                    drop(gone.task);
-                }
-            }
+            PodChange::Gone(pod) => let_go(pods, &pod.name_any()),
             PodChange::All(names) => {
                 let gone: Vec<String> =
                     pods.keys().filter(|name| !names.contains(name)).cloned().collect();
-                for name in gone {
-                    self.take(PodChange::Gone(name), pods, tasks);
-                }
+                gone.iter().for_each(|name| let_go(pods, name));
             }
         }
+    }
+}
+
+/// Deleted by force: the kubelet stops what it finds without an owner.
+fn let_go(pods: &mut BTreeMap<String, Running>, name: &str) {
+    if let Some(gone) = pods.remove(name) {
+        gone.stop.send_replace(true);
+        drop(gone.task);
     }
 }

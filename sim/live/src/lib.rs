@@ -1,20 +1,21 @@
 //! The platform on real servers. A provider hands over a platform (addresses, identities, trails); the engine runs a
 //! plan on it with the model's controller and the model's agents, and writes the same events.
 
-mod agent;
 mod alerts;
 mod bootstrap;
 mod call;
 mod connection;
 mod engine;
 mod forensics;
+mod hearing;
 mod identity;
 mod jobs;
 mod kubelet;
-pub mod local;
 mod metrics;
 mod platform;
+mod pods;
 mod postgres;
+pub mod provider;
 mod reporter;
 mod run;
 mod scrape;

@@ -1,11 +1,13 @@
 //! A platform as a provider hands it to the engine: addresses, identities and trails.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use alertstorm_model::scenario::Plan;
 use kube::Client;
 
-use crate::connection::{ConnectionError, Lanes, trust};
+use crate::bootstrap::Who;
+use crate::connection::{ConnectionError, Lanes};
 use crate::vault::Address;
 use crate::vault::setup::Surroundings;
 
@@ -15,72 +17,140 @@ pub const NAMESPACE: &str = "alertstorm";
 /// The Kubernetes identities that the harness plays, each with its own token.
 #[derive(Clone)]
 pub struct Tokens {
-    /// Sets the run up.
-    pub admin: String,
     /// The investigation controller's.
     pub backend: String,
     /// Reads metrics.
     pub scraper: String,
-    /// One for each node, where the harness plays the kubelets.
-    pub nodes: Vec<String>,
+    /// Vault's, which asks with it whom a token belongs to.
+    pub vault: String,
 }
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "tokens of {} nodes and three others", self.nodes.len())
+        f.write_str("three tokens")
     }
 }
 
-/// PostgreSQL, as agents reach it.
+/// Who the harness is.
 #[derive(Clone, Debug)]
-pub struct PostgresAddress {
-    /// Its port on loopback.
-    pub port: u16,
+pub enum Identities {
+    /// Users whose tokens the API server has in a file.
+    Users(Tokens),
+    /// ServiceAccounts of the run's own, whose tokens the API server is asked for.
+    Accounts,
 }
 
-/// Files in which the servers write down who did what.
+impl Identities {
+    /// As the set-up names them in bindings.
+    pub const fn who(&self) -> Who {
+        match self {
+            Self::Users(_) => Who::Users,
+            Self::Accounts => Who::Accounts,
+        }
+    }
+}
+
+/// Who plays the nodes and their pods.
+#[derive(Clone)]
+pub enum Agents {
+    /// Hollow kubelets in the harness, each with a token of its own.
+    Hollow(Vec<String>),
+    /// Real kubelets with real pods.
+    Pods(PodSpec),
+}
+
+impl std::fmt::Debug for Agents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Hollow(nodes) => write!(f, "{} hollow nodes", nodes.len()),
+            Self::Pods(spec) => spec.fmt(f),
+        }
+    }
+}
+
+/// What a Job's pod is made of where a real kubelet runs it.
 #[derive(Clone, Debug)]
+pub struct PodSpec {
+    /// The agent's image.
+    pub image: String,
+    /// Vault, as pods reach it.
+    pub vault: String,
+    /// The authority of Vault's certificate; empty where it has none.
+    pub vault_ca: String,
+    /// PostgreSQL, as pods reach it.
+    pub postgres: SocketAddr,
+}
+
+/// Files in which the servers write down who did what; none where a server's trail is not ours to
+/// read.
+#[derive(Clone, Debug, Default)]
 pub struct Trails {
     /// Vault's audit device.
-    pub vault: PathBuf,
+    pub vault: Option<PathBuf>,
     /// The API server's audit log.
-    pub api_server: PathBuf,
+    pub api_server: Option<PathBuf>,
     /// PostgreSQL's log.
-    pub postgres: PathBuf,
+    pub postgres: Option<PathBuf>,
 }
 
-/// A source of metrics: what, where, and whether it wants the scraper's token.
+/// How a page of metrics is read.
+#[derive(Clone, Debug)]
+pub enum Page {
+    /// At an address, with the scraper's token or without.
+    At {
+        /// The address.
+        url: String,
+        /// Whether the token is shown.
+        with_token: bool,
+    },
+    /// At a path of the API server, as the scraper.
+    ApiServer,
+    /// Through the API server, as the administrator.
+    Proxied(String),
+}
+
+/// A source of metrics.
 #[derive(Clone, Debug)]
 pub struct MetricsOf {
     /// Like `kube-apiserver`.
     pub component: &'static str,
-    /// Its address.
-    pub url: String,
-    /// Whether the scraper's token is shown.
-    pub with_token: bool,
+    /// Where.
+    pub page: Page,
 }
 
 /// A platform that is ready.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Platform {
     /// Which provider made it.
     pub provider: &'static str,
     /// The API server's address.
     pub api_server: String,
-    /// The PEM text of the authority of all servers.
+    /// The PEM text of the authority of the API server.
     pub ca: String,
-    /// Identities.
-    pub tokens: Tokens,
+    /// Sets the run up.
+    pub admin: Client,
+    /// The harness's other identities.
+    pub identities: Identities,
+    /// Who plays the nodes.
+    pub agents: Agents,
     /// Vault.
     pub vault: Address,
     /// What Vault is told of its surroundings.
     pub around: Surroundings,
     /// PostgreSQL.
-    pub postgres: PostgresAddress,
+    pub postgres: SocketAddr,
     /// Trails.
     pub trails: Trails,
     /// Metrics.
     pub metrics: Vec<MetricsOf>,
+    /// What a reader of the report must know of it.
+    pub remarks: Vec<String>,
+}
+
+impl std::fmt::Debug for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.provider, self.api_server)
+    }
 }
 
 /// Clients of the API server: one identity each, on lanes of their own where their load is.
@@ -90,6 +160,7 @@ pub struct Clients {
     nodes: Lanes,
     agents: Lanes,
     tokens: Tokens,
+    node_tokens: Vec<String>,
 }
 
 impl Clients {
@@ -97,27 +168,22 @@ impl Clients {
     ///
     /// # Errors
     /// Where the platform's address or authority is wrong.
-    pub fn new(platform: &Platform, plan: &Plan) -> Result<Self, ConnectionError> {
-        let tls = trust(&platform.ca)?;
-        let cluster = &plan.scenario.cluster;
-        let nodes = cluster.nodes.get() as usize;
+    pub fn new(platform: &Platform, tokens: &Tokens, plan: &Plan) -> Result<Self, ConnectionError> {
+        let tls = alertstorm_agent::trust::only(&platform.ca)?;
         let calls = plan.scenario.controller.client.connections.get() as usize;
         let lanes = |at_once| Lanes::new(&platform.api_server, &tls, at_once);
+        let node_tokens = match &platform.agents {
+            Agents::Hollow(tokens) => tokens.clone(),
+            Agents::Pods(_) => Vec::new(),
+        };
         Ok(Self {
             backend: lanes(calls + 8)?,
             // A watch each, and a few calls at once.
-            nodes: lanes(nodes * 4)?,
+            nodes: lanes(node_tokens.len() * 4)?,
             agents: lanes(plan.scenario.controller.concurrency.get() as usize / 4)?,
-            tokens: platform.tokens.clone(),
+            tokens: tokens.clone(),
+            node_tokens,
         })
-    }
-
-    /// The administrator's.
-    ///
-    /// # Errors
-    /// Where its token cannot be sent.
-    pub fn admin(&self) -> Result<Client, ConnectionError> {
-        self.backend.client(&self.tokens.admin, NAMESPACE)
     }
 
     /// The investigation controller's.
@@ -128,12 +194,20 @@ impl Clients {
         self.backend.client(&self.tokens.backend, NAMESPACE)
     }
 
+    /// That of whoever reads metrics.
+    ///
+    /// # Errors
+    /// Where its token cannot be sent.
+    pub fn scraper(&self) -> Result<Client, ConnectionError> {
+        self.backend.client(&self.tokens.scraper, NAMESPACE)
+    }
+
     /// A kubelet's.
     ///
     /// # Errors
     /// Where the platform has no such node.
     pub fn node(&self, number: usize) -> Result<Client, ConnectionError> {
-        let token = self.tokens.nodes.get(number).ok_or(ConnectionError::Token)?;
+        let token = self.node_tokens.get(number).ok_or(ConnectionError::Token)?;
         self.nodes.client(token, NAMESPACE)
     }
 

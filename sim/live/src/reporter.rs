@@ -2,10 +2,11 @@
 //! that the controller must hear of. Everyone shares one monotonic clock.
 
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use alertstorm_model::alert::Alert;
 use alertstorm_model::event::{Event, Fact};
-use alertstorm_model::investigation::{InvestigationId, Stage};
+use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::time::{Span, Time};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Duration, Instant};
@@ -15,17 +16,30 @@ use crate::watch::Seen;
 /// The run's clock: its zero is the run's start, which is set when all is ready.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    zero: Arc<OnceLock<Instant>>,
+    zero: Arc<OnceLock<(Instant, i128)>>,
+}
+
+/// Nanoseconds since 1970, by this machine's clock.
+fn wall() -> i128 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i128::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(i128::MAX)
 }
 
 impl Clock {
     /// The run starts at an instant; the first word counts.
     pub fn start(&self, zero: Instant) {
-        self.zero.get_or_init(|| zero);
+        let ahead = zero.saturating_duration_since(Instant::now());
+        self.zero.get_or_init(|| (zero, wall() + ahead.as_nanos() as i128));
     }
 
     fn zero(&self) -> Instant {
-        self.zero.get().copied().unwrap_or_else(Instant::now)
+        self.zero.get().map_or_else(Instant::now, |(zero, _)| *zero)
+    }
+
+    /// The time of an instant that is told in nanoseconds since 1970; zero before the start.
+    pub fn of_wall(&self, nanos: i128) -> Time {
+        let zero = self.zero.get().map_or_else(wall, |(_, wall)| *wall);
+        Time(u64::try_from((nanos - zero).max(0)).unwrap_or(u64::MAX))
     }
 
     /// Now; zero before the start.
@@ -70,6 +84,10 @@ pub enum Note {
         /// When.
         at: Time,
     },
+    /// A pod has told all that it will.
+    ToldAll(InvestigationId),
+    /// A pod has not told all in time.
+    Untold(InvestigationId),
     /// A server died and was started again, or was found changed.
     Remark(String),
     /// A task failed in a way that makes the run's figures doubtful.
@@ -118,10 +136,5 @@ impl Reporter {
     /// A fact of an investigation, now.
     pub fn fact(&self, id: InvestigationId, fact: Fact) {
         self.note(Note::Fact(Event::of(self.now(), id, fact)));
-    }
-
-    /// A stage that an investigation reached now.
-    pub fn stage(&self, id: InvestigationId, stage: Stage) {
-        self.fact(id, Fact::Stage { stage });
     }
 }

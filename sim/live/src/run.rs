@@ -1,4 +1,4 @@
-//! One run on a local platform: sets it up for the plan, runs the engine, asks the servers what
+//! One run on a provider's platform: sets it up for the plan, runs the engine, asks the servers what
 //! they say of it, and holds the books against that.
 
 mod host;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use alertstorm_agent::trust;
 use alertstorm_model::alert::{Alert, Alerts as AlertStream};
 use alertstorm_model::event::{Audited, Fact, Sink, WaitSummary};
 use alertstorm_model::scenario::{FaultKind, Plan};
@@ -20,16 +21,16 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::agent::Surroundings;
 use crate::alerts::Alerts;
 use crate::bootstrap;
 use crate::connection::ConnectionError;
 use crate::engine::{Engine, Lags};
 use crate::forensics::{self, Truth};
+use crate::hearing::Hearing;
 use crate::jobs::Jobs;
 use crate::kubelet::{HollowNode, Shared, node_name};
-use crate::local::{Local, LocalError};
-use crate::platform::Clients;
+use crate::platform::{Agents, Clients, Identities};
+use crate::provider::{Failure, Provider};
 use crate::reporter::{Clock, Reporter};
 use crate::scrape::Scraper;
 use crate::vault::leases::LeaseBook;
@@ -45,7 +46,10 @@ const LEAD: Duration = Duration::from_millis(300);
 pub enum RunError {
     /// The platform is not there.
     #[error(transparent)]
-    Local(#[from] LocalError),
+    Provider(#[from] Failure),
+    /// The authority of the API server cannot be read.
+    #[error("the certificate of the API server's authority cannot be read")]
+    Authority(#[from] rustls::Error),
     /// The API server cannot be reached.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
@@ -65,7 +69,7 @@ pub enum RunError {
     #[error("{0} of the nodes did not get ready")]
     NodesNotReady(usize),
     /// The scenario has a fault that this provider cannot make.
-    #[error("a local platform cannot have the fault `{0}`")]
+    #[error("this provider cannot make the fault `{0}`")]
     Fault(FaultKind),
 }
 
@@ -73,86 +77,99 @@ pub enum RunError {
 ///
 /// # Errors
 /// The first that it cannot.
-pub fn check_faults(plan: &Plan) -> Result<(), RunError> {
-    let impossible = |kind: FaultKind| kind == FaultKind::SlowFsync;
-    match plan.faults.iter().find(|fault| impossible(fault.kind)) {
+pub fn check_faults(plan: &Plan, can: impl Fn(FaultKind) -> bool) -> Result<(), RunError> {
+    match plan.faults.iter().find(|fault| !can(fault.kind)) {
         Some(fault) => Err(RunError::Fault(fault.kind)),
         None => Ok(()),
     }
 }
 
-/// Runs a plan on a platform; events go to `sink` as they happen. `watch` hears how far the run is
-/// and can end it.
+/// Runs a plan on a platform; events go to `sink` as they become known, each with its own instant.
+/// `watch` hears how far the run is and can end it.
 ///
 /// # Errors
 /// Where the platform cannot be set up for the run, or its trails not be read; what happened until
 /// then is written.
 pub async fn run(
     plan: &Plan,
-    local: Arc<Local>,
+    provider: Arc<dyn Provider>,
     sink: &mut dyn Sink,
     tell: &(dyn Fn(&str) + Sync),
     watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
 ) -> Result<(), RunError> {
-    check_faults(plan)?;
+    check_faults(plan, |fault| provider.can(fault))?;
     let plan = Arc::new(plan.clone());
-    let platform = local.platform()?;
-    let clients = Clients::new(&platform, &plan)?;
+    let platform = provider.platform()?;
     tell("setting up the namespace, the identities and Vault");
-    let admin = clients.admin()?;
-    bootstrap::apply(&admin, &plan.scenario).await?;
-    setup::configure(&local.vault()?, &plan.scenario, &platform.around).await?;
+    let admin = platform.admin.clone();
+    bootstrap::apply(&admin, &plan.scenario, platform.identities.who()).await?;
+    let tokens = match &platform.identities {
+        Identities::Users(tokens) => tokens.clone(),
+        Identities::Accounts => bootstrap::tokens(&admin).await?,
+    };
+    setup::configure(&provider.vault()?, &plan.scenario, &platform.around, &tokens.vault).await?;
+    let clients = Clients::new(&platform, &tokens, &plan)?;
 
     let (reporter, mut inbox) = Reporter::new(Clock::default());
-    let book = LeaseBook::new(reporter.clone());
-    let truth = Truth::default();
-    let around = Surroundings {
-        clients: clients.clone(),
-        vault: platform.vault.clone(),
-        postgres: platform.postgres.port,
-        book: book.clone(),
-        truth: truth.clone(),
+    let hearing = Hearing {
+        reporter: reporter.clone(),
+        book: LeaseBook::new(reporter.clone()),
+        truth: Truth::default(),
     };
     let mut tasks = JoinSet::new();
-    let count = plan.scenario.cluster.nodes.get() as usize;
-    tell(&format!("registering {count} hollow nodes"));
-    let shared = Shared::new(Arc::clone(&plan), reporter.clone(), around);
-    let nodes = register(&shared, &clients, count, &mut tasks).await?;
-    nodes_ready(&admin, count).await?;
+    let nodes = match &platform.agents {
+        Agents::Hollow(_) => {
+            let count = plan.scenario.cluster.nodes.get() as usize;
+            tell(&format!("registering {count} hollow nodes"));
+            let (plan, hearing) = (Arc::clone(&plan), hearing.clone());
+            let shared = Shared::new(plan, hearing, clients.clone(), &platform);
+            let nodes = register(&shared, &clients, count, &mut tasks).await?;
+            nodes_ready(&admin, count).await?;
+            nodes
+        }
+        Agents::Pods(_) => Vec::new(),
+    };
 
-    let mut scraper = Scraper::new(platform.clone())?;
-    scraper.start(&local.servers().usage(), local.vault().ok().as_ref()).await;
+    let tls = trust::only(&platform.ca)?;
+    let mut scraper = Scraper::new(&platform, &tokens.scraper, clients.scraper()?, tls)?;
+    scraper.start(&provider.usage().await, provider.vault().ok().as_ref()).await;
+    let seen_from = forensics::Read::now(&platform.trails);
     // The run starts here: what was before is set-up.
     reporter.clock().start(Instant::now() + LEAD);
-    let jobs = Jobs::new(Arc::clone(&plan), clients.backend()?, reporter.clone());
+    let agents = platform.agents.clone();
+    let in_pods = matches!(agents, Agents::Pods(_));
+    let jobs = Jobs::new(Arc::clone(&plan), clients.backend()?, agents, reporter.clone());
     let selector = first_alert(&plan).map_or_else(String::new, |alert| jobs.selector(&alert));
-    let seen_from = forensics::Read::now(&platform.trails);
     let mut engine = Engine::new(
         Arc::clone(&plan),
         sink,
         reporter.clone(),
         Arc::clone(&jobs),
         selector.clone(),
-        book.clone(),
+        hearing.book.clone(),
+        in_pods,
     );
     let run = host::Run {
-        generation: Arc::new(Mutex::new(local.generation())),
+        generation: Arc::new(Mutex::new(provider.generation())),
         runtime: tokio::runtime::Handle::current(),
         restart: {
             let lists = engine.lists();
             Arc::new(move || drop(tokio::spawn(lists())))
         },
         plan: Arc::clone(&plan),
-        local: Arc::clone(&local),
+        provider: Arc::clone(&provider),
         platform: platform.clone(),
-        reporter: reporter.clone(),
-        book: book.clone(),
+        reviewer: tokens.vault.clone(),
+        hearing: hearing.clone(),
         nodes,
         scraper: Arc::new(scraper),
         sampling: Arc::default(),
         lost: Arc::default(),
     };
     engine.platform(Fact::Began { provider: platform.provider.into() });
+    for remark in &platform.remarks {
+        engine.platform(Fact::Remark { text: remark.as_str().into() });
+    }
     run.follow(&clients, &selector, &mut tasks)?;
     let began = (harness_cpu(), Instant::now());
     run.plan_faults(&mut tasks);
@@ -165,7 +182,7 @@ pub async fn run(
     let lags = std::mem::take(&mut engine.lags);
 
     tell("reading the servers' counters and trails");
-    let verdict = run.judge(&truth, &seen_from, interrupted).await;
+    let verdict = run.judge(&seen_from, interrupted).await;
     let (mut verdict, invalid) = match verdict {
         Ok(verdict) => verdict,
         Err(error) => {
@@ -174,8 +191,8 @@ pub async fn run(
         }
     };
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
-    let vault = local.vault().ok();
-    let mut sample = run.scraper.sample(&local.servers().usage(), vault.as_ref(), true).await;
+    let vault = provider.vault().ok();
+    let mut sample = run.scraper.sample(&provider.usage().await, vault.as_ref(), true).await;
     sample.audit = verdict.audit;
     sample.cpu.push(alertstorm_model::event::CpuUse {
         host: "this machine".to_owned(),
@@ -194,7 +211,7 @@ pub async fn run(
     drop(engine);
     run.nodes.iter().for_each(HollowNode::end);
     tasks.shutdown().await;
-    if local.is_kept() {
+    if provider.is_kept() {
         tell("cleaning the kept platform");
         run.clean(&jobs, &selector, admin).await?;
     }

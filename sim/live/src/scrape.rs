@@ -8,10 +8,11 @@ use alertstorm_model::event::{
     ApiCalls, AuditCount, Bucket, CpuUse, Depth, Etcd, Sample, WaitSummary,
 };
 
-use crate::local::{Program, Usage};
 use crate::metrics::{Buckets, lines};
-use crate::platform::Platform;
+use crate::platform::{MetricsOf, Page, Platform};
+use crate::provider::{Program, Usage};
 use crate::vault::Vault;
+use kube::Client;
 
 /// A page that takes longer is left out.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -65,10 +66,12 @@ pub struct Counters {
 }
 
 /// Reads the servers' metrics.
-#[derive(Debug)]
 pub struct Scraper {
     http: reqwest::Client,
-    platform: Platform,
+    pages: Vec<MetricsOf>,
+    token: String,
+    scraper: Client,
+    admin: Client,
     cores: u32,
     /// What the counters were at the run's start.
     base: Counters,
@@ -92,16 +95,23 @@ impl Scraper {
     ///
     /// # Errors
     /// Where the HTTP client cannot be made.
-    pub fn new(platform: Platform) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        platform: &Platform,
+        token: &str,
+        scraper: Client,
+        tls: rustls::ClientConfig,
+    ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(platform.vault.tls.clone())
+            .tls_backend_preconfigured(tls)
             .timeout(TIMEOUT)
             .no_proxy()
             .build()?;
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let base = Counters::default();
         let db_bytes_max = std::sync::atomic::AtomicU64::new(0);
-        Ok(Self { http, platform, cores, base, db_bytes_max })
+        let (pages, token) = (platform.metrics.clone(), token.to_owned());
+        let admin = platform.admin.clone();
+        Ok(Self { http, pages, token, scraper, admin, cores, base, db_bytes_max })
     }
 
     /// What is told from now on is the difference to now.
@@ -111,15 +121,11 @@ impl Scraper {
 
     async fn counters(&self, usage: &BTreeMap<Program, Usage>, vault: Option<&Vault>) -> Counters {
         let mut counters = Counters::default();
-        for source in &self.platform.metrics {
-            let mut request = self.http.get(&source.url);
-            if source.with_token {
-                request = request.bearer_auth(&self.platform.tokens.scraper);
-            }
+        for source in &self.pages {
             // A server that is down has no counters now; the next look finds them again.
-            let Ok(answer) = request.send().await else { continue };
-            let Ok(page) = answer.text().await else { continue };
-            counters.add(source.component, &page);
+            if let Some(text) = self.read(&source.page).await {
+                counters.add(source.component, &text);
+            }
         }
         let nanos = |usage: &Usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
         let cpu = usage.iter().map(|(of, usage)| (of.file(), (nanos(usage), usage.resident)));
@@ -130,6 +136,25 @@ impl Scraper {
             counters.add_vault(&page);
         }
         counters
+    }
+
+    async fn read(&self, page: &Page) -> Option<String> {
+        let through = async |client: &Client, path: &str| {
+            let request = http::Request::get(path).body(Vec::new()).ok()?;
+            let answer = tokio::time::timeout(TIMEOUT, client.request_text(request)).await;
+            answer.ok()?.ok()
+        };
+        match page {
+            Page::At { url, with_token } => {
+                let mut request = self.http.get(url);
+                if *with_token {
+                    request = request.bearer_auth(&self.token);
+                }
+                request.send().await.ok()?.text().await.ok()
+            }
+            Page::ApiServer => through(&self.scraper, "/metrics").await,
+            Page::Proxied(path) => through(&self.admin, path).await,
+        }
     }
 
     /// The counters since the run's start. `vault` tells what only its root may read.

@@ -5,6 +5,8 @@ use alertstorm_model::event::{Component, Wait};
 use alertstorm_model::investigation::Stage;
 use alertstorm_model::time::{Span, Time};
 
+use crate::watch::Finished;
+
 /// What the engine knows of an investigation.
 #[derive(Clone, Debug)]
 pub struct Timeline {
@@ -22,6 +24,10 @@ pub struct Timeline {
     pub cost_micro_usd: u64,
     /// When its Job was sent.
     pub sent: Option<Time>,
+    /// Whether its pod has told all that it will.
+    pub told_all: bool,
+    /// Its Job's end, while its pod has not.
+    pub finished: Option<(Time, Finished)>,
     /// When the API server answered.
     pub answered: Option<Time>,
     /// How long it waited for the cost budget.
@@ -40,6 +46,8 @@ impl Timeline {
             refused: false,
             undecided: true,
             ended: false,
+            told_all: false,
+            finished: None,
             cost_micro_usd: 0,
             sent: None,
             answered: None,
@@ -67,8 +75,8 @@ impl Timeline {
     }
 
     /// Where the time up to `until` went: each gap between two stages is the component's that ends
-    /// it. What that component itself waited for, its own metrics tell.
-    pub fn waits(&self, until: Stage) -> Box<[Wait]> {
+    /// it. What the Job controller itself waits for, its own metrics tell.
+    pub fn waits(&self, until: Stage, job_controller: Component) -> Box<[Wait]> {
         let gap = |from: Option<Time>, to: Stage| match (from, self.reached(to)) {
             (Some(from), Some(to)) => to.since(from),
             _ => Span::ZERO,
@@ -85,19 +93,27 @@ impl Timeline {
             (Component::CostBudget, self.budget_wait),
             (Component::BackendClient, for_connection),
             (Component::ControlPlaneCpu, gap(sent, Stage::JobCreated)),
-            (Component::JobControllerBucket, gap(at(Stage::JobCreated), Stage::PodCreated)),
+            (job_controller, gap(at(Stage::JobCreated), Stage::PodCreated)),
             (Component::SchedulerCycle, gap(at(Stage::PodCreated), Stage::PodScheduled)),
-            (Component::PodStart, gap(at(Stage::PodScheduled), Stage::PodRunning)),
         ];
         if until == Stage::CredentialsReady {
-            let running =
-                at(Stage::PodRunning).min(at(Stage::VaultLogin)).or(at(Stage::PodRunning));
+            // An agent may work before its pod's status says that it runs.
+            let running = match (at(Stage::PodRunning), at(Stage::VaultLogin)) {
+                (Some(running), Some(login)) => Some(running.min(login)),
+                (running, _) => running,
+            };
+            let start = match (at(Stage::PodScheduled), running) {
+                (Some(scheduled), Some(running)) => running.since(scheduled),
+                _ => Span::ZERO,
+            };
+            waits.push((Component::PodStart, start));
             waits.push((Component::VaultCpu, gap(running, Stage::VaultLogin)));
             let taking = gap(at(Stage::VaultLogin), Stage::CredentialsReady);
             waits.push((Component::VaultDatabaseLock, taking));
         } else {
+            waits.push((Component::PodStart, gap(at(Stage::PodScheduled), Stage::PodRunning)));
             let done = gap(at(Stage::PodRunning), Stage::JobFinished);
-            waits.push((Component::JobControllerWorkers, done));
+            waits.push((job_controller, done));
         }
         waits
             .into_iter()

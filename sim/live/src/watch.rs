@@ -162,19 +162,19 @@ pub async fn pods(
                 }
                 also(PodChange::Is(Box::new(pod)));
             }
-            Ok(Event::Delete(pod)) => also(PodChange::Gone(pod.name_any())),
+            Ok(Event::Delete(pod)) => also(PodChange::Gone(Box::new(pod))),
             Ok(Event::Init | Event::InitDone) | Err(_) => {}
         }
     }
 }
 
 /// A pod of a node, as a kubelet's watch shows it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum PodChange {
     /// As it is now.
     Is(Box<Pod>),
-    /// It is gone.
-    Gone(String),
+    /// It is gone; as it was last.
+    Gone(Box<Pod>),
     /// Every pod of the node was listed; whoever is not among these names is gone.
     All(Vec<String>),
 }
@@ -192,7 +192,7 @@ pub async fn pods_of_node(client: Client, namespace: &str, node: &str, tell: imp
                 listed.push(pod.name_any());
                 tell(PodChange::Is(Box::new(pod)));
             }
-            Ok(Event::Delete(pod)) => tell(PodChange::Gone(pod.name_any())),
+            Ok(Event::Delete(pod)) => tell(PodChange::Gone(Box::new(pod))),
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => tell(PodChange::All(std::mem::take(&mut listed))),
             Err(_) => {}

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use alertstorm_agent::postgres::EVIDENCE;
 use alertstorm_model::event::Attributed;
 use alertstorm_model::investigation::InvestigationId;
 use serde_json::Value;
 
 use crate::identity::investigation_of;
 use crate::platform::{NAMESPACE, Trails};
-use crate::postgres::EVIDENCE;
 
 /// A trail that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,10 @@ pub struct Read {
 impl Read {
     /// As they are now; a trail that is not there yet is empty.
     pub fn now(trails: &Trails) -> Self {
-        let length = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+        let length = |path: &Option<PathBuf>| {
+            let file = path.as_ref().and_then(|path| std::fs::metadata(path).ok());
+            file.map_or(0, |file| file.len())
+        };
         Self {
             vault: length(&trails.vault),
             api_server: length(&trails.api_server),
@@ -75,7 +78,8 @@ pub struct Found {
     pods: BTreeMap<String, String>,
 }
 
-fn each_line(path: &Path, from: u64, mut take: impl FnMut(&str)) -> Result<(), TrailError> {
+fn each_line(path: Option<&Path>, from: u64, mut take: impl FnMut(&str)) -> Result<(), TrailError> {
+    let Some(path) = path else { return Ok(()) };
     let failed = |source| TrailError { path: path.to_owned(), source };
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -97,9 +101,9 @@ fn each_line(path: &Path, from: u64, mut take: impl FnMut(&str)) -> Result<(), T
 pub fn read(trails: &Trails, from: &Read) -> Result<Found, TrailError> {
     let mut found = Found::default();
     let json = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
-    each_line(&trails.vault, from.vault, |line| found.vault(&json(line)))?;
-    each_line(&trails.api_server, from.api_server, |line| found.api_server(&json(line)))?;
-    each_line(&trails.postgres, from.postgres, |line| found.postgres(line))?;
+    each_line(trails.vault.as_deref(), from.vault, |line| found.vault(&json(line)))?;
+    each_line(trails.api_server.as_deref(), from.api_server, |line| found.api_server(&json(line)))?;
+    each_line(trails.postgres.as_deref(), from.postgres, |line| found.postgres(line))?;
     Ok(found)
 }
 

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alertstorm_agent::{Places, Task};
 use alertstorm_model::alert::Alert;
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity};
@@ -19,10 +20,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::resident::Resident;
 use super::{Kubelet, PATIENCE};
-use crate::agent::{self, Identity};
 use crate::call;
 use crate::identity::investigation_of;
+use crate::platform::NAMESPACE;
 use crate::reporter::{Note, Reporter, duration};
 
 /// From the container's start to the agent's first step, as in the twin's costs.
@@ -33,6 +35,14 @@ struct Subject {
     pod: Pod,
     alert: Alert,
     ip: Ipv4Addr,
+}
+
+/// What an agent shows to be who it is.
+struct Identity {
+    /// Its token for Vault.
+    vault: String,
+    /// Its token for the API server.
+    kubernetes: String,
 }
 
 /// How the container stands.
@@ -54,7 +64,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<b
         Some("Running") => {
             // It ran before the node lost its power.
             let outcome = Outcome::Evicted;
-            kubelet.shared.reporter.fact(alert.id, Fact::Ended { outcome });
+            kubelet.shared.hearing.reporter.fact(alert.id, Fact::Ended { outcome });
             report(&kubelet, &subject, &Container::Ended { started: None, outcome }).await;
             gone(&kubelet, &subject, stop).await;
         }
@@ -79,7 +89,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn lives(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
-    let reporter = &kubelet.shared.reporter;
+    let reporter = &kubelet.shared.hearing.reporter;
     let (id, pod) = (subject.alert.id, &subject.pod);
     let begun = tokio::select! {
         begun = begins(kubelet, subject) => begun,
@@ -102,7 +112,9 @@ async fn lives(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
     let asked = stop.clone();
     let agent = async {
         sleep(AGENT_START).await;
-        agent::run(&kubelet.shared, subject.alert, identity, asked).await
+        let task = Task::new(&kubelet.shared.plan, &subject.alert, NAMESPACE);
+        let (places, world) = settle(kubelet, subject, identity);
+        alertstorm_agent::run(&task, &places, &world, asked).await
     };
     tokio::pin!(agent);
     let mut power = Power { reporter: reporter.clone(), id, on: true };
@@ -125,6 +137,24 @@ async fn lives(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
     sleep_until(kubelet.next_relist()).await;
     report(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
     gone(kubelet, subject, stop).await;
+}
+
+/// Where the agent is, and what it lives in.
+fn settle(kubelet: &Kubelet, subject: &Subject, identity: Identity) -> (Places, Arc<Resident>) {
+    let shared = &kubelet.shared;
+    let places = Places {
+        vault: shared.vault.clone(),
+        postgres: shared.postgres,
+        from: Some(subject.ip),
+        token: identity.vault,
+    };
+    let world = Resident {
+        shared: Arc::clone(shared),
+        id: subject.alert.id,
+        pod: subject.pod.name_any(),
+        token: identity.kubernetes,
+    };
+    (places, Arc::new(world))
 }
 
 /// An agent whose node loses its power is over, and nobody else tells.
@@ -167,7 +197,7 @@ async fn begins(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, S
     let vault = token(kubelet, pod, Some("vault")).await.map_err(told)?;
     let kubernetes = token(kubelet, pod, None).await.map_err(told)?;
     sleep_until(started_at).await;
-    Ok(Identity { pod: pod.name_any(), ip: subject.ip, vault, kubernetes })
+    Ok(Identity { vault, kubernetes })
 }
 
 /// A token bound to the pod, just as a kubelet asks for one.
@@ -222,7 +252,7 @@ async fn kwok(kubelet: &Arc<Kubelet>, subject: &Subject) {
     let running = Container::Running { started };
     patch(kubelet, subject, &running).await;
     let outcome = Outcome::Resolved;
-    kubelet.shared.reporter.fact(subject.alert.id, Fact::Ended { outcome });
+    kubelet.shared.hearing.reporter.fact(subject.alert.id, Fact::Ended { outcome });
     patch(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
 }
 
@@ -251,7 +281,7 @@ async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
     match done.await {
         Err(error) if !call::is_gone(&error) => {
             let note = format!("{name}: its status could not be written: {}", call::told(&error));
-            kubelet.shared.reporter.note(Note::Remark(note));
+            kubelet.shared.hearing.reporter.note(Note::Remark(note));
         }
         _ => {}
     }
@@ -321,7 +351,7 @@ async fn gone(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiv
     match done.await {
         Err(error) if !call::is_gone(&error) && !call::is_conflict(&error) => {
             let note = format!("{name}: could not be let go: {}", call::told(&error));
-            kubelet.shared.reporter.note(Note::Remark(note));
+            kubelet.shared.hearing.reporter.note(Note::Remark(note));
         }
         _ => {}
     }

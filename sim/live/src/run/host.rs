@@ -1,8 +1,8 @@
 //! What a run needs beside the engine: watches, faults, samples, and the judgement at its end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use alertstorm_model::event::{Event, Fact, Sample};
 use alertstorm_model::scenario::{FaultKind, Plan};
@@ -10,28 +10,30 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::RunError;
 use crate::engine::Host;
-use crate::forensics::{self, Truth};
+use crate::forensics;
+use crate::hearing::Hearing;
 use crate::jobs::Jobs;
 use crate::kubelet::HollowNode;
-use crate::local::{Local, Program};
-use crate::platform::{Clients, NAMESPACE, Platform};
-use crate::reporter::{Note, Reporter};
+use crate::platform::{Agents, Clients, NAMESPACE, Platform};
+use crate::pods::Pods;
+use crate::provider::{Program, Provider};
+use crate::reporter::Note;
 use crate::scrape::Scraper;
-use crate::vault::leases::{self, LeaseBook};
+use crate::vault::leases;
 use crate::vault::setup;
-use crate::watch;
+use crate::watch::{self, PodChange};
 
 /// What the run needs beside the engine.
 pub(super) struct Run {
     pub plan: Arc<Plan>,
-    pub local: Arc<Local>,
+    pub provider: Arc<dyn Provider>,
     pub platform: Platform,
-    pub reporter: Reporter,
-    pub book: LeaseBook,
+    /// The token with which Vault asks the API server.
+    pub reviewer: String,
+    pub hearing: Hearing,
     pub nodes: Vec<HollowNode>,
     pub scraper: Arc<Scraper>,
     pub sampling: Arc<AtomicBool>,
@@ -53,42 +55,46 @@ impl Run {
     ) -> Result<(), RunError> {
         let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
         let backend = clients.backend()?;
-        let reporter = self.reporter.clone();
+        let reporter = self.hearing.reporter.clone();
         tasks.spawn(watch::jobs(backend.clone(), namespace.clone(), selector.clone(), reporter));
-        let shared_watch = self.plan.scenario.cluster.node.shared_watch;
-        let tellers: std::collections::BTreeMap<String, _> =
-            self.nodes.iter().map(|node| (node.name().to_owned(), node.teller())).collect();
-        let also = move |change: watch::PodChange| {
-            if !shared_watch {
-                return;
-            }
-            match change {
-                watch::PodChange::Is(pod) => {
-                    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-                    if let Some(teller) = node.and_then(|node| tellers.get(&node)) {
-                        let _ = teller.send(watch::PodChange::Is(pod));
-                    }
-                }
-                watch::PodChange::Gone(name) => {
-                    for teller in tellers.values() {
-                        let _ = teller.send(watch::PodChange::Gone(name.clone()));
-                    }
-                }
-                watch::PodChange::All(_) => {}
-            }
-        };
-        let reporter = self.reporter.clone();
+        let also = self.also(&backend);
+        let reporter = self.hearing.reporter.clone();
         tasks.spawn(watch::pods(backend, namespace, selector, reporter, also));
-        let local = Arc::clone(&self.local);
-        let prefixes = leases::prefixes(&self.plan.scenario);
-        tasks.spawn(leases::follow(move || local.vault(), self.book.clone(), prefixes));
+        let provider = Arc::clone(&self.provider);
+        let (book, prefixes) = (self.hearing.book.clone(), leases::prefixes(&self.plan.scenario));
+        let in_pods = matches!(self.platform.agents, Agents::Pods(_));
+        tasks.spawn(leases::follow(move || provider.vault(), book, prefixes, in_pods));
         Ok(())
+    }
+
+    /// Who else hears of every pod: the nodes that share a watch, or the reader of journals.
+    fn also(&self, backend: &Client) -> Box<dyn Fn(PodChange) + Send> {
+        if let Agents::Pods(_) = self.platform.agents {
+            let pods = Pods::new(self.hearing.clone(), backend.clone());
+            return Box::new(move |change| match change {
+                PodChange::Is(pod) => pods.look(&pod),
+                PodChange::Gone(pod) => pods.gone(&pod),
+                PodChange::All(_) => {}
+            });
+        }
+        if !self.plan.scenario.cluster.node.shared_watch {
+            return Box::new(|_| {});
+        }
+        let tellers: BTreeMap<String, _> =
+            self.nodes.iter().map(|node| (node.name().to_owned(), node.teller())).collect();
+        Box::new(move |change| {
+            let (PodChange::Is(pod) | PodChange::Gone(pod)) = &change else { return };
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
+            if let Some(teller) = node.and_then(|node| tellers.get(node)) {
+                let _ = teller.send(change);
+            }
+        })
     }
 
     pub fn plan_faults(&self, tasks: &mut JoinSet<()>) {
         for (number, fault) in self.plan.faults.iter().enumerate() {
             for (at, begins) in [(fault.from, true), (fault.until, false)] {
-                let reporter = self.reporter.clone();
+                let reporter = self.hearing.reporter.clone();
                 tasks.spawn(async move {
                     tokio::time::sleep_until(reporter.clock().instant(at)).await;
                     reporter.note(Note::Fault(number, begins));
@@ -100,16 +106,16 @@ impl Run {
     /// Sees to a Vault that is back: it is unsealed, and where it lost its memory it is configured
     /// again, and the leases that it forgot are told.
     fn vault_back(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (local, plan) = (Arc::clone(&self.local), Arc::clone(&self.plan));
-        let (around, book) = (self.platform.around.clone(), self.book.clone());
+        let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
+        let (around, reviewer) = (self.platform.around.clone(), self.reviewer.clone());
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
-        let reporter = self.reporter.clone();
+        let Hearing { reporter, book, .. } = self.hearing.clone();
         async move {
             let mut configured = generation.lock().await;
-            if let Err(error) = local.ready(Program::Vault).await {
+            if let Err(error) = provider.vault_ready().await {
                 return reporter.note(Note::Invalid(format!("vault did not come back: {error}")));
             }
-            let now = local.generation();
+            let now = provider.generation();
             if std::mem::replace(&mut *configured, now) == now {
                 return;
             }
@@ -119,7 +125,9 @@ impl Run {
                 "vault lost its memory: it knows nothing of {forgotten} leases that were alive; \
                  nobody revokes them, and at their source they live until their own time is over"
             )));
-            let done = async { setup::configure(&local.vault()?, &plan.scenario, &around).await };
+            let done = async {
+                setup::configure(&provider.vault()?, &plan.scenario, &around, &reviewer).await
+            };
             if let Err(error) = done.await {
                 let why = format!("vault could not be configured again: {error}");
                 reporter.note(Note::Invalid(why));
@@ -129,23 +137,22 @@ impl Run {
 
     pub async fn judge(
         &self,
-        truth: &Truth,
         from: &forensics::Read,
         interrupted: bool,
     ) -> Result<(forensics::Verdict, Vec<String>), RunError> {
-        // The API server writes its trail a moment after its answer.
-        sleep(Duration::from_millis(300)).await;
+        self.provider.settle_trails().await?;
         let trails = self.platform.trails.clone();
-        let (from, truth, book) = (*from, truth.clone(), self.book.clone());
+        let (from, Hearing { truth, book, .. }) = (*from, self.hearing.clone());
         let read =
             tokio::task::spawn_blocking(move || forensics::judge(&trails, &from, &truth, &book));
         let mut verdict = match read.await {
             Ok(verdict) => verdict?,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
-        let vault = self.local.vault()?;
+        let vault = self.provider.vault()?;
         let left = leases::listed(&vault, &leases::prefixes(&self.plan.scenario)).await?;
-        let alive: std::collections::BTreeSet<String> = self.book.open().into_iter().collect();
+        let alive: std::collections::BTreeSet<String> =
+            self.hearing.book.open().into_iter().collect();
         verdict.leases.alive = alive.intersection(&left).count() as u64;
         verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
         verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
@@ -167,7 +174,7 @@ impl Run {
     /// Takes back what the run made on a platform that is kept.
     pub async fn clean(&self, jobs: &Jobs, selector: &str, admin: Client) -> Result<(), RunError> {
         jobs.clean(selector).await?;
-        let vault = self.local.vault()?;
+        let vault = self.provider.vault()?;
         for prefix in leases::prefixes(&self.plan.scenario) {
             let path = format!("sys/leases/revoke-prefix/{prefix}");
             vault.write(&path, serde_json::json!({})).await?;
@@ -181,14 +188,31 @@ impl Run {
 
     /// A fault of a server's process: it is killed, and started again.
     fn outage(&self, program: Program, begins: bool) {
-        if begins {
-            self.local.servers().kill(program);
-        } else if let Err(error) = self.local.servers().release(program) {
-            let why = format!("{} could not be started again: {error}", program.file());
-            self.reporter.note(Note::Invalid(why));
-        } else if program == Program::Vault {
-            self.runtime.spawn(self.vault_back());
+        let (provider, reporter) = (Arc::clone(&self.provider), self.hearing.reporter.clone());
+        let back = (program == Program::Vault && !begins).then(|| self.vault_back());
+        self.runtime.spawn(async move {
+            if let Err(error) = provider.outage(program, begins).await {
+                let what = if begins { "killed" } else { "started again" };
+                let why = format!("{} could not be {what}: {error}", program.file());
+                return reporter.note(Note::Invalid(why));
+            }
+            if let Some(back) = back {
+                back.await;
+            }
+        });
+    }
+
+    fn power(&self, number: u32, on: bool) {
+        if let Some(node) = self.nodes.get(number as usize) {
+            return node.power(on);
         }
+        let (provider, reporter) = (Arc::clone(&self.provider), self.hearing.reporter.clone());
+        self.runtime.spawn(async move {
+            if let Err(error) = provider.power(number, on).await {
+                let why = format!("node {number} could not be switched: {error}");
+                reporter.note(Note::Invalid(why));
+            }
+        });
     }
 
     fn seal(&self, begins: bool) {
@@ -196,9 +220,9 @@ impl Run {
             self.runtime.spawn(self.vault_back());
             return;
         }
-        let (local, reporter) = (Arc::clone(&self.local), self.reporter.clone());
+        let (provider, reporter) = (Arc::clone(&self.provider), self.hearing.reporter.clone());
         self.runtime.spawn(async move {
-            let Ok(vault) = local.vault() else { return };
+            let Ok(vault) = provider.vault() else { return };
             if let Err(error) = vaultrs::sys::seal(vault.raw()).await {
                 reporter.note(Note::Invalid(format!("vault could not be sealed: {error}")));
             }
@@ -218,22 +242,20 @@ impl Host for Run {
             FaultKind::VaultRestart => self.outage(Program::Vault, begins),
             FaultKind::PostgresDown => self.outage(Program::Postgres, begins),
             FaultKind::VaultSealed => self.seal(begins),
-            FaultKind::NodeDown => {
-                if let Some(node) = self.nodes.get(fault.node as usize) {
-                    node.power(!begins);
-                }
+            FaultKind::NodeDown => self.power(fault.node, !begins),
+            FaultKind::ControllerCrash if begins => {
+                self.hearing.reporter.note(Note::ControllerCrashes)
             }
-            FaultKind::ControllerCrash if begins => self.reporter.note(Note::ControllerCrashes),
             FaultKind::ControllerCrash => (self.restart)(),
             FaultKind::SlowFsync => {}
         }
     }
 
     fn look(&self) {
-        for death in self.local.servers().take_deaths() {
-            let name = death.program.file();
-            self.reporter.note(Note::Remark(format!("{name} died, and was started again")));
-            if death.program == Program::Vault {
+        for program in self.provider.deaths() {
+            let name = program.file();
+            self.hearing.reporter.note(Note::Remark(format!("{name} died, and was started again")));
+            if program == Program::Vault {
                 self.runtime.spawn(self.vault_back());
             }
         }
@@ -243,11 +265,11 @@ impl Host for Run {
         if self.sampling.swap(true, Ordering::SeqCst) {
             return;
         }
-        let (scraper, local) = (Arc::clone(&self.scraper), Arc::clone(&self.local));
-        let (reporter, sampling) = (self.reporter.clone(), Arc::clone(&self.sampling));
+        let (scraper, provider) = (Arc::clone(&self.scraper), Arc::clone(&self.provider));
+        let (reporter, sampling) = (self.hearing.reporter.clone(), Arc::clone(&self.sampling));
         self.runtime.spawn(async move {
-            let vault = local.vault().ok();
-            let usage = local.servers().usage();
+            let vault = provider.vault().ok();
+            let usage = provider.usage().await;
             let sample: Sample = scraper.sample(&usage, vault.as_ref(), false).await;
             let at = reporter.now();
             let fact = Fact::Sample { sample: Box::new(sample) };

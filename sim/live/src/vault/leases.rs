@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use alertstorm_agent::names::{credential_path, credential_role};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId};
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Engine;
-use alertstorm_model::time::{Span, Time};
+use alertstorm_model::time::Time;
 
-use super::setup::{credential_path, credential_role};
 use super::{Vault, VaultError};
 use crate::reporter::{Note, Reporter};
 
@@ -27,13 +27,16 @@ struct Open {
     inv: InvestigationId,
     issued: Time,
     expires: Time,
-    returned: bool,
+    returned: Option<Time>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     next: u64,
     open: BTreeMap<String, Open>,
+    /// Leases that Vault has, or had until the instant, and that nobody has told of yet: a pod tells
+    /// of its leases at its end.
+    unclaimed: BTreeMap<String, Option<Time>>,
     /// Every lease ever issued, for the reconciliation.
     all: BTreeMap<String, InvestigationId>,
 }
@@ -59,46 +62,69 @@ impl LeaseBook {
         self.reporter.note(Note::Fact(Event::of(at, inv, fact)));
     }
 
-    /// Vault answered with a lease to what was asked at `asked`. Its time began after that and
-    /// before the answer; of the two the earlier counts, so that what ran out is not taken for
-    /// revoked.
-    pub fn issued(&self, id: &str, inv: InvestigationId, domain: Domain, asked: Time, ttl: Span) {
+    /// Vault gave a lease out. Its time began after it was asked for and before the answer; of the
+    /// two the earlier counts for `expires`, so that what ran out is not taken for revoked.
+    pub fn issued(
+        &self,
+        id: &str,
+        inv: InvestigationId,
+        domain: Domain,
+        issued: Time,
+        expires: Time,
+    ) {
         let mut inner = self.lock();
-        let issued = self.reporter.now();
-        let expires = asked + ttl;
         let number = inner.next;
         inner.next += 1;
-        let open = Open { number, inv, issued, expires, returned: false };
+        let open = Open { number, inv, issued, expires, returned: None };
         inner.open.insert(id.to_owned(), open);
         inner.all.insert(id.to_owned(), inv);
         self.tell(issued, inv, Fact::LeaseIssued { lease: number, domain, expires });
     }
 
-    /// Vault renewed a lease, as was asked at `asked`.
-    pub fn renewed(&self, id: &str, asked: Time, ttl: Span) {
-        let now = self.reporter.now();
+    /// Vault renewed a lease.
+    pub fn renewed(&self, id: &str, at: Time, expires: Time) {
         if let Some(open) = self.lock().open.get_mut(id) {
-            open.expires = asked + ttl;
-            self.tell(now, open.inv, Fact::LeaseRenewed { lease: open.number });
+            open.expires = expires;
+            self.tell(at, open.inv, Fact::LeaseRenewed { lease: open.number });
         }
     }
 
-    /// The agent revoked its token, and with it these leases.
-    pub fn returned(&self, ids: &[String]) {
-        let now = self.reporter.now();
+    /// An agent revoked its token, and with it all its leases.
+    pub fn returned(&self, inv: InvestigationId, at: Time) {
         let mut inner = self.lock();
-        for id in ids {
-            if let Some(open) = inner.open.get_mut(id)
-                && !std::mem::replace(&mut open.returned, true)
-            {
-                self.tell(now, open.inv, Fact::LeaseReturned { lease: open.number });
+        for open in inner.open.values_mut().filter(|open| open.inv == inv) {
+            if open.returned.is_none() {
+                open.returned = Some(at);
+                self.tell(at, inv, Fact::LeaseReturned { lease: open.number });
             }
         }
     }
 
-    /// Now, on the run's clock.
-    pub fn now(&self) -> Time {
-        self.reporter.now()
+    /// A pod has told all that it will: what Vault ended meanwhile ends in the book too.
+    pub fn told_all(&self, inv: InvestigationId) {
+        let mut inner = self.lock();
+        let of = |open: &Open| open.inv == inv;
+        let own: Vec<String> =
+            inner.open.iter().filter(|(_, open)| of(open)).map(|(id, _)| id.clone()).collect();
+        for id in own {
+            if let Some(Some(gone)) = inner.unclaimed.remove(&id) {
+                self.end(&mut inner, &id, gone);
+            }
+        }
+    }
+
+    /// Vault has ended a lease.
+    fn end(&self, inner: &mut Inner, id: &str, at: Time) {
+        let Some(open) = inner.open.remove(id) else { return };
+        let lease = open.number;
+        // It cannot have ended before it was given back.
+        let at = at.max(open.returned.unwrap_or(open.issued));
+        let fact = if open.returned.is_none() && at >= open.expires {
+            Fact::LeaseExpired { lease, lag: at.since(open.expires) }
+        } else {
+            Fact::LeaseRevoked { lease }
+        };
+        self.tell(at, open.inv, fact);
     }
 
     /// Leases that may be alive.
@@ -134,14 +160,16 @@ impl LeaseBook {
             .map(|(id, _)| id.clone())
             .collect();
         for id in ended {
-            let Some(open) = inner.open.remove(&id) else { continue };
-            let lease = open.number;
-            let fact = if !open.returned && now >= open.expires {
-                Fact::LeaseExpired { lease, lag: now.since(open.expires) }
-            } else {
-                Fact::LeaseRevoked { lease }
-            };
-            self.tell(now, open.inv, fact);
+            self.end(&mut inner, &id, now);
+        }
+        for id in left {
+            // Whose it is, its pod will tell.
+            if !inner.all.contains_key(id) {
+                inner.unclaimed.entry(id.clone()).or_default();
+            }
+        }
+        for (_, gone) in inner.unclaimed.iter_mut().filter(|(id, _)| !left.contains(*id)) {
+            gone.get_or_insert(now);
         }
     }
 
@@ -204,17 +232,19 @@ pub async fn irrevocable(vault: &Vault) -> Result<Vec<String>, VaultError> {
     Ok(leases.filter_map(|lease| lease["lease_id"].as_str().map(str::to_owned)).collect())
 }
 
-/// Asks Vault which leases are left, until it is aborted.
+/// Asks Vault which leases are left, until it is aborted; also where the book has none alive, if
+/// agents are `in_pods`, which tell of them late.
 pub async fn follow(
     vault: impl Fn() -> Result<Vault, VaultError>,
     book: LeaseBook,
     prefixes: Vec<String>,
+    in_pods: bool,
 ) {
     let mut looks = 0_u32;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         looks = looks.wrapping_add(1);
-        if book.alive() == 0 {
+        if !in_pods && book.alive() == 0 {
             continue;
         }
         let Ok(vault) = vault() else { continue };

@@ -1,6 +1,11 @@
 //! Makes a Vault ready for a run: audit trail, login methods, engines, a policy and a role for each
 //! phase and domain. Everything is written at its own path, so doing it twice does no harm.
 
+use std::net::SocketAddr;
+
+use alertstorm_agent::names::{
+    SYSTEMS, credential_path, credential_role, method, role, system_path,
+};
 use alertstorm_model::investigation::Domain;
 use alertstorm_model::phase::{Action, Phase, Verb};
 use alertstorm_model::scenario::Scenario;
@@ -10,10 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Vault, VaultError};
 use crate::identity;
-
-/// The version 1 key-value store that stands for the systems of the domains `network` and
-/// `security`: what an agent reads and changes there is a path that a policy grants or refuses.
-pub const SYSTEMS: &str = "systems";
+use crate::platform::NAMESPACE;
 
 /// What Vault must know of its surroundings.
 #[derive(Clone, Debug)]
@@ -22,46 +24,16 @@ pub struct Surroundings {
     pub api_server: String,
     /// The certificate of its authority, as PEM text.
     pub api_server_ca: String,
-    /// The token with which Vault asks the API server.
-    pub reviewer: String,
     /// The public key of ServiceAccount tokens, as PEM text.
     pub accounts_key: String,
     /// The issuer of ServiceAccount tokens.
     pub issuer: String,
-    /// PostgreSQL's address as Vault reaches it, like `127.0.0.1:5432`.
-    pub postgres: String,
+    /// PostgreSQL, as Vault reaches it.
+    pub postgres: SocketAddr,
     /// Vault's own user of PostgreSQL, and its password.
     pub postgres_user: (String, String),
-    /// The file of the audit trail, as Vault's process sees it.
-    pub audit: String,
-    /// The namespace that agents run in.
-    pub namespace: String,
-}
-
-/// The path of a domain's action on its system, where that is one that Vault guards.
-pub fn system_path(action: Action) -> String {
-    let what = match action.verb {
-        Verb::Read => "state",
-        Verb::SafeWrite => "reversible",
-        Verb::RiskyWrite => "irreversible",
-    };
-    format!("{SYSTEMS}/{}/{what}", action.target)
-}
-
-/// The role of an engine's credentials: an agent's own domain grants more than another's.
-pub fn credential_role(phase: Phase, home: Domain, target: Domain, config: u32) -> String {
-    let whose = if home == target { "own" } else { "other" };
-    format!("{phase}-{whose}-{config}")
-}
-
-/// The path that gives a credential, and the body of the request where it is a write.
-pub fn credential_path(engine: Engine, mount: Domain, role: &str) -> String {
-    match engine {
-        Engine::Postgresql => format!("{mount}/creds/{role}"),
-        Engine::Pki => format!("{mount}/issue/{role}"),
-        Engine::Kubernetes => format!("{mount}/creds/{role}"),
-        Engine::Kv => format!("{mount}/{role}"),
-    }
+    /// The file of the audit trail, as Vault's process sees it; none where it is not ours to set.
+    pub audit: Option<String>,
 }
 
 /// The policy of an agent on `home` in `phase`, from the table of [`Phase`].
@@ -113,19 +85,22 @@ pub async fn configure(
     vault: &Vault,
     scenario: &Scenario,
     around: &Surroundings,
+    reviewer: &str,
 ) -> Result<(), VaultError> {
-    let audit = json!({"type": "file", "options": {"file_path": around.audit, "mode": "0600"}});
-    once(vault.write("sys/audit/file", audit).await)?;
-    login_method(vault, scenario, around).await?;
+    if let Some(path) = &around.audit {
+        let audit = json!({"type": "file", "options": {"file_path": path, "mode": "0600"}});
+        once(vault.write("sys/audit/file", audit).await)?;
+    }
+    login_method(vault, scenario, around, reviewer).await?;
     systems(vault).await?;
     for &domain in Domain::ALL {
-        engine(vault, scenario, around, domain).await?;
+        engine(vault, scenario, around, reviewer, domain).await?;
     }
     for &home in Domain::ALL {
-        let name = identity::role(scenario.phase, home);
+        let name = role(scenario.phase, home);
         let text = policy(scenario, scenario.phase, home);
         vault.write(&format!("sys/policies/acl/{name}"), json!({"policy": text})).await?;
-        login_role(vault, scenario, around, home).await?;
+        login_role(vault, scenario, home).await?;
     }
     Ok(())
 }
@@ -142,23 +117,11 @@ fn once<T: Default>(done: Result<T, VaultError>) -> Result<T, VaultError> {
     }
 }
 
-/// The login method's name and its mount.
-const fn method(auth: AuthMethod) -> &'static str {
-    match auth {
-        AuthMethod::Kubernetes => "kubernetes",
-        AuthMethod::Jwt => "jwt",
-    }
-}
-
-/// The path of a login.
-pub fn login_path(scenario: &Scenario) -> String {
-    format!("auth/{}/login", method(scenario.vault.auth))
-}
-
 async fn login_method(
     vault: &Vault,
     scenario: &Scenario,
     around: &Surroundings,
+    reviewer: &str,
 ) -> Result<(), VaultError> {
     let name = method(scenario.vault.auth);
     once(vault.write(&format!("sys/auth/{name}"), json!({"type": name})).await)?;
@@ -166,7 +129,7 @@ async fn login_method(
         AuthMethod::Kubernetes => json!({
             "kubernetes_host": around.api_server,
             "kubernetes_ca_cert": around.api_server_ca,
-            "token_reviewer_jwt": around.reviewer,
+            "token_reviewer_jwt": reviewer,
             "disable_local_ca_jwt": true,
         }),
         AuthMethod::Jwt => json!({
@@ -178,17 +141,12 @@ async fn login_method(
     Ok(())
 }
 
-async fn login_role(
-    vault: &Vault,
-    scenario: &Scenario,
-    around: &Surroundings,
-    home: Domain,
-) -> Result<(), VaultError> {
+async fn login_role(vault: &Vault, scenario: &Scenario, home: Domain) -> Result<(), VaultError> {
     let (auth, phase) = (scenario.vault.auth, scenario.phase);
     let accounts = identity::accounts_of(scenario.identity, phase, home);
     let ttl = seconds(scenario.vault.token_ttl);
     let mut body = json!({
-        "token_policies": [identity::role(phase, home)],
+        "token_policies": [role(phase, home)],
         "token_no_default_policy": true,
         "token_ttl": ttl,
         "token_max_ttl": ttl,
@@ -197,7 +155,7 @@ async fn login_role(
     let own = match auth {
         AuthMethod::Kubernetes => json!({
             "bound_service_account_names": [accounts],
-            "bound_service_account_namespaces": [around.namespace],
+            "bound_service_account_namespaces": [NAMESPACE],
             "audience": "vault",
             "alias_name_source": "serviceaccount_name",
         }),
@@ -205,7 +163,7 @@ async fn login_role(
             "role_type": "jwt",
             "bound_audiences": ["vault"],
             "bound_claims_type": "glob",
-            "bound_claims": {"sub": format!("system:serviceaccount:{}:{accounts}", around.namespace)},
+            "bound_claims": {"sub": format!("system:serviceaccount:{}:{accounts}", NAMESPACE)},
             "user_claim": "sub",
             "claim_mappings": {
                 "/kubernetes.io/serviceaccount/name": "service_account_name",
@@ -214,9 +172,7 @@ async fn login_role(
         }),
     };
     merge(&mut body, own);
-    vault
-        .write(&format!("auth/{}/role/{}", method(auth), identity::role(phase, home)), body)
-        .await?;
+    vault.write(&format!("auth/{}/role/{}", method(auth), role(phase, home)), body).await?;
     Ok(())
 }
 
@@ -242,6 +198,7 @@ async fn engine(
     vault: &Vault,
     scenario: &Scenario,
     around: &Surroundings,
+    reviewer: &str,
     domain: Domain,
 ) -> Result<(), VaultError> {
     let phase = scenario.phase;
@@ -270,7 +227,7 @@ async fn engine(
         let config = json!({
             "kubernetes_host": around.api_server,
             "kubernetes_ca_cert": around.api_server_ca,
-            "service_account_jwt": around.reviewer,
+            "service_account_jwt": reviewer,
             "disable_local_ca_jwt": true,
         });
         vault.write(&format!("{domain}/config"), config).await?;
@@ -303,7 +260,7 @@ async fn engine(
                 Engine::Kubernetes => (
                     format!("{domain}/roles/{name}"),
                     json!({
-                        "allowed_kubernetes_namespaces": [around.namespace],
+                        "allowed_kubernetes_namespaces": [NAMESPACE],
                         "service_account_name": identity::evidence_account(phase, domain),
                         "token_default_ttl": ttl,
                         "token_max_ttl": max_ttl,

@@ -25,7 +25,8 @@ words! {
 }
 
 /// One step of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Works by itself.
     Think(Span),
@@ -79,7 +80,7 @@ impl Ending {
 }
 
 /// How a trace ends, and what is left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// How.
     pub ending: Ending,
@@ -90,7 +91,7 @@ pub struct End {
 }
 
 /// What one agent does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
     /// What it investigates.
     pub domain: Domain,

@@ -30,8 +30,8 @@ pub struct Audited {
 pub struct Reconciliation {
     /// Leases in the book.
     pub booked: u64,
-    /// Leases that Vault's audit trail has it giving out.
-    pub in_trail: u64,
+    /// Leases that Vault's audit trail has it giving out; none where that cannot be read.
+    pub in_trail: Option<u64>,
     /// Leases alive in the book and in `sys/leases` at the run's end.
     pub alive: u64,
     /// Leases alive in Vault that the book has as ended, or does not know.
@@ -54,20 +54,21 @@ impl Reconciliation {
 /// Refusals that agents met, against those that the trails hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Denials {
-    /// Refusals by the API server: told by agents, and found in its audit trail.
-    pub rbac: (u64, u64),
+    /// Refusals by the API server: told by agents, and found in its audit trail, where that can be
+    /// read.
+    pub rbac: (u64, Option<u64>),
     /// Refusals by Vault's policies.
-    pub vault_policy: (u64, u64),
+    pub vault_policy: (u64, Option<u64>),
     /// Refusals by PostgreSQL.
-    pub database_grant: (u64, u64),
+    pub database_grant: (u64, Option<u64>),
 }
 
 impl Denials {
-    /// Whether they match one for one.
+    /// Whether they match one for one, where there is a trail to match.
     pub fn agree(&self) -> bool {
         [self.rbac, self.vault_policy, self.database_grant]
             .iter()
-            .all(|(told, found)| told == found)
+            .all(|(told, found)| found.is_none_or(|found| *told == found))
     }
 }
 

@@ -11,7 +11,7 @@ use procfs::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::assets::Program;
+use super::Program;
 
 /// The name of the file that describes a platform.
 const RECORD: &str = "platform.json";
@@ -98,12 +98,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes a folder with a random name.
+    /// Makes a folder with a random name for a platform of a provider.
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub fn create() -> io::Result<Self> {
-        let base = base().join("local");
+    pub fn create(provider: &str) -> io::Result<Self> {
+        let base = base().join(provider);
         DirBuilder::new().recursive(true).mode(0o711).create(&base)?;
         let path = base.join(super::secret::name());
         DirBuilder::new().mode(0o711).create(&path)?;
@@ -162,12 +162,12 @@ impl Folder {
     }
 }
 
-/// Every platform on this machine that is there or was.
+/// Every platform of a provider on this machine that is there or was.
 ///
 /// # Errors
 /// Where the base folder cannot be read.
-pub fn all() -> io::Result<Vec<Folder>> {
-    let entries = match fs::read_dir(base().join("local")) {
+pub fn all(provider: &str) -> io::Result<Vec<Folder>> {
+    let entries = match fs::read_dir(base().join(provider)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
     };
@@ -179,7 +179,7 @@ pub fn all() -> io::Result<Vec<Folder>> {
     Ok(folders)
 }
 
-/// The platforms that are kept, and alive.
+/// The local platforms that are kept, and alive.
 ///
 /// # Errors
 /// Where the base folder cannot be read.
@@ -187,16 +187,16 @@ pub fn kept() -> io::Result<Vec<(Folder, Record)>> {
     let with_record = |folder: Folder| folder.record().ok().map(|record| (folder, record));
     let alive = |record: &Record| record.servers.iter().any(|(_, process)| process.is_alive());
     let is_kept = |(_, record): &(Folder, Record)| record.owner.is_none() && alive(record);
-    Ok(all()?.into_iter().filter_map(with_record).filter(is_kept).collect())
+    Ok(all("local")?.into_iter().filter_map(with_record).filter(is_kept).collect())
 }
 
-/// Cleans up after owners that are gone; how many platforms were left behind.
+/// Cleans up after owners of local platforms that are gone; how many were left behind.
 ///
 /// # Errors
 /// Where a folder cannot be removed.
 pub fn clean() -> io::Result<usize> {
     let mut cleaned = 0;
-    for folder in all()? {
+    for folder in all("local")? {
         let left_behind = match folder.record() {
             Ok(Record { owner: Some(owner), .. }) => !owner.is_alive(),
             Ok(record) => !record.servers.iter().any(|(_, process)| process.is_alive()),
@@ -209,6 +209,17 @@ pub fn clean() -> io::Result<usize> {
         }
     }
     Ok(cleaned)
+}
+
+/// Platforms of a provider whose owners are gone, with what is known of them.
+///
+/// # Errors
+/// Where the base folder cannot be read.
+pub fn abandoned(provider: &str) -> io::Result<Vec<(Folder, Record)>> {
+    let with_record = |folder: Folder| folder.record().ok().map(|record| (folder, record));
+    let gone = |record: &Record| record.owner.is_some_and(|owner| !owner.is_alive());
+    let all = all(provider)?.into_iter().filter_map(with_record);
+    Ok(all.filter(|(_, record)| gone(record)).collect())
 }
 
 fn age(path: &Path) -> Option<Duration> {

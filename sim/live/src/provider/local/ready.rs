@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{LOOK_EVERY, Local, LocalError, Program, READY_WITHIN, Unsealed, postgres};
 use crate::vault::Vault;
+use alertstorm_agent::postgres::{Login, connect};
 
 impl Local {
     /// Waits until a server does its work; Vault is unsealed on the way.
@@ -32,14 +33,14 @@ impl Local {
         match program {
             Program::Vault => self.unseal().await,
             Program::Postgres => {
-                let login = crate::postgres::Login {
-                    port: self.layout.ports.postgres,
+                let login = Login {
+                    to: self.postgres(),
                     from: None,
                     user: postgres::ADMIN,
                     password: Some(&self.secrets.postgres_admin),
                     database: "postgres",
                 };
-                crate::postgres::connect(login).await.map(drop).map_err(|e| e.to_string())
+                connect(login).await.map(drop).map_err(|e| e.to_string())
             }
             Program::ApiServer => {
                 let http = reqwest::Client::builder()

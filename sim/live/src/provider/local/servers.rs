@@ -10,11 +10,11 @@ use alertstorm_model::scenario::knobs::{Flags, VaultStorage};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::super::secret;
+use super::super::state::write_private;
 use super::assets::{Assets, Program};
 use super::ca::Certificates;
 use super::process::Spec;
-use super::secret;
-use super::state::write_private;
 
 /// The issuer of ServiceAccount tokens.
 pub const ISSUER: &str = "https://kubernetes.default.svc";
@@ -199,7 +199,7 @@ pub fn specs(
     secrets: &Secrets,
 ) -> io::Result<Vec<(Program, Spec)>> {
     write_private(&layout.private.join("tokens.csv"), secrets.token_file().as_bytes())?;
-    let policy = include_str!("../../../../kind-config/audit-policy.yaml");
+    let policy = include_str!("../../../../../kind-config/audit-policy.yaml");
     write_private(&layout.private.join("audit-policy.yaml"), policy.as_bytes())?;
     write_private(&layout.admin(), kubeconfig_text(layout, &secrets.admin)?.as_bytes())?;
     let mut specs = vec![

@@ -8,20 +8,25 @@ mod flags;
 mod postgres;
 mod process;
 mod ready;
-mod secret;
 mod servers;
 pub mod setup;
-pub mod state;
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alertstorm_model::scenario::Scenario;
+use alertstorm_agent::trust;
+use alertstorm_model::scenario::{FaultKind, Scenario};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::platform::{MetricsOf, NAMESPACE, Platform, PostgresAddress, Tokens, Trails};
+use super::state::{self, Folder, ProcessId, Record};
+use super::{Failure, Provider};
+use crate::connection::Lanes;
+use crate::platform::{Agents, Identities, MetricsOf, NAMESPACE, Page, Platform, Tokens, Trails};
 use crate::vault::setup::Surroundings;
 use crate::vault::{Address, Vault, VaultError};
 
@@ -29,7 +34,6 @@ pub use assets::{Assets, Missing, Program};
 pub use flags::UnknownFlag;
 pub use process::{Death, Servers, Usage};
 use servers::{Layout, Ports, Secrets};
-use state::{Folder, ProcessId, Record};
 
 /// A server that is not ready by then will not be.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -75,8 +79,8 @@ pub enum LocalError {
     #[error("vault could not be unsealed")]
     Vault(#[from] VaultError),
     /// The authority's own certificate cannot be used.
-    #[error(transparent)]
-    Connection(#[from] crate::connection::ConnectionError),
+    #[error("the authority's own certificate cannot be used")]
+    Authority(#[from] rustls::Error),
     /// A platform is kept, and has other settings than the scenario.
     #[error("a platform is kept whose {0} differ from this scenario's; `alertstorm down` ends it")]
     KeptDiffers(String),
@@ -181,12 +185,12 @@ impl Local {
             tell("using the platform that is kept");
             return Self::attach(scenario, &assets, folder, record);
         }
-        let folder = Folder::create().map_err(io_error("make the platform's folder"))?;
+        let folder = Folder::create("local").map_err(io_error("make the platform's folder"))?;
         let local = Self::make(scenario, keep, folder)?;
         match local.begin(scenario, &assets, tell).await {
             Ok(()) => Ok(local),
             Err(error) => {
-                local.end()?;
+                local.finish()?;
                 Err(error)
             }
         }
@@ -214,7 +218,7 @@ impl Local {
     ) -> Result<Self, LocalError> {
         let ca = std::fs::read_to_string(&layout.certificates.ca)
             .map_err(io_error("read the authority's certificate"))?;
-        let address = Address { url: layout.vault(), tls: crate::connection::trust(&ca)? };
+        let address = Address { url: layout.vault(), tls: trust::only(&ca)? };
         let servers = Servers::new(folder.clone());
         let supervisor = tokio::spawn(servers.clone().supervise());
         let unsealed = std::sync::Mutex::new(unsealed);
@@ -304,7 +308,7 @@ impl Local {
         self.ready(Program::Postgres).await?;
         let admin = (postgres::ADMIN, self.secrets.postgres_admin.as_str());
         let vault = (VAULT_USER, self.secrets.postgres_vault.as_str());
-        crate::postgres::set_up(self.layout.ports.postgres, admin, vault)
+        crate::postgres::set_up(self.postgres(), admin, vault)
             .await
             .map_err(|error| self.not_ready(Program::Postgres, error.to_string()))?;
         self.ready(Program::Vault).await?;
@@ -330,20 +334,9 @@ impl Local {
         self.unsealed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Whether it outlives this run.
-    pub const fn is_kept(&self) -> bool {
-        self.keep
-    }
-
     /// The administrator's kubeconfig, for whoever wants to look around.
     pub fn kubeconfig(&self) -> PathBuf {
         self.layout.admin()
-    }
-
-    /// Which Vault it is, counted by how often one was made: a later one knows nothing of an
-    /// earlier one.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     /// The servers as processes.
@@ -351,68 +344,23 @@ impl Local {
         &self.servers
     }
 
-    /// A client of Vault with its root token.
-    ///
-    /// # Errors
-    /// Where the HTTP client cannot be made.
-    pub fn vault(&self) -> Result<Vault, VaultError> {
-        Vault::new(&self.address, None, &self.unsealed().root)
+    fn postgres(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.layout.ports.postgres))
     }
 
-    /// What the engine needs.
-    ///
-    /// # Errors
-    /// Where a certificate cannot be read.
-    pub fn platform(&self) -> Result<Platform, LocalError> {
-        let read = |path: &PathBuf| {
-            std::fs::read_to_string(path).map_err(io_error(format!("read {}", path.display())))
+    fn metrics(&self) -> Vec<MetricsOf> {
+        let ports = self.layout.ports;
+        let at = |component, url, with_token| {
+            let page = Page::At { url, with_token };
+            MetricsOf { component, page }
         };
-        let (layout, ports) = (&self.layout, self.layout.ports);
-        let ca = read(&layout.certificates.ca)?;
-        let metrics = |component, url, with_token| MetricsOf { component, url, with_token };
-        Ok(Platform {
-            provider: "local",
-            api_server: layout.api_server(),
-            tokens: Tokens {
-                admin: self.secrets.admin.clone(),
-                backend: self.secrets.backend.clone(),
-                scraper: self.secrets.scraper.clone(),
-                nodes: self.secrets.nodes.clone(),
-            },
-            vault: self.address.clone(),
-            around: Surroundings {
-                api_server: layout.api_server(),
-                api_server_ca: ca.clone(),
-                reviewer: self.secrets.vault_reviewer.clone(),
-                accounts_key: read(&layout.certificates.service_accounts_public)?,
-                issuer: servers::ISSUER.to_owned(),
-                postgres: format!("127.0.0.1:{}", ports.postgres),
-                postgres_user: (VAULT_USER.to_owned(), self.secrets.postgres_vault.clone()),
-                audit: layout.vault_audit().display().to_string(),
-                namespace: NAMESPACE.to_owned(),
-            },
-            ca,
-            postgres: PostgresAddress { port: ports.postgres },
-            trails: Trails {
-                vault: layout.vault_audit(),
-                api_server: layout.api_audit(),
-                postgres: layout.log(Program::Postgres),
-            },
-            metrics: vec![
-                metrics("kube-apiserver", format!("{}/metrics", layout.api_server()), true),
-                metrics("etcd", format!("http://127.0.0.1:{}/metrics", ports.etcd_metrics), false),
-                metrics(
-                    "kube-controller-manager",
-                    format!("https://127.0.0.1:{}/metrics", ports.controller_manager),
-                    true,
-                ),
-                metrics(
-                    "kube-scheduler",
-                    format!("https://127.0.0.1:{}/metrics", ports.scheduler),
-                    true,
-                ),
-            ],
-        })
+        let manager = format!("https://127.0.0.1:{}/metrics", ports.controller_manager);
+        vec![
+            at("kube-apiserver", format!("{}/metrics", self.layout.api_server()), true),
+            at("etcd", format!("http://127.0.0.1:{}/metrics", ports.etcd_metrics), false),
+            at("kube-controller-manager", manager, true),
+            at("kube-scheduler", format!("https://127.0.0.1:{}/metrics", ports.scheduler), true),
+        ]
     }
 
     /// The end of a run: the platform is ended, unless it is kept.
@@ -427,14 +375,110 @@ impl Local {
         if self.keep {
             return self.write_kept();
         }
-        self.end()
+        self.finish()
     }
 
-    fn end(&self) -> Result<(), LocalError> {
+    fn finish(&self) -> Result<(), LocalError> {
         self.supervisor.abort();
         self.stopped.store(true, std::sync::atomic::Ordering::SeqCst);
         self.servers.stop();
         self.folder.remove().map_err(io_error("remove the platform's folder"))
+    }
+}
+
+impl Provider for Local {
+    fn platform(&self) -> Result<Platform, Failure> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(io_error(format!("read {}", path.display())))
+        };
+        let layout = &self.layout;
+        let ca = read(&layout.certificates.ca)?;
+        let lanes = Lanes::new(&layout.api_server(), &trust::only(&ca)?, 1)?;
+        Ok(Platform {
+            provider: "local",
+            api_server: layout.api_server(),
+            admin: lanes.client(&self.secrets.admin, NAMESPACE)?,
+            identities: Identities::Users(Tokens {
+                backend: self.secrets.backend.clone(),
+                scraper: self.secrets.scraper.clone(),
+                vault: self.secrets.vault_reviewer.clone(),
+            }),
+            agents: Agents::Hollow(self.secrets.nodes.clone()),
+            vault: self.address.clone(),
+            around: Surroundings {
+                api_server: layout.api_server(),
+                api_server_ca: ca.clone(),
+                accounts_key: read(&layout.certificates.service_accounts_public)?,
+                issuer: servers::ISSUER.to_owned(),
+                postgres: self.postgres(),
+                postgres_user: (VAULT_USER.to_owned(), self.secrets.postgres_vault.clone()),
+                audit: Some(layout.vault_audit().display().to_string()),
+            },
+            ca,
+            postgres: self.postgres(),
+            trails: Trails {
+                vault: Some(layout.vault_audit()),
+                api_server: Some(layout.api_audit()),
+                postgres: Some(layout.log(Program::Postgres)),
+            },
+            metrics: self.metrics(),
+            remarks: Vec::new(),
+        })
+    }
+
+    fn can(&self, fault: FaultKind) -> bool {
+        // A disk cannot be made slow from here.
+        fault != FaultKind::SlowFsync
+    }
+
+    fn vault(&self) -> Result<Vault, VaultError> {
+        Vault::new(&self.address, None, &self.unsealed().root)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(self.ready(Program::Vault).await?) })
+    }
+
+    fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>> {
+        Box::pin(async { self.servers.usage() })
+    }
+
+    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            if begins {
+                self.servers.kill(program);
+                return Ok(());
+            }
+            Ok(self.servers.release(program)?)
+        })
+    }
+
+    fn deaths(&self) -> Vec<Program> {
+        self.servers.take_deaths().iter().map(|death| death.program).collect()
+    }
+
+    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        // The API server writes its trail a moment after its answer.
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(())
+        })
+    }
+
+    fn is_kept(&self) -> bool {
+        self.keep
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(self.stop()?) })
     }
 }
 

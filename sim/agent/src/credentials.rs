@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_model::agent::Agent;
-use alertstorm_model::alert::Alert;
 use alertstorm_model::investigation::Domain;
 use alertstorm_model::phase::Verb;
 use alertstorm_model::scenario::knobs::Engine;
@@ -12,11 +11,9 @@ use alertstorm_model::time::Span;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::Identity;
-use crate::identity;
-use crate::kubelet::Shared;
-use crate::reporter::duration;
-use crate::vault::setup::{credential_path, credential_role, login_path};
+use crate::driver::{Places, Told, World};
+use crate::names::{credential_path, credential_role, login_path, role};
+use crate::task::Task;
 use crate::vault::{Answer, Vault, VaultError};
 
 /// What Vault said to a request for a credential.
@@ -28,14 +25,11 @@ pub enum Took {
 }
 
 /// The credentials of one agent.
-pub struct Credentials {
-    shared: Arc<Shared>,
-    alert: Alert,
-    pod: String,
-    jwt: String,
-    ip: std::net::IpAddr,
+pub struct Credentials<'a, W> {
+    task: &'a Task,
+    places: &'a Places,
+    world: Arc<W>,
     vault: Option<Arc<Vault>>,
-    leases: Vec<String>,
     database: Option<(String, String)>,
     /// Renewals go on beside the agent's work, and end with it.
     renewals: JoinSet<()>,
@@ -45,16 +39,13 @@ fn named(answer: &Answer, field: &str) -> Option<String> {
     answer.data[field].as_str().map(str::to_owned)
 }
 
-impl Credentials {
-    pub fn new(shared: &Arc<Shared>, alert: Alert, identity: &Identity) -> Self {
+impl<'a, W: World> Credentials<'a, W> {
+    pub fn new(task: &'a Task, places: &'a Places, world: &Arc<W>) -> Self {
         Self {
-            shared: Arc::clone(shared),
-            alert,
-            pod: identity.pod.clone(),
-            jwt: identity.vault.clone(),
-            ip: identity.ip.into(),
+            task,
+            places,
+            world: Arc::clone(world),
             vault: None,
-            leases: Vec::new(),
             database: None,
             renewals: JoinSet::new(),
         }
@@ -62,19 +53,18 @@ impl Credentials {
 
     /// Logs in with the pod's token; whether Vault gave a token of its own.
     pub async fn login(&mut self) -> bool {
-        let scenario = &self.shared.plan.scenario;
-        let address = &self.shared.around.vault;
-        let Ok(mut vault) = Vault::new(address, Some(self.ip), "") else {
+        let from = self.places.from.map(Into::into);
+        let Ok(mut vault) = Vault::new(&self.places.vault, from, "") else {
             return false;
         };
-        let name = identity::role(scenario.phase, self.alert.domain);
-        let body = json!({"role": name, "jwt": self.jwt});
+        let name = role(self.task.phase, self.task.domain);
+        let body = json!({"role": name, "jwt": self.places.token});
         // A refusal passes too: Vault refuses whom it cannot ask the API server about.
-        let Ok(answer) = vault.write(&login_path(scenario), body).await else {
+        let Ok(answer) = vault.write(&login_path(self.task.auth), body).await else {
             return false;
         };
         let Some(token) = answer.token else { return false };
-        self.shared.around.truth.session(&self.pod, self.alert.id);
+        self.world.tell(Told::Login);
         vault.set_token(&token.secret);
         self.vault = Some(Arc::new(vault));
         true
@@ -82,18 +72,17 @@ impl Credentials {
 
     /// Takes a credential for the systems of a domain.
     pub async fn take(&mut self, domain: Domain) -> Took {
-        let plan = Arc::clone(&self.shared.plan);
-        let scenario = &plan.scenario;
-        let knobs = scenario.vault.secrets.of(domain);
+        let (id, source) = (self.task.id, self.task.source(domain));
         let Some(vault) = self.vault.clone() else { return Took::Unavailable };
-        let config = (self.alert.id.0 % u64::from(knobs.configs.get())) as u32;
-        let role = credential_role(scenario.phase, self.alert.domain, domain, config);
-        let path = credential_path(knobs.engine, domain, &role);
-        let engine = knobs.engine;
-        let (book, id) = (self.shared.around.book.clone(), self.alert.id);
+        let config = (id.0 % u64::from(source.configs.get())) as u32;
+        let role = credential_role(self.task.phase, self.task.domain, domain, config);
+        let path = credential_path(source.engine, domain, &role);
+        let engine = source.engine;
+        let namespace = self.task.namespace.clone();
+        let world = Arc::clone(&self.world);
         // A task of its own: the answer is booked even where the agent does not live to see it.
         let asked = tokio::spawn(async move {
-            let sent = book.now();
+            let sent = world.now();
             let answer = match engine {
                 Engine::Postgresql | Engine::Kv => vault.read(&path).await,
                 Engine::Pki => {
@@ -101,15 +90,14 @@ impl Credentials {
                     vault.write(&path, json!({"common_name": name})).await
                 }
                 Engine::Kubernetes => {
-                    let namespace = crate::platform::NAMESPACE;
                     vault.write(&path, json!({"kubernetes_namespace": namespace})).await
                 }
             };
-            if let Ok(answer) = answer.as_ref().map_err(Clone::clone)
+            if let Ok(answer) = &answer
                 && !answer.lease_id.is_empty()
             {
                 let ttl = Span::secs(u64::from(answer.lease_duration_s));
-                book.issued(&answer.lease_id, id, domain, sent, ttl);
+                world.tell(Told::Issued(answer.lease_id.clone(), domain, sent, ttl));
             }
             answer
         });
@@ -121,15 +109,12 @@ impl Credentials {
         if engine == Engine::Postgresql {
             self.database = named(&answer, "username").zip(named(&answer, "password"));
             if let Some((user, _)) = &self.database {
-                self.shared.around.truth.user(user, self.alert.id);
+                self.world.tell(Told::User(user.clone()));
             }
         }
-        if !answer.lease_id.is_empty() {
-            self.leases.push(answer.lease_id.clone());
+        if !answer.lease_id.is_empty() && answer.renewable {
             let ttl = Span::secs(u64::from(answer.lease_duration_s));
-            if answer.renewable {
-                self.renew_later(answer.lease_id, ttl, knobs.ttl);
-            }
+            self.renew_later(answer.lease_id, ttl, source.ttl);
         }
         Took::Granted
     }
@@ -150,17 +135,17 @@ impl Credentials {
     /// Renews a lease after two thirds of its time, as long as Vault carries it on.
     fn renew_later(&mut self, id: String, ttl: Span, full: Span) {
         let Some(vault) = self.vault.clone() else { return };
-        let book = self.shared.around.book.clone();
+        let world = Arc::clone(&self.world);
         self.renewals.spawn(async move {
             let mut left = ttl;
             loop {
-                tokio::time::sleep(duration(Agent::renew_after(left))).await;
+                tokio::time::sleep(Duration::from_nanos(Agent::renew_after(left).0)).await;
                 let body = json!({"lease_id": id, "increment": full.0 / 1_000_000_000});
-                let sent = book.now();
+                let sent = world.now();
                 match vault.write("sys/leases/renew", body).await {
                     Ok(answer) => {
                         let renewed = Span::secs(u64::from(answer.lease_duration_s));
-                        book.renewed(&id, sent, renewed);
+                        world.tell(Told::Renewed(id.clone(), sent, renewed));
                         // Near the longest that a lease may live there is nothing to gain.
                         if renewed.0 < full.0 / 2 {
                             return;
@@ -181,11 +166,11 @@ impl Credentials {
     pub async fn release(&mut self) -> bool {
         self.renewals.abort_all();
         let Some(vault) = self.vault.take() else { return false };
-        let (book, leases) = (self.shared.around.book.clone(), std::mem::take(&mut self.leases));
+        let world = Arc::clone(&self.world);
         let released = tokio::spawn(async move {
             let revoked = vault.write("auth/token/revoke-self", json!({})).await.is_ok();
             if revoked {
-                book.returned(&leases);
+                world.tell(Told::Returned);
             }
             revoked
         });

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use procfs::process::Process;
 use rustix::process::Signal;
 
+use super::super::state::{Folder, ProcessId};
 use super::assets::Program;
-use super::state::{Folder, ProcessId};
 
 /// How often it is looked whether a server has died.
 const LOOK_EVERY: Duration = Duration::from_millis(200);

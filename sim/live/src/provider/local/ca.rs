@@ -9,7 +9,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SanType,
 };
 
-use super::state::write_private;
+use super::super::state::write_private;
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]

@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 
 use alertstorm_model::scenario::knobs::Postgres;
 
+use super::super::state::write_private;
 use super::assets::{Assets, Program};
 use super::process::Spec;
 use super::servers::{Layout, Secrets};
-use super::state::write_private;
 
 /// The superuser of the platform's PostgreSQL.
 pub const ADMIN: &str = "alertstorm";
@@ -86,7 +86,7 @@ pub fn prepare(
     // In place, so that the file stays its user's.
     fs::write(
         data.join("pg_hba.conf"),
-        include_str!("../../../../kind-config/postgres/pg_hba.conf"),
+        include_str!("../../../../../kind-config/postgres/pg_hba.conf"),
     )?;
     Ok(spec(knobs, layout, assets, data, user))
 }

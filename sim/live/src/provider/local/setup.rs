@@ -11,14 +11,14 @@ use super::assets::{Program, cache_folder, is_program};
 /// Kubernetes and etcd, as pinned tools.
 const CONTROL_PLANE: Module = Module {
     folder: "control-plane",
-    manifest: include_str!("../../../../kind-config/control-plane/go.mod"),
-    checksums: include_str!("../../../../kind-config/control-plane/go.sum"),
+    manifest: include_str!("../../../../../kind-config/control-plane/go.mod"),
+    checksums: include_str!("../../../../../kind-config/control-plane/go.sum"),
 };
 /// Vault, which cannot share a module with Kubernetes.
 const VAULT: Module = Module {
     folder: "vault-server",
-    manifest: include_str!("../../../../kind-config/vault-server/go.mod"),
-    checksums: include_str!("../../../../kind-config/vault-server/go.sum"),
+    manifest: include_str!("../../../../../kind-config/vault-server/go.mod"),
+    checksums: include_str!("../../../../../kind-config/vault-server/go.sum"),
 };
 
 /// The version that the servers say of themselves; that of `k8s.io/kubernetes` in the manifest.

@@ -1,0 +1,243 @@
+//! Vault: a client over vaultrs that keeps what vaultrs strips off its answers (the lease), and
+//! tells apart the three ways in which a request can fail that an agent treats differently.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rustify::Endpoint;
+use rustify::enums::{RequestMethod, RequestType, ResponseType};
+use rustify::errors::ClientError as RestError;
+use serde_json::Value;
+use vaultrs::api::EndpointResult;
+use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
+
+/// An answer that takes longer is none.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why a request failed. No variant holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VaultError {
+    /// Vault does not answer, is sealed, or cannot do it now.
+    #[error("vault is unavailable: {0}")]
+    Unavailable(String),
+    /// The token's policy does not grant it, or the token is no more.
+    #[error("vault denies it")]
+    Denied,
+    /// The request is wrong.
+    #[error("vault answered {code}: {message}")]
+    Wrong {
+        /// The HTTP status.
+        code: u16,
+        /// What Vault said.
+        message: String,
+    },
+}
+
+/// What Vault answered.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The data; null where there are none.
+    pub data: Value,
+    /// The token of a login.
+    pub token: Option<Token>,
+    /// The lease's name; empty where there is none.
+    pub lease_id: String,
+    /// The lease's length in seconds.
+    pub lease_duration_s: u32,
+    /// Whether Vault carries the lease on when it is asked to.
+    pub renewable: bool,
+}
+
+/// A token that a login gave.
+#[derive(Clone)]
+pub struct Token {
+    /// The secret.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a token")
+    }
+}
+
+/// Where Vault is, and how it is trusted.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// Like `https://127.0.0.1:8200`.
+    pub url: String,
+    /// Trust.
+    pub tls: rustls::ClientConfig,
+}
+
+/// A client with one identity.
+pub struct Vault {
+    client: VaultClient,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a client of Vault")
+    }
+}
+
+impl Vault {
+    /// A client; `from` is the address of the pod that speaks, `token` empty before its login.
+    ///
+    /// # Errors
+    /// Where the HTTP client cannot be made.
+    pub fn new(address: &Address, from: Option<IpAddr>, token: &str) -> Result<Self, VaultError> {
+        let wrong = |message: String| VaultError::Wrong { code: 0, message };
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(address.tls.clone())
+            .timeout(TIMEOUT)
+            .tcp_nodelay(true)
+            .local_address(from)
+            .no_proxy()
+            .build()
+            .map_err(|error| wrong(error.to_string()))?;
+        let settings = VaultClientSettingsBuilder::default()
+            .address(&address.url)
+            .token(token)
+            .ca_certs(Vec::new())
+            .identity(None)
+            .verify(true)
+            .build()
+            .map_err(|error| wrong(error.to_string()))?;
+        let middle = vaultrs::api::EndpointMiddleware {
+            token: token.to_owned(),
+            version: "v1".to_owned(),
+            wrap: None,
+            namespace: None,
+        };
+        let http = rustify::clients::reqwest::Client::new(&address.url, http);
+        Ok(Self { client: VaultClient { http, middle, settings } })
+    }
+
+    /// Shows this token from now on.
+    pub fn set_token(&mut self, token: &str) {
+        vaultrs::client::Client::set_token(&mut self.client, token);
+    }
+
+    /// Vault's telemetry, in the text format of Prometheus.
+    ///
+    /// # Errors
+    /// Where Vault does not answer.
+    pub async fn metrics(&self) -> Result<String, VaultError> {
+        let url = format!("{}/v1/sys/metrics?format=prometheus", self.client.http.base);
+        let asked =
+            self.client.http.http.get(url).header("X-Vault-Token", &self.client.middle.token);
+        let told = |error: reqwest::Error| VaultError::Unavailable(error.without_url().to_string());
+        asked.send().await.map_err(told)?.text().await.map_err(told)
+    }
+
+    /// The client for vaultrs' own functions.
+    pub const fn raw(&self) -> &VaultClient {
+        &self.client
+    }
+
+    /// Reads a path.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn read(&self, path: &str) -> Result<Answer, VaultError> {
+        self.ask(RequestMethod::GET, path, None).await
+    }
+
+    /// Lists the keys below a path; none where there are none.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn list(&self, path: &str) -> Result<Vec<String>, VaultError> {
+        match self.ask(RequestMethod::LIST, path, None).await {
+            Err(VaultError::Wrong { code: 404, .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+            Ok(answer) => {
+                let keys = answer.data["keys"].as_array().into_iter().flatten();
+                Ok(keys.filter_map(|key| key.as_str().map(str::to_owned)).collect())
+            }
+        }
+    }
+
+    /// Writes to a path.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn write(&self, path: &str, body: Value) -> Result<Answer, VaultError> {
+        self.ask(RequestMethod::POST, path, Some(body)).await
+    }
+
+    async fn ask(
+        &self,
+        method: RequestMethod,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, VaultError> {
+        let request = Request { method, path, body };
+        let sent = request.with_middleware(&self.client.middle).exec(&self.client.http).await;
+        let answer = sent.map_err(failed)?;
+        if answer.response.body().is_empty() {
+            return Ok(Answer::default());
+        }
+        let parsed: EndpointResult<Value> = answer.wrap().map_err(|_| VaultError::Wrong {
+            code: answer.response.status().as_u16(),
+            message: "not the answer of a Vault".to_owned(),
+        })?;
+        let token = parsed.auth.map(|auth| Token { secret: auth.client_token });
+        Ok(Answer {
+            data: parsed.data.unwrap_or_default(),
+            token,
+            lease_id: parsed.lease_id,
+            lease_duration_s: parsed.lease_duration,
+            renewable: parsed.renewable,
+        })
+    }
+}
+
+/// Sorts a failure; what it says of it is never the answer's content but its list of errors.
+fn failed(error: RestError) -> VaultError {
+    match error {
+        RestError::ServerResponseError { code: 403, .. } => VaultError::Denied,
+        RestError::ServerResponseError { code, content } => {
+            let parsed: Option<Value> = content.and_then(|text| serde_json::from_str(&text).ok());
+            let errors = parsed.as_ref().and_then(|value| value["errors"].as_array());
+            let said: Vec<&str> = errors.into_iter().flatten().filter_map(Value::as_str).collect();
+            let message = said.join("; ").trim().to_owned();
+            match code {
+                429 | 500..=599 => VaultError::Unavailable(format!("{code} {message}")),
+                _ => VaultError::Wrong { code, message },
+            }
+        }
+        RestError::RequestError { source, .. } => {
+            let root = source.chain().last().map(ToString::to_string);
+            VaultError::Unavailable(root.unwrap_or_default())
+        }
+        other => VaultError::Unavailable(other.to_string()),
+    }
+}
+
+/// Any request, where vaultrs has none of its own or drops the lease.
+struct Request<'a> {
+    method: RequestMethod,
+    path: &'a str,
+    body: Option<Value>,
+}
+
+impl Endpoint for Request<'_> {
+    type Response = Value;
+    const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
+    const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
+
+    fn path(&self) -> String {
+        self.path.to_owned()
+    }
+
+    fn method(&self) -> RequestMethod {
+        self.method.clone()
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, RestError> {
+        let bytes = self.body.as_ref().map(serde_json::to_vec).transpose();
+        bytes.map_err(|error| RestError::DataParseError { source: error.into() })
+    }
+}

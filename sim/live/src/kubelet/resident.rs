@@ -1,0 +1,67 @@
+//! An agent that a hollow kubelet runs as a task: its world is the harness's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alertstorm_agent::names::application_object;
+use alertstorm_agent::{Acted, Told, World};
+use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::phase::{Refuser, Verb};
+use alertstorm_model::quantity::Bytes;
+use alertstorm_model::time::Time;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::Shared;
+use crate::call;
+use crate::platform::NAMESPACE;
+
+/// An agent gives a write to the API server up after this.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The world of one agent.
+pub(super) struct Resident {
+    pub shared: Arc<Shared>,
+    pub id: InvestigationId,
+    /// Its pod.
+    pub pod: String,
+    /// Its token for the API server.
+    pub token: String,
+}
+
+impl World for Resident {
+    fn now(&self) -> Time {
+        self.shared.hearing.reporter.now()
+    }
+
+    fn tell(&self, told: Told) {
+        self.shared.hearing.hear(self.id, &self.pod, self.now(), told);
+    }
+
+    async fn on_kubernetes(&self, verb: Verb) -> Acted {
+        let Ok(client) = self.shared.clients.agent(&self.token) else {
+            return Acted::Failed;
+        };
+        let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
+        let name = application_object(verb);
+        let done = call::patiently(PATIENCE, || async {
+            if verb.writes() {
+                let change = json!({"data": {"changed": self.now().0.to_string()}});
+                api.patch(name, &PatchParams::default(), &Patch::Merge(&change)).await.map(drop)
+            } else {
+                api.get(name).await.map(drop)
+            }
+        });
+        match done.await {
+            Ok(()) => Acted::Done,
+            Err(error) if call::is_forbidden(&error) => Acted::Refused(Refuser::Rbac),
+            Err(_) => Acted::Failed,
+        }
+    }
+
+    fn hold(&self, memory: Bytes) -> bool {
+        memory <= self.shared.plan.scenario.controller.job.memory_limit
+    }
+}

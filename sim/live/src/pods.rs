@@ -1,0 +1,169 @@
+//! Agents in real pods: what they told is in their termination messages, and in their logs where
+//! that is too long. Instants are an agent's own, from its start by its node's clock on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use alertstorm_agent::journal::{Entry, Journal};
+use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::investigation::{InvestigationId, Outcome};
+use alertstorm_model::time::{Span, Time};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use kube::api::LogParams;
+use kube::{Api, Client, ResourceExt};
+use tokio::task::JoinSet;
+
+use crate::call;
+use crate::hearing::Hearing;
+use crate::identity::investigation_of;
+use crate::platform::NAMESPACE;
+use crate::reporter::Note;
+
+/// How long a log is asked for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A clock that is off by less is taken as it is: the watch's own delay is of this size.
+const CLOCKS_AGREE: Span = Span::millis(100);
+
+#[derive(Default)]
+struct Known {
+    /// When a pod was first seen on its node.
+    placed: BTreeMap<InvestigationId, Time>,
+    /// Pods whose journals were read.
+    read: BTreeSet<String>,
+    /// Nodes whose clocks were told to be off.
+    skewed: BTreeSet<String>,
+    tasks: JoinSet<()>,
+}
+
+/// Reads the journals of pods as they end.
+#[derive(Clone)]
+pub struct Pods {
+    hearing: Hearing,
+    client: Client,
+    known: Arc<Mutex<Known>>,
+}
+
+/// The agent's container, where it has ended.
+fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.first()?.state.as_ref()?.terminated.as_ref()
+}
+
+/// How an agent ended, by its own word and the kubelet's.
+fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>) -> Outcome {
+    if end.reason.as_deref() == Some("OOMKilled") {
+        return Outcome::OomKilled;
+    }
+    if let Some(outcome) = journal.and_then(|journal| journal.outcome) {
+        return outcome;
+    }
+    let evicted = pod.status.as_ref().and_then(|status| status.reason.as_deref()).is_some();
+    // Whoever deletes a pod ends its agent; why, the Job's clock tells.
+    match evicted || pod.metadata.deletion_timestamp.is_some() {
+        true => Outcome::Evicted,
+        false => Outcome::Crashed,
+    }
+}
+
+impl Pods {
+    /// A reader with the controller's client.
+    pub fn new(hearing: Hearing, client: Client) -> Self {
+        Self { hearing, client, known: Arc::default() }
+    }
+
+    /// Looks at a pod as a watch shows it.
+    pub fn look(&self, pod: &Pod) {
+        let Some(id) = investigation_of(&pod.name_any()) else { return };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        while known.tasks.try_join_next().is_some() {}
+        if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
+            known.placed.entry(id).or_insert_with(|| self.hearing.reporter.now());
+        }
+        if ended(pod).is_some() && known.read.insert(pod.name_any()) {
+            let (this, pod) = (self.clone(), pod.clone());
+            known.tasks.spawn(async move { this.read(id, &pod).await });
+        }
+    }
+
+    /// A pod is gone: nothing more comes of it.
+    pub fn gone(&self, pod: &Pod) {
+        self.look(pod);
+        let Some(id) = investigation_of(&pod.name_any()) else { return };
+        if ended(pod).is_none() {
+            self.hearing.reporter.note(Note::ToldAll(id));
+        }
+    }
+
+    async fn read(&self, id: InvestigationId, pod: &Pod) {
+        let Some(end) = ended(pod) else { return };
+        let (reporter, name) = (&self.hearing.reporter, pod.name_any());
+        let seen = reporter.now();
+        let journal = end.message.as_deref().and_then(Journal::read);
+        let entries = match &journal {
+            Some(journal) if journal.more => self.log(&name).await,
+            Some(journal) => journal.log.clone(),
+            None => Vec::new(),
+        };
+        let length = entries.last().map_or(Span::ZERO, |(at, _)| at.since(Time::ZERO));
+        let start = journal.as_ref().map(|journal| self.start(id, pod, journal, length, seen));
+        for (at, told) in entries {
+            let start = start.unwrap_or(seen);
+            let at = start + at.since(Time::ZERO);
+            self.hearing.hear(id, &name, at, told.counted_from(start));
+        }
+        let last = start.map(|start| start + length);
+        let finished = end.finished_at.as_ref().map(|time| time.0.as_nanosecond());
+        let finished = finished.map(|nanos| reporter.clock().of_wall(nanos));
+        // The kubelet says it in whole seconds; the agent's last word was not after its end.
+        let at = match journal.as_ref().and_then(|journal| journal.outcome) {
+            Some(_) => last.or(finished),
+            None => finished.max(last),
+        };
+        let at = at.unwrap_or(seen).min(seen);
+        let outcome = outcome(pod, end, journal.as_ref());
+        reporter.note(Note::Fact(Event::of(at, id, Fact::Ended { outcome })));
+        self.hearing.book.told_all(id);
+        reporter.note(Note::ToldAll(id));
+    }
+
+    /// The agent's start on the run's clock. Its node's clock may be off; but an agent starts after
+    /// its pod was placed, and has told all before its end was seen.
+    fn start(
+        &self,
+        id: InvestigationId,
+        pod: &Pod,
+        journal: &Journal,
+        length: Span,
+        seen: Time,
+    ) -> Time {
+        let reporter = &self.hearing.reporter;
+        let claimed = reporter.clock().of_wall(i128::from(journal.start));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let earliest = known.placed.get(&id).copied().unwrap_or(Time::ZERO);
+        let latest = Time(seen.0.saturating_sub(length.0));
+        let start = claimed.max(earliest).min(latest);
+        let off = claimed.since(start).max(start.since(claimed));
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+        if off > CLOCKS_AGREE && known.skewed.insert(node.clone()) {
+            let how = if claimed > start { "ahead" } else { "behind" };
+            reporter.note(Note::Remark(format!(
+                "the clock of node {node} is at least {off} {how}: what its agents told is moved"
+            )));
+        }
+        start
+    }
+
+    async fn log(&self, name: &str) -> Vec<Entry> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let params = LogParams::default();
+        match call::patiently(PATIENCE, || async { pods.logs(name, &params).await }).await {
+            Ok(text) => Journal::read_log(&text),
+            Err(error) => {
+                let why = format!("{name}: its log could not be read: {}", call::told(&error));
+                self.hearing.reporter.note(Note::Invalid(why));
+                Vec::new()
+            }
+        }
+    }
+}

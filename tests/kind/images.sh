@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Makes images of Vault and PostgreSQL under the names that the kind provider asks for, on a machine
+# that reaches no image registry: of the Vault that `alertstorm setup local` built, and of Debian's
+# PostgreSQL. For tests alone: a user's Docker pulls the real ones.
+set -euo pipefail
+vault=${ALERTSTORM_VAULT_IMAGE:-hashicorp/vault:1.21}
+postgres=${ALERTSTORM_POSTGRES_IMAGE:-postgres:17}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+if ! docker image inspect "$vault" >/dev/null 2>&1; then
+  binary=$(ls -t "${XDG_CACHE_HOME:-$HOME/.cache}"/alertstorm/servers/*/vault | head -1)
+  mkdir -p "$work/vault/bin"
+  cp "$binary" "$work/vault/bin/vault"
+  tar -C "$work/vault" --owner=0 --group=0 -c . |
+    docker import --change 'ENV PATH=/bin' --change 'EXPOSE 8200' - "$vault" >/dev/null
+fi
+
+if ! docker image inspect "$postgres" >/dev/null 2>&1; then
+  command -v busybox >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq busybox-static >&2
+  root=$work/postgres
+  bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
+  mkdir -p "$root"/{bin,etc,tmp,usr/lib/postgresql,usr/share,lib64}
+  chmod 1777 "$root/tmp"
+  cp -a "$(dirname "$bin")" "$root/usr/lib/postgresql/"
+  cp -a /usr/share/postgresql "$root/usr/share/"
+  cp -a /usr/share/zoneinfo "$root/usr/share/" 2>/dev/null || true
+  ldd "$bin/postgres" "$bin/initdb" "$(dirname "$bin")"/lib/*.so | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
+    while read -r library; do
+      case $library in "$(dirname "$bin")"/*) continue ;; esac
+      mkdir -p "$root$(dirname "$library")"
+      cp -L "$library" "$root$library"
+    done
+  cp "$(command -v busybox)" "$root/bin/busybox"
+  for name in sh cat echo printf mkdir id; do ln -s busybox "$root/bin/$name"; done
+  echo 'postgres:x:999:999::/tmp:/bin/sh' > "$root/etc/passwd"
+  echo 'postgres:x:999:' > "$root/etc/group"
+  cat > "$root/bin/entrypoint" <<'S'
+#!/bin/sh
+# What the official image's entrypoint does with these variables, and no more.
+set -e
+export PGDATA=/tmp/data
+printf %s "$POSTGRES_PASSWORD" > /tmp/password
+initdb --no-sync --username="$POSTGRES_USER" --pwfile=/tmp/password $POSTGRES_INITDB_ARGS >/dev/null
+echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
+unset POSTGRES_PASSWORD
+: > /tmp/password
+exec "$@" -c unix_socket_directories=/tmp
+S
+  chmod 755 "$root/bin/entrypoint"
+  tar -C "$root" --owner=0 --group=0 -c . |
+    docker import --change "ENV PATH=$bin:/bin" --change 'USER 999' --change 'EXPOSE 5432' \
+      --change 'ENTRYPOINT ["/bin/entrypoint"]' - "$postgres" >/dev/null
+fi
