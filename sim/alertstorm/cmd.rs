@@ -3,6 +3,7 @@
 pub mod check;
 pub mod compare;
 pub mod doctor;
+pub mod render;
 pub mod report;
 pub mod run;
 pub mod schema;

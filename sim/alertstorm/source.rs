@@ -78,6 +78,19 @@ pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
     })
 }
 
+/// The scenario in which everything has its default.
+///
+/// # Errors
+/// Never, as a test shows.
+#[cfg(feature = "live")]
+pub fn defaults() -> Result<scenario::Scenario> {
+    let files = Folder { path: PathBuf::new(), read: RefCell::default() };
+    let least = "alerts: [{flood: 1}]\n";
+    let plan = scenario::load(least, "defaults", &[], &files);
+    plan.map(|plan| plan.scenario)
+        .map_err(|problems| WrongInput { files: Vec::new(), problems }.into())
+}
+
 /// Reads `controller.concurrency=50`.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The two arms.
 
-use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::event::{Event, Sink as _};
 use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::Plan;
 
@@ -14,6 +14,9 @@ pub enum Arm {
     /// On real servers.
     #[cfg(feature = "live")]
     Local,
+    /// In real pods on a kind cluster.
+    #[cfg(feature = "live")]
+    Kind,
 }
 
 /// A run, whole.
@@ -29,12 +32,21 @@ pub struct Ran {
 impl Arm {
     /// Runs a scenario; an invalid run is a failure.
     pub fn run(self, text: &str, set: &[(&str, &str)]) -> Ran {
-        let plan = common::plan(text, set);
+        let mut set = set.to_vec();
+        #[cfg(feature = "live")]
+        if self == Self::Kind {
+            set.extend(live::SMALL);
+        }
+        self.run_plan(common::plan(text, &set))
+    }
+
+    /// Runs a plan; an invalid run is a failure.
+    pub fn run_plan(self, plan: Plan) -> Ran {
         let mut events: Vec<Event> = Vec::new();
         match self {
             Self::Twin => common::run(&plan, &mut events),
             #[cfg(feature = "live")]
-            Self::Local => local(&plan, &mut events),
+            Self::Local | Self::Kind => live::run(self, &plan, &mut events),
         }
         // Of a live run some become known late.
         events.sort_by_key(|event| event.at);
@@ -47,22 +59,59 @@ impl Arm {
 }
 
 #[cfg(feature = "live")]
-fn local(plan: &Plan, sink: &mut dyn Sink) {
+mod live {
     use std::ops::ControlFlow;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use alertstorm_live::provider::Provider;
+    use alertstorm_live::provider::kind::{Kind, Options};
     use alertstorm_live::provider::local::Local;
+    use alertstorm_model::event::Sink;
+    use alertstorm_model::scenario::Plan;
 
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(async {
-        let silent = |_: &str| {};
-        let local = Local::start(&plan.scenario, false, &silent).await;
-        let local = Arc::new(local.unwrap_or_else(|error| panic!("{error}")));
-        let mut watch = |_| ControlFlow::Continue(());
-        let provider: Arc<dyn Provider> = Arc::clone(&local) as Arc<dyn Provider>;
-        let ran = alertstorm_live::run(plan, provider, sink, &silent, &mut watch).await;
-        local.stop().expect("the platform ends");
-        ran.unwrap_or_else(|error| panic!("{error}"));
-    });
+    use super::Arm;
+
+    /// What a pod asks for, so that a dozen find their place on two cores.
+    pub const SMALL: [(&str, &str); 3] = [
+        ("controller.job.cpu_request_millis", "10"),
+        ("controller.job.memory_request", "32Mi"),
+        ("controller.job.memory_limit", "1Gi"),
+    ];
+
+    /// The cluster that all tests share, one after another.
+    static CLUSTER: Mutex<()> = Mutex::new(());
+
+    pub fn run(arm: Arm, plan: &Plan, sink: &mut dyn Sink) {
+        let _alone =
+            (arm == Arm::Kind).then(|| CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let silent = |_: &str| {};
+            let provider: Arc<dyn Provider> = match arm {
+                Arm::Kind => Arc::new(kind(plan).await),
+                _ => {
+                    let local = Local::start(&plan.scenario, false, &silent).await;
+                    Arc::new(local.unwrap_or_else(|error| panic!("{error}")))
+                }
+            };
+            let mut watch = |_| ControlFlow::Continue(());
+            let ran = alertstorm_live::run(plan, Arc::clone(&provider), sink, &silent, &mut watch);
+            let ran = ran.await;
+            provider.end().await.expect("the platform ends");
+            ran.unwrap_or_else(|error| panic!("{error}"));
+        });
+    }
+
+    async fn kind(plan: &Plan) -> Kind {
+        let named = |name| std::env::var(name).ok();
+        let options = Options {
+            name: Some("alertstorm-test".to_owned()),
+            image: named("ALERTSTORM_KIND_IMAGE"),
+            config: named("ALERTSTORM_KIND_CONFIG").map(Into::into),
+            agent_image: None,
+            keep: true,
+        };
+        let kind = Kind::start(plan, &options, &|_: &str| {}).await;
+        kind.unwrap_or_else(|error| panic!("{error}"))
+    }
 }

@@ -1,6 +1,8 @@
-//! One suite, two arms: the same bodies hold the twin and the local servers to the same promises.
-//! The local arm needs the servers of `alertstorm setup local`, and PostgreSQL:
-//! `cargo test --test conformance -- --ignored --test-threads=1`.
+//! One suite, three arms: the same bodies hold the twin, the local servers and real pods to the same
+//! promises. The local arm needs the servers of `alertstorm setup local`, and PostgreSQL:
+//! `cargo test --test conformance -- --ignored --skip kind::`. The kind arm needs Docker, kind and the
+//! image of `alertstorm setup kind`: `cargo test --test conformance -- --ignored kind::`; its cluster,
+//! alertstorm-test, stays for the next time.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -8,6 +10,8 @@ mod common;
 mod arm;
 #[cfg(feature = "live")]
 mod killed;
+#[cfg(feature = "live")]
+mod kind;
 mod promises;
 
 use arm::Arm;

@@ -40,11 +40,13 @@ if ! docker image inspect "$postgres" >/dev/null 2>&1; then
 # What the official image's entrypoint does with these variables, and no more.
 set -e
 export PGDATA=/tmp/data
-printf %s "$POSTGRES_PASSWORD" > /tmp/password
-initdb --no-sync --username="$POSTGRES_USER" --pwfile=/tmp/password $POSTGRES_INITDB_ARGS >/dev/null
-echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
+if [ ! -s "$PGDATA/PG_VERSION" ]; then
+  printf %s "$POSTGRES_PASSWORD" > /tmp/password
+  initdb --no-sync --username="$POSTGRES_USER" --pwfile=/tmp/password $POSTGRES_INITDB_ARGS >/dev/null
+  echo 'host all all all scram-sha-256' >> "$PGDATA/pg_hba.conf"
+  : > /tmp/password
+fi
 unset POSTGRES_PASSWORD
-: > /tmp/password
 exec "$@" -c unix_socket_directories=/tmp
 S
   chmod 755 "$root/bin/entrypoint"

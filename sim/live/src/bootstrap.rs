@@ -2,9 +2,8 @@
 //! stand for the systems of the domain `application`. Each right is one that somebody uses.
 
 use alertstorm_agent::names::{application_object, role};
-use alertstorm_model::controller::job;
-use alertstorm_model::investigation::{Domain, IdentityKind, InvestigationId};
-use alertstorm_model::phase::{Action, Phase, Verb};
+use alertstorm_model::investigation::{Domain, IdentityKind};
+use alertstorm_model::phase::Verb;
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Engine;
 use http::Request;
@@ -16,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::call;
 use crate::identity;
-use crate::platform::{NAMESPACE, Tokens};
+use crate::manifests::{self, RBAC, Reach, account, binding, object, service_account};
+use crate::platform::{Agents, NAMESPACE, Platform, Tokens};
 
 /// How long the control plane may take to accept what is set up.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -24,42 +24,24 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// How long the harness's own tokens live: longer than a run.
 const TOKEN_LIFE_S: i64 = 86_400;
 
-/// The labels of everything that is ours.
-fn labels() -> Value {
-    json!({"app.kubernetes.io/managed-by": "alertstorm"})
-}
-
-fn object(kind: &str, api: &str, name: &str, rest: Value) -> Value {
-    let mut object = json!({
-        "apiVersion": api,
-        "kind": kind,
-        "metadata": {"name": name, "labels": labels()},
-    });
-    if let (Value::Object(object), Value::Object(rest)) = (&mut object, rest) {
-        object.extend(rest);
-    }
-    object
-}
-
-/// Where a kind's objects of the namespace are.
-fn path(kind: &str, name: &str) -> String {
+/// Where an object is.
+fn path(kind: &str, name: &str, namespace: &str) -> String {
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let core = format!("/api/v1/namespaces/{namespace}");
     match kind {
         "Namespace" => format!("/api/v1/namespaces/{name}"),
-        "ConfigMap" => format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{name}"),
-        "ServiceAccount" => format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{name}"),
-        "Role" => format!("{rbac}/namespaces/{NAMESPACE}/roles/{name}"),
-        "RoleBinding" => format!("{rbac}/namespaces/{NAMESPACE}/rolebindings/{name}"),
+        "ConfigMap" => format!("{core}/configmaps/{name}"),
+        "ServiceAccount" => format!("{core}/serviceaccounts/{name}"),
+        "LimitRange" => format!("{core}/limitranges/{name}"),
+        "ResourceQuota" => format!("{core}/resourcequotas/{name}"),
+        "NetworkPolicy" => {
+            format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{name}")
+        }
+        "Role" => format!("{rbac}/namespaces/{namespace}/roles/{name}"),
+        "RoleBinding" => format!("{rbac}/namespaces/{namespace}/rolebindings/{name}"),
         "ClusterRole" => format!("{rbac}/clusterroles/{name}"),
         _ => format!("{rbac}/clusterrolebindings/{name}"),
     }
-}
-
-const RBAC: &str = "rbac.authorization.k8s.io/v1";
-
-fn binding(kind: &str, name: &str, role: (&str, &str), subject: Value) -> Value {
-    let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": role.0, "name": role.1});
-    object(kind, RBAC, name, json!({"roleRef": role_ref, "subjects": [subject]}))
 }
 
 /// What the harness's own identities are.
@@ -79,7 +61,7 @@ impl Who {
                 "apiGroup": "rbac.authorization.k8s.io", "kind": "User",
                 "name": format!("alertstorm:{name}"),
             }),
-            Self::Accounts => account(&own_account(name)),
+            Self::Accounts => account(&own_account(name), NAMESPACE),
         }
     }
 }
@@ -92,49 +74,28 @@ fn own_account(name: &str) -> String {
 /// The harness's identities: the controller, who reads metrics, and Vault.
 const OWN: [&str; 3] = ["backend", "scraper", "vault"];
 
-fn account(name: &str) -> Value {
-    json!({"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE})
-}
-
-/// The rules of an agent on `home` in `phase`, from the table of [`Phase`].
-fn agent_rules(phase: Phase, home: Domain) -> Vec<Value> {
-    let allowed =
-        |verb: &&Verb| phase.allows(home, Action { verb: **verb, target: Domain::Application });
-    let rule = |verb: &Verb| {
-        json!({
-            "apiGroups": [""],
-            "resources": ["configmaps"],
-            "resourceNames": [application_object(*verb)],
-            "verbs": [if verb.writes() { "patch" } else { "get" }],
-        })
-    };
-    Verb::ALL.iter().filter(allowed).map(rule).collect()
-}
-
 /// Everything, in an order in which it can be made.
-pub fn objects(scenario: &Scenario, who: Who) -> Vec<Value> {
-    let phase = scenario.phase;
-    let mut all = vec![object("Namespace", "v1", NAMESPACE, json!({}))];
+fn objects(scenario: &Scenario, platform: &Platform) -> Vec<Value> {
+    let (phase, who) = (scenario.phase, platform.identities.who());
+    let mut all = vec![manifests::namespace(NAMESPACE)];
+    if let Agents::Pods(spec) = &platform.agents {
+        let vault = spec.vault_at();
+        let reach = Reach { vault, postgres: Some(spec.postgres) };
+        all.push(manifests::network_policy(reach));
+        all.push(manifests::limit_range(&scenario.controller.job));
+    }
     for &verb in Verb::ALL {
         let data = json!({"data": {"state": "up"}});
         all.push(object("ConfigMap", "v1", application_object(verb), data));
     }
-    let mut bind: Vec<String> = Vec::new();
-    for &home in Domain::ALL {
-        let name = role(phase, home);
-        all.push(object("Role", RBAC, &name, json!({"rules": agent_rules(phase, home)})));
-        if scenario.identity == IdentityKind::SharedAgent {
-            let shared = job::service_account(scenario.identity, phase, home, InvestigationId(0));
-            let off = json!({"automountServiceAccountToken": false});
-            all.push(object("ServiceAccount", "v1", &shared, off));
-            all.push(binding("RoleBinding", &name, ("Role", &name), account(&shared)));
-        }
-        bind.push(name);
+    all.extend(manifests::agent_roles(phase));
+    if scenario.identity == IdentityKind::SharedAgent {
+        all.extend(manifests::shared_accounts(phase, NAMESPACE));
     }
     if who == Who::Accounts {
-        let off = json!({"automountServiceAccountToken": false});
-        all.extend(OWN.map(|name| object("ServiceAccount", "v1", &own_account(name), off.clone())));
+        all.extend(OWN.map(|name| service_account(&own_account(name))));
     }
+    let bind: Vec<String> = Domain::ALL.iter().map(|&home| role(phase, home)).collect();
     all.extend(backend(scenario, &bind, who));
     all.extend(scraper(who));
     all.extend(vault(scenario, who));
@@ -194,12 +155,7 @@ fn vault(scenario: &Scenario, who: Who) -> Vec<Value> {
         return all;
     }
     for account in &accounts {
-        all.push(object(
-            "ServiceAccount",
-            "v1",
-            account,
-            json!({"automountServiceAccountToken": false}),
-        ));
+        all.push(service_account(account));
     }
     let rules = json!({"rules": [{
         "apiGroups": [""],
@@ -214,7 +170,8 @@ fn vault(scenario: &Scenario, who: Who) -> Vec<Value> {
 
 /// The RoleBinding of an investigation's own ServiceAccount.
 pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
-    let mut all = binding("RoleBinding", account_name, ("Role", role), account(account_name));
+    let subject = account(account_name, NAMESPACE);
+    let mut all = binding("RoleBinding", account_name, ("Role", role), subject);
     all["metadata"]["labels"] = labels.clone();
     all
 }
@@ -223,22 +180,34 @@ pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
 ///
 /// # Errors
 /// The first call that fails for good.
-pub async fn apply(client: &Client, scenario: &Scenario, who: Who) -> Result<(), kube::Error> {
-    for object in objects(scenario, who) {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let place = path(&text(&object["kind"]), &text(&object["metadata"]["name"]));
-        let uri = format!("{place}?fieldManager=alertstorm&force=true");
-        let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError)?;
-        call::patiently(PATIENCE, || async {
-            let request = Request::patch(&uri)
-                .header("content-type", "application/apply-patch+yaml")
-                .body(body.clone())
-                .map_err(kube::Error::HttpError)?;
-            client.request::<Value>(request).await
-        })
-        .await?;
+pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), kube::Error> {
+    for object in objects(scenario, platform) {
+        apply_one(&platform.admin, &object, NAMESPACE).await?;
     }
     Ok(())
+}
+
+/// Applies an object.
+///
+/// # Errors
+/// Where the call fails for good.
+pub async fn apply_one(
+    client: &Client,
+    object: &Value,
+    namespace: &str,
+) -> Result<(), kube::Error> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let place = path(&text(&object["kind"]), &text(&object["metadata"]["name"]), namespace);
+    let uri = format!("{place}?fieldManager=alertstorm&force=true");
+    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let applied = call::patiently(PATIENCE, || async {
+        let request = Request::patch(&uri)
+            .header("content-type", "application/apply-patch+yaml")
+            .body(body.clone())
+            .map_err(kube::Error::HttpError)?;
+        client.request::<Value>(request).await
+    });
+    applied.await.map(drop)
 }
 
 /// Asks the API server for the tokens of the harness's own ServiceAccounts.
@@ -263,26 +232,4 @@ pub async fn tokens(client: &Client) -> Result<Tokens, kube::Error> {
         scraper: ask("scraper").await?,
         vault: ask("vault").await?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_may_do_in_kubernetes_what_the_table_says_and_no_more() {
-        let granted = |phase, home| -> Vec<String> {
-            let rules = agent_rules(phase, home);
-            rules
-                .iter()
-                .map(|rule| format!("{} {}", rule["verbs"][0], rule["resourceNames"][0]))
-                .collect()
-        };
-        assert!(granted(Phase::Shadow, Domain::Network).is_empty());
-        let read = "\"get\" \"application-state\"";
-        assert_eq!(granted(Phase::ReadOnlyAssist, Domain::Network), [read]);
-        let all = granted(Phase::Autonomous, Domain::Application);
-        assert_eq!(all.len(), 3, "{all:?}");
-        assert_eq!(granted(Phase::Autonomous, Domain::Security), [read]);
-    }
 }

@@ -81,6 +81,13 @@ pub struct PodSpec {
     pub postgres: SocketAddr,
 }
 
+impl PodSpec {
+    /// Vault's address and port, where its URL names them and no host.
+    pub fn vault_at(&self) -> Option<SocketAddr> {
+        self.vault.split_once("://")?.1.trim_end_matches('/').parse().ok()
+    }
+}
+
 /// Files in which the servers write down who did what; none where a server's trail is not ours to
 /// read.
 #[derive(Clone, Debug, Default)]

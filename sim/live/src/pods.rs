@@ -58,6 +58,10 @@ fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>)
     if let Some(outcome) = journal.and_then(|journal| journal.outcome) {
         return outcome;
     }
+    // A node that lost its power knows no more than that the container is not there.
+    if matches!(end.reason.as_deref(), Some("ContainerStatusUnknown" | "Unknown")) {
+        return Outcome::Evicted;
+    }
     let evicted = pod.status.as_ref().and_then(|status| status.reason.as_deref()).is_some();
     // Whoever deletes a pod ends its agent; why, the Job's clock tells.
     match evicted || pod.metadata.deletion_timestamp.is_some() {

@@ -102,7 +102,7 @@ pub async fn run(
     let platform = provider.platform()?;
     tell("setting up the namespace, the identities and Vault");
     let admin = platform.admin.clone();
-    bootstrap::apply(&admin, &plan.scenario, platform.identities.who()).await?;
+    bootstrap::apply(&plan.scenario, &platform).await?;
     let tokens = match &platform.identities {
         Identities::Users(tokens) => tokens.clone(),
         Identities::Accounts => bootstrap::tokens(&admin).await?,

@@ -49,6 +49,8 @@ impl Read {
 struct Login {
     account: String,
     address: String,
+    /// The pod, where the token itself named it.
+    pod: String,
 }
 
 /// A request with an identity: the session's name in the trail.
@@ -129,7 +131,8 @@ impl Found {
             let account = text(&answer["auth"]["metadata"]["service_account_name"]).to_owned();
             let address = text(&entry["request"]["remote_address"]).to_owned();
             if !session.is_empty() {
-                self.logins.insert(session, Login { account, address });
+                let pod = text(&answer["auth"]["metadata"]["pod_name"]).to_owned();
+                self.logins.insert(session, Login { account, address, pod });
             }
             return;
         }
@@ -167,6 +170,10 @@ impl Found {
         }
         let prefix = format!("system:serviceaccount:{NAMESPACE}:");
         let Some(account) = text(&user["username"]).strip_prefix(&prefix) else { return };
+        // The harness's own accounts are no agents.
+        if !account.starts_with("agent-") && !account.starts_with("inv-") {
+            return;
+        }
         if entry["responseStatus"]["code"] == 403 {
             self.rbac_denials += 1;
         } else if text(&entry["verb"]) == "patch" {
@@ -198,10 +205,11 @@ impl Found {
         investigation_of(&self.logins.get(session)?.account)
     }
 
-    /// The investigation whose Job's pod had the address that the session spoke from.
+    /// The investigation whose Job's pod the session's token named, or else had the address that the
+    /// session spoke from.
     fn by_job(&self, session: &str) -> Option<InvestigationId> {
         let login = self.logins.get(session)?;
-        investigation_of(self.pods.get(&login.address)?)
+        investigation_of(&login.pod).or_else(|| investigation_of(self.pods.get(&login.address)?))
     }
 
     /// Who made each statement in PostgreSQL.

@@ -15,7 +15,8 @@ use alertstorm_model::scenario::{FaultKind, Plan, Scenario};
 use futures::future::BoxFuture;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::command::{CommandError, run};
 use super::state::{self, Folder, ProcessId, Record, write_private};
@@ -31,6 +32,8 @@ const NAME: &str = "kind";
 const PREFIX: &str = "alertstorm-";
 /// The image of the agent, as `alertstorm setup kind` makes it.
 pub const AGENT_IMAGE: &str = concat!("alertstorm/agent:", env!("CARGO_PKG_VERSION"));
+/// The folder of a run's own files, in that of its cluster.
+const PRIVATE: &str = "private";
 /// How long the nodes may take.
 const WAIT: &str = "180s";
 
@@ -78,33 +81,54 @@ async fn clusters() -> Result<Vec<String>, CommandError> {
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
+/// What is known of a cluster that we use, in its folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Known {
+    /// Whether it is to be deleted with the run that uses it.
+    ours: bool,
+    /// The label of the containers beside it.
+    platform: String,
+}
+
 /// Removes what runs that were killed left behind: clusters, containers, folders. How many there
 /// were.
 ///
 /// # Errors
 /// Where `kind` or Docker fails.
 pub async fn clean() -> Result<usize, Failure> {
-    let abandoned = state::abandoned(NAME)?;
-    for (folder, record) in &abandoned {
-        remove(folder, record).await?;
+    let mut cleaned = 0;
+    let clusters = clusters().await?;
+    for folder in state::all(NAME)? {
+        let Ok(record) = folder.record() else { continue };
+        let name = folder.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let abandoned = record.owner.is_some_and(|owner| !owner.is_alive());
+        if abandoned {
+            end(&name, &folder, record).await?;
+            cleaned += 1;
+        } else if record.owner.is_none() && !clusters.contains(&name) {
+            // Somebody deleted a cluster that was kept.
+            folder.remove()?;
+        }
     }
-    Ok(abandoned.len())
+    Ok(cleaned)
 }
 
-async fn remove(folder: &Folder, record: &Record) -> Result<(), Failure> {
-    let named = |key: &str| record.platform[key].as_str().unwrap_or_default().to_owned();
-    let label = format!("label={}={}", beside::LABEL, named("platform"));
+/// Ends what a run made. A cluster that stays keeps its folder, which holds its audit trail.
+async fn end(name: &str, folder: &Folder, record: Record) -> Result<(), Failure> {
+    let known: Known = serde_json::from_value(record.platform.clone())?;
+    let label = format!("label={}={}", beside::LABEL, known.platform);
     let left = run("docker", &["ps", "--all", "--quiet", "--filter", &label]).await?;
     let left: Vec<&str> = left.split_whitespace().collect();
     if !left.is_empty() {
         let args: Vec<&str> = ["rm", "--force", "--volumes"].into_iter().chain(left).collect();
         run("docker", &args).await?;
     }
-    let cluster = named("cluster");
-    if !cluster.is_empty() {
-        run("kind", &["delete", "cluster", "--name", &cluster]).await?;
+    if known.ours {
+        run("kind", &["delete", "cluster", "--name", name]).await?;
+        return Ok(folder.remove()?);
     }
-    Ok(folder.remove()?)
+    std::fs::remove_dir_all(folder.private(PRIVATE)?)?;
+    Ok(folder.write_record(&Record { owner: None, ..record })?)
 }
 
 impl Kind {
@@ -124,18 +148,22 @@ impl Kind {
         )?;
         let extra = options.config.as_deref().map(read_config).transpose()?;
         clean().await?;
-        let known = clusters().await?;
+        let clusters = clusters().await?;
         let name = options.name.clone().unwrap_or_else(|| format!("{PREFIX}{}", secret::name()));
-        let there = known.contains(&name);
-        let folder = Folder::create(NAME)?;
+        let there = clusters.contains(&name);
+        let folder = Folder::named(NAME, &name)?;
+        if let Ok(Record { owner: Some(owner), .. }) = folder.record() {
+            return Err(format!("the cluster {name} is in use by process {}", owner.pid).into());
+        }
         let stays = there || options.keep;
         let platform = secret::name();
-        let cluster = if stays { "" } else { &name };
+        let known = Known { ours: !stays, platform: platform.clone() };
         let record = Record {
             owner: ProcessId::own(),
             servers: Vec::new(),
-            platform: json!({"cluster": cluster, "platform": platform}),
+            platform: serde_json::to_value(known)?,
         };
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder.path())?;
         folder.write_record(&record)?;
         let made = async {
             if !there {
@@ -145,23 +173,18 @@ impl Kind {
             tell("loading the agent's image");
             run("kind", &["load", "docker-image", &agent, "--name", &name]).await?;
             tell("starting Vault and PostgreSQL beside it");
-            let private = folder.private("private")?;
-            Beside::start(&plan.scenario, &network(), &platform, &private).await
+            let private = folder.private(PRIVATE)?;
+            let beside = Beside::start(&plan.scenario, &network(), &platform, &private).await?;
+            let made = platform_of(&name, &folder, &beside, agent, &plan.scenario, there).await?;
+            Ok((made, beside))
         };
-        let settled = match made.await {
-            Ok(beside) => {
-                let settled = platform_of(&name, &folder, &beside, agent, &plan.scenario).await;
-                settled.map(|(platform, workers)| (platform, workers, beside))
-            }
-            Err(error) => Err(error),
-        };
-        match settled {
-            Ok((platform, workers, beside)) => {
+        match made.await {
+            Ok(((platform, workers), beside)) => {
                 let generation = AtomicU64::new(1);
                 Ok(Self { name, folder, record, stays, beside, platform, workers, generation })
             }
             Err(error) => {
-                remove(&folder, &record).await?;
+                end(&name, &folder, record).await?;
                 Err(error)
             }
         }
@@ -241,7 +264,7 @@ async fn create(
     let file = folder.path().join("cluster.json");
     let cluster = config::cluster(scenario, &trail, extra);
     write_private(&file, &serde_json::to_vec_pretty(&cluster)?)?;
-    let private = folder.private("private")?;
+    let private = folder.private(PRIVATE)?;
     let (file, kubeconfig) = (file.display().to_string(), private.join("kubeconfig"));
     let kubeconfig = kubeconfig.display().to_string();
     let mut args = vec!["create", "cluster", "--name", name, "--config", &file];
@@ -285,6 +308,7 @@ async fn platform_of(
     beside: &Beside,
     agent: String,
     scenario: &Scenario,
+    there: bool,
 ) -> Result<(Platform, Vec<String>), Failure> {
     let text = run("kind", &["get", "kubeconfig", "--name", name]).await?;
     let kubeconfig = Kubeconfig::from_yaml(&text)?;
@@ -304,9 +328,13 @@ async fn platform_of(
     if asked as usize != got {
         remarks.push(format!("the scenario's {asked} nodes are {got} here"));
     }
-    if !trail.is_file() {
-        let why = "the cluster was there before: its API server's audit trail is not read";
+    if there {
+        let why =
+            "the cluster was there before: its control plane has the flags that it was made with";
         remarks.push(why.to_owned());
+    }
+    if !trail.is_file() {
+        remarks.push("the API server's audit trail is not ours to read".to_owned());
     }
     let platform = Platform {
         provider: NAME,
@@ -424,6 +452,6 @@ impl Provider for Kind {
     }
 
     fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(remove(&self.folder, &self.record))
+        Box::pin(end(&self.name, &self.folder, self.record.clone()))
     }
 }

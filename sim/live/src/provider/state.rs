@@ -103,11 +103,19 @@ impl Folder {
     /// # Errors
     /// Where it cannot be made.
     pub fn create(provider: &str) -> io::Result<Self> {
+        let folder = Self::named(provider, &super::secret::name())?;
+        DirBuilder::new().mode(0o711).create(&folder.path)?;
+        Ok(folder)
+    }
+
+    /// The folder of a name, which may be there or not; the one that holds it is made.
+    ///
+    /// # Errors
+    /// Where that cannot be made.
+    pub fn named(provider: &str, name: &str) -> io::Result<Self> {
         let base = base().join(provider);
         DirBuilder::new().recursive(true).mode(0o711).create(&base)?;
-        let path = base.join(super::secret::name());
-        DirBuilder::new().mode(0o711).create(&path)?;
-        Ok(Self { path })
+        Ok(Self { path: base.join(name) })
     }
 
     /// Its path.
@@ -209,17 +217,6 @@ pub fn clean() -> io::Result<usize> {
         }
     }
     Ok(cleaned)
-}
-
-/// Platforms of a provider whose owners are gone, with what is known of them.
-///
-/// # Errors
-/// Where the base folder cannot be read.
-pub fn abandoned(provider: &str) -> io::Result<Vec<(Folder, Record)>> {
-    let with_record = |folder: Folder| folder.record().ok().map(|record| (folder, record));
-    let gone = |record: &Record| record.owner.is_some_and(|owner| !owner.is_alive());
-    let all = all(provider)?.into_iter().filter_map(with_record);
-    Ok(all.filter(|(_, record)| gone(record)).collect())
 }
 
 fn age(path: &Path) -> Option<Duration> {

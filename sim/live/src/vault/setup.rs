@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use alertstorm_agent::names::{
     SYSTEMS, credential_path, credential_role, method, role, system_path,
 };
-use alertstorm_model::investigation::Domain;
+use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::{Action, Phase, Verb};
 use alertstorm_model::scenario::Scenario;
-use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
+use alertstorm_model::scenario::knobs::{self, AuthMethod, Engine};
 use alertstorm_model::time::Span;
 use serde_json::{Value, json};
 
@@ -100,7 +100,9 @@ pub async fn configure(
         let name = role(scenario.phase, home);
         let text = policy(scenario, scenario.phase, home);
         vault.write(&format!("sys/policies/acl/{name}"), json!({"policy": text})).await?;
-        login_role(vault, scenario, home).await?;
+        let body = login_role(&scenario.vault, scenario.identity, scenario.phase, home, NAMESPACE);
+        let path = format!("auth/{}/role/{name}", method(scenario.vault.auth));
+        vault.write(&path, body).await?;
     }
     Ok(())
 }
@@ -141,10 +143,16 @@ async fn login_method(
     Ok(())
 }
 
-async fn login_role(vault: &Vault, scenario: &Scenario, home: Domain) -> Result<(), VaultError> {
-    let (auth, phase) = (scenario.vault.auth, scenario.phase);
-    let accounts = identity::accounts_of(scenario.identity, phase, home);
-    let ttl = seconds(scenario.vault.token_ttl);
+/// The login role of agents on `home` in `phase`: who may have it, and what it gives.
+pub fn login_role(
+    knobs: &knobs::Vault,
+    identity: IdentityKind,
+    phase: Phase,
+    home: Domain,
+    namespace: &str,
+) -> Value {
+    let accounts = identity::accounts_of(identity, phase, home);
+    let ttl = seconds(knobs.token_ttl);
     let mut body = json!({
         "token_policies": [role(phase, home)],
         "token_no_default_policy": true,
@@ -152,10 +160,10 @@ async fn login_role(vault: &Vault, scenario: &Scenario, home: Domain) -> Result<
         "token_max_ttl": ttl,
         "token_type": "service",
     });
-    let own = match auth {
+    let own = match knobs.auth {
         AuthMethod::Kubernetes => json!({
             "bound_service_account_names": [accounts],
-            "bound_service_account_namespaces": [NAMESPACE],
+            "bound_service_account_namespaces": [namespace],
             "audience": "vault",
             "alias_name_source": "serviceaccount_name",
         }),
@@ -163,7 +171,7 @@ async fn login_role(vault: &Vault, scenario: &Scenario, home: Domain) -> Result<
             "role_type": "jwt",
             "bound_audiences": ["vault"],
             "bound_claims_type": "glob",
-            "bound_claims": {"sub": format!("system:serviceaccount:{}:{accounts}", NAMESPACE)},
+            "bound_claims": {"sub": format!("system:serviceaccount:{namespace}:{accounts}")},
             "user_claim": "sub",
             "claim_mappings": {
                 "/kubernetes.io/serviceaccount/name": "service_account_name",
@@ -172,8 +180,7 @@ async fn login_role(vault: &Vault, scenario: &Scenario, home: Domain) -> Result<
         }),
     };
     merge(&mut body, own);
-    vault.write(&format!("auth/{}/role/{}", method(auth), role(phase, home)), body).await?;
-    Ok(())
+    body
 }
 
 fn merge(into: &mut Value, from: Value) {

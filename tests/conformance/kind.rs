@@ -1,0 +1,98 @@
+//! The promises in real pods, and what only real pods can show.
+
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use alertstorm_model::event::Fact;
+use alertstorm_model::investigation::Outcome;
+
+use crate::arm::Arm;
+use crate::{common, promises};
+
+macro_rules! in_pods {
+    ($($promise:ident),+ $(,)?) => {
+        $(
+            #[test]
+            #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+            fn $promise() { promises::$promise(Arm::Kind); }
+        )+
+    };
+}
+
+// The others are the controller's alone, or need a Vault that keeps its data.
+in_pods! {
+    every_investigation_goes_through_its_stages_in_their_order,
+    every_lease_is_in_the_ledger_and_none_is_left,
+    what_a_phase_forbids_is_refused_by_who_holds_it,
+    a_job_ends_at_its_deadline,
+    an_agent_that_takes_too_much_memory_is_killed,
+    a_lease_of_a_crashed_agent_is_an_orphan_until_its_time_is_over,
+    a_controller_that_restarts_makes_no_second_job,
+    an_outage_of_the_api_server_loses_nothing,
+    an_outage_of_the_controller_manager_loses_nothing,
+    an_outage_of_postgresql_loses_nothing,
+    a_node_without_power_ends_its_investigations,
+    an_identity_by_signed_token_works_like_one_by_review,
+    a_shared_identity_works_like_one_of_its_own,
+}
+
+/// The flood in small: what agents did, and what it did to them, is the twin's to the last deed.
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn the_small_flood_is_the_twins_deed_for_deed() {
+    let plan = || common::shipped("two-am-flood-small.yaml", &[]);
+    let (kind, twin) = (Arm::Kind.run_plan(plan()), Arm::Twin.run_plan(plan()));
+    promises::accounts_for_all(&kind);
+    assert_eq!(kind.measures.accounting.finished, 60);
+    assert_eq!(promises::deeds(&kind), promises::deeds(&twin));
+    let audited = kind.measures.audited.as_ref().expect("an audit");
+    assert!(audited.leases.agrees() && audited.leases.alive == 0, "{:?}", audited.leases);
+    let denials = &audited.denials;
+    assert!(denials.agree() && denials.rbac.1.is_some() && denials.rbac.0 > 0, "{denials:?}");
+}
+
+/// An agent that is killed before it gives its lease back leaves an orphan until the lease's time
+/// is over; its journal outlives it.
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn an_agent_killed_in_its_pod_leaves_an_orphan_until_its_time_is_over() {
+    let killer = thread::spawn(|| {
+        let node = |command: &str| {
+            let nodes = ["alertstorm-test-worker", "alertstorm-test-worker2"];
+            nodes.iter().any(|node| {
+                let args = ["exec", node, "sh", "-c", command];
+                Command::new("docker").args(args).output().is_ok_and(|done| done.status.success())
+            })
+        };
+        for _ in 0..600 {
+            if node("pgrep -x agent") {
+                // By then it has its credential; it works for seven seconds.
+                thread::sleep(Duration::from_secs(3));
+                return node("pkill -KILL -o -x agent");
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        false
+    });
+    let ran = Arm::Kind.run(promises::PATIENT, &[("vault.secrets.database.ttl", "12s")]);
+    assert!(killer.join().expect("the killer ends"), "there was an agent to kill");
+    promises::accounts_for_all(&ran);
+    assert_eq!(ran.measures.outcome(Outcome::Crashed), 1);
+    let leases = ran.measures.leases();
+    assert_eq!((leases.issued, leases.orphaned, leases.expired), (8, 1, 1), "{leases:?}");
+    let (_, longest) = ran.measures.exposure();
+    assert!((1.0..14.0).contains(&longest.as_secs_f64()), "{longest}");
+}
+
+/// Vault in dev mode forgets all when it dies; the report says what that means.
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn a_vault_that_forgets_is_configured_again_and_its_leases_are_told() {
+    let set = [("faults", "[{fault: vault-restart, at: 6s, for: 2s}]")];
+    let ran = Arm::Kind.run(promises::PATIENT, &set);
+    promises::accounts_for_all(&ran);
+    let forgot =
+        |fact: &Fact| matches!(fact, Fact::Remark { text } if text.contains("lost its memory"));
+    assert!(ran.events.iter().any(|event| forgot(&event.fact)));
+}
