@@ -29,7 +29,11 @@ setup-local:
 
 # Hold twin and local servers to the same promises (needs the servers).
 conformance:
-    cargo test --test conformance -- --include-ignored --test-threads=1
+    cargo test --workspace --test conformance -- --include-ignored --skip kind:: --test-threads=2
+
+# Hold real pods to the same promises (needs Docker, kind and `setup kind`).
+conformance-kind:
+    cargo test --workspace --test conformance -- --ignored kind:: --test-threads=1
 
 # 1,000 Jobs on real servers, beside KWOK and a plain client (needs the servers and Go).
 beside-kwok jobs="1000":

@@ -191,9 +191,9 @@ fn options_reach_the_run() {
 #[test]
 fn a_world_that_this_build_has_not_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "kind"]);
+    let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "cluster"]);
     assert_eq!(done.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&done.stderr).contains("cannot run on `kind` yet"));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("cannot run on `cluster` yet"));
     let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "twins"]);
     assert_eq!(done.status.code(), Some(2));
     let done = run_in(folder.path(), &["run", "scenarios/leest.yaml"]);

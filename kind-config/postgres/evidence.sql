@@ -6,9 +6,9 @@ CREATE TABLE IF NOT EXISTS releases (id bigserial PRIMARY KEY, investigation tex
 INSERT INTO evidence (what) SELECT 'row ' || n FROM generate_series(1, 100) AS n WHERE NOT EXISTS (SELECT FROM evidence);
 REVOKE ALL ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC;
-GRANT USAGE ON SCHEMA public TO agent_reads, agent_safe_writes, agent_risky_writes;
-GRANT SELECT ON evidence TO agent_reads;
-GRANT INSERT ON notes TO agent_safe_writes;
-GRANT USAGE ON SEQUENCE notes_id_seq TO agent_safe_writes;
-GRANT INSERT ON releases TO agent_risky_writes;
-GRANT USAGE ON SEQUENCE releases_id_seq TO agent_risky_writes;
+GRANT USAGE ON SCHEMA public TO alertstorm_reads, alertstorm_safe_writes, alertstorm_risky_writes;
+GRANT SELECT ON evidence TO alertstorm_reads;
+GRANT INSERT ON notes TO alertstorm_safe_writes;
+GRANT USAGE ON SEQUENCE notes_id_seq TO alertstorm_safe_writes;
+GRANT INSERT ON releases TO alertstorm_risky_writes;
+GRANT USAGE ON SEQUENCE releases_id_seq TO alertstorm_risky_writes;

@@ -29,7 +29,7 @@ const EXIT_CODES: &str = "Exit codes: 0 held · 1 an objective was missed · 2 t
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    Run(cmd::run::Args),
+    Run(Box<cmd::run::Args>),
     Check(cmd::check::Args),
     Report(cmd::report::Args),
     Render(cmd::render::Args),
@@ -40,6 +40,7 @@ enum Verb {
     Doctor(cmd::doctor::Args),
     Up(cmd::up::UpArgs),
     Down(cmd::up::DownArgs),
+    Clean(cmd::clean::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Verb::Doctor(args) => cmd::doctor::run(&args),
         Verb::Up(args) => cmd::up::up(&args),
         Verb::Down(args) => cmd::up::down(&args),
+        Verb::Clean(args) => cmd::clean::run(&args),
     };
     match done {
         Ok(exit) => exit.into(),

@@ -18,6 +18,8 @@ pub enum Provider {
     Local,
     /// A kind cluster.
     Kind,
+    /// What a kubeconfig names.
+    Cluster,
 }
 
 /// What may be chosen of a kind cluster.
@@ -32,21 +34,43 @@ pub struct KindArgs {
     /// A file of kind's own configuration, merged into the one made for the scenario
     #[arg(long, value_name = "FILE", env = "ALERTSTORM_KIND_CONFIG")]
     pub kind_config: Option<PathBuf>,
-    /// The agent's image, instead of the one that `alertstorm setup kind` makes
-    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
-    pub agent_image: Option<String>,
     /// Keep the kind cluster after the run
     #[arg(long)]
     pub keep: bool,
 }
 
+/// What may be chosen of a cluster that a kubeconfig names.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ClusterArgs {
+    /// The kubeconfig's context; one that looks like production is used only where it is named here
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Write without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Vault's URL as pods reach it, where that is not VAULT_ADDR
+    #[arg(long, value_name = "URL")]
+    pub vault_for_pods: Option<String>,
+    /// The API server's URL as Vault reaches it, where that is not the kubeconfig's
+    #[arg(long, value_name = "URL")]
+    pub api_server_for_vault: Option<String>,
+    /// A FlowSchema of the run's own gives its requests this priority level
+    #[arg(long, value_name = "NAME")]
+    pub priority_level: Option<String>,
+}
+
 /// A provider, and what was chosen of it.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "live"), expect(dead_code, reason = "refused there as a whole"))]
 pub struct Choice {
     /// Whose platform it is.
     pub provider: Provider,
+    /// The agent's image.
+    pub agent_image: Option<String>,
     /// What was chosen of a kind cluster.
     pub kind: KindArgs,
+    /// What was chosen of another cluster.
+    pub cluster: ClusterArgs,
 }
 
 #[cfg(not(feature = "live"))]
@@ -94,6 +118,7 @@ mod with {
     use std::sync::Arc;
 
     use alertstorm_live::RunError;
+    use alertstorm_live::provider::cluster::{self, Cluster};
     use alertstorm_live::provider::kind::{self, Kind};
     use alertstorm_live::provider::local::{Local, LocalError, UnknownFlag};
     use alertstorm_live::provider::{self, Failure};
@@ -103,7 +128,7 @@ mod with {
     use alertstorm_model::time::Time;
     use anyhow::{Context, Result, anyhow};
 
-    use super::{Choice, Provider};
+    use super::{Choice, ClusterArgs, Provider};
     use crate::exit::WrongInput;
     use crate::{interrupt, ui};
 
@@ -120,6 +145,18 @@ mod with {
             // What a provider holds ends within its runtime.
             let _within = self.runtime.enter();
             self.provider = None;
+        }
+    }
+
+    fn options(choice: &Choice) -> cluster::Options {
+        let chosen = choice.cluster.clone();
+        cluster::Options {
+            context: chosen.context,
+            yes: chosen.yes,
+            agent_image: choice.agent_image.clone(),
+            vault_for_pods: chosen.vault_for_pods,
+            api_server_for_vault: chosen.api_server_for_vault,
+            priority_level: chosen.priority_level,
         }
     }
 
@@ -144,7 +181,7 @@ mod with {
                         name: chosen.kind_name,
                         image: chosen.kind_image,
                         config: chosen.kind_config,
-                        agent_image: chosen.agent_image,
+                        agent_image: choice.agent_image.clone(),
                         keep: chosen.keep,
                     };
                     let kind = Kind::start(plan, &options, &tell).await.map_err(failed)?;
@@ -152,6 +189,12 @@ mod with {
                         format!("the kind cluster {name} stays: kind delete cluster --name {name}")
                     });
                     (Arc::new(kind) as Arc<dyn provider::Provider>, stays)
+                }
+                Provider::Cluster => {
+                    let options = options(choice);
+                    let confirm = |text: &str| bar.suspend(|| ui::confirm(text));
+                    let cluster = Cluster::start(plan, &options, &confirm).await.map_err(failed)?;
+                    (Arc::new(cluster) as Arc<dyn provider::Provider>, None)
                 }
             })
         });
@@ -218,6 +261,27 @@ mod with {
             anstream::eprintln!("{stays}");
         }
         Ok(())
+    }
+
+    /// Takes back what killed runs left behind on this machine; what there was.
+    pub fn clean() -> Result<Vec<String>> {
+        let local = provider::state::clean()?;
+        let mut swept = Vec::new();
+        if local > 0 {
+            swept.push(format!("{local} local platforms"));
+        }
+        let kind = runtime()?.block_on(kind::clean()).map_err(failed)?;
+        if kind > 0 {
+            swept.push(format!("{kind} kind clusters"));
+        }
+        Ok(swept)
+    }
+
+    /// Takes back what killed runs left behind in a cluster; what there was.
+    pub fn clean_cluster(args: &ClusterArgs) -> Result<Vec<String>> {
+        let context = args.context.clone();
+        let options = cluster::Options { context, ..cluster::Options::default() };
+        runtime()?.block_on(cluster::clean(&options)).map_err(failed)
     }
 
     /// Makes the agent's image; its name.

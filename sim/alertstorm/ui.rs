@@ -9,6 +9,20 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::exit::WrongInput;
 
+/// Shows what will be done and asks whether it shall; without a terminal nobody can say yes.
+#[cfg(feature = "live")]
+pub fn confirm(text: &str) -> bool {
+    anstream::eprint!("{text}");
+    if !std::io::stdin().is_terminal() {
+        anstream::eprintln!("nobody can be asked here; --yes says yes beforehand");
+        return false;
+    }
+    anstream::eprint!("Go on? [y/N] ");
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
 /// Tells why the program failed, on standard error.
 pub fn fail(error: &anyhow::Error) {
     match error.downcast_ref::<WrongInput>() {

@@ -59,9 +59,9 @@ impl Arm {
 }
 
 #[cfg(feature = "live")]
-mod live {
+pub mod live {
     use std::ops::ControlFlow;
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
     use alertstorm_live::provider::Provider;
     use alertstorm_live::provider::kind::{Kind, Options};
@@ -79,11 +79,25 @@ mod live {
     ];
 
     /// The cluster that all tests share, one after another.
-    static CLUSTER: Mutex<()> = Mutex::new(());
+    pub const CLUSTER: &str = "alertstorm-test";
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    /// Has the cluster for itself.
+    pub fn alone() -> MutexGuard<'static, ()> {
+        ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the cluster where it is not there, with the agent's image in its nodes.
+    pub fn make_cluster() {
+        let plan = crate::common::plan(crate::promises::BUSY, &SMALL);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            kind(&plan).await.end().await.expect("the platform ends");
+        });
+    }
 
     pub fn run(arm: Arm, plan: &Plan, sink: &mut dyn Sink) {
-        let _alone =
-            (arm == Arm::Kind).then(|| CLUSTER.lock().unwrap_or_else(PoisonError::into_inner));
+        let _alone = (arm == Arm::Kind).then(alone);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let silent = |_: &str| {};
@@ -98,14 +112,14 @@ mod live {
             let ran = alertstorm_live::run(plan, Arc::clone(&provider), sink, &silent, &mut watch);
             let ran = ran.await;
             provider.end().await.expect("the platform ends");
-            ran.unwrap_or_else(|error| panic!("{error}"));
+            ran.unwrap_or_else(|error| panic!("{error:?}"));
         });
     }
 
     async fn kind(plan: &Plan) -> Kind {
         let named = |name| std::env::var(name).ok();
         let options = Options {
-            name: Some("alertstorm-test".to_owned()),
+            name: Some(CLUSTER.to_owned()),
             image: named("ALERTSTORM_KIND_IMAGE"),
             config: named("ALERTSTORM_KIND_CONFIG").map(Into::into),
             agent_image: None,

@@ -32,7 +32,6 @@ in_pods! {
     an_outage_of_the_api_server_loses_nothing,
     an_outage_of_the_controller_manager_loses_nothing,
     an_outage_of_postgresql_loses_nothing,
-    a_node_without_power_ends_its_investigations,
     an_identity_by_signed_token_works_like_one_by_review,
     a_shared_identity_works_like_one_of_its_own,
 }
@@ -83,6 +82,19 @@ fn an_agent_killed_in_its_pod_leaves_an_orphan_until_its_time_is_over() {
     assert_eq!((leases.issued, leases.orphaned, leases.expired), (8, 1, 1), "{leases:?}");
     let (_, longest) = ran.measures.exposure();
     assert!((1.0..14.0).contains(&longest.as_secs_f64()), "{longest}");
+}
+
+/// A node whose power goes ends the agents on it; the others finish.
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn a_stopped_worker_ends_its_investigations() {
+    let set = [("faults", "[{fault: node-down, at: 7s, for: 4s}]")];
+    let ran = Arm::Kind.run(promises::PATIENT, &set);
+    promises::accounts_for_all(&ran);
+    let (evicted, resolved) =
+        (ran.measures.outcome(Outcome::Evicted), ran.measures.outcome(Outcome::Resolved));
+    assert!((1..8).contains(&evicted), "{evicted} evicted, {resolved} resolved");
+    assert_eq!(evicted + resolved, 8);
 }
 
 /// Vault in dev mode forgets all when it dies; the report says what that means.

@@ -1,13 +1,15 @@
 //! One suite, three arms: the same bodies hold the twin, the local servers and real pods to the same
 //! promises. The local arm needs the servers of `alertstorm setup local`, and PostgreSQL:
-//! `cargo test --test conformance -- --ignored --skip kind::`. The kind arm needs Docker, kind and the
-//! image of `alertstorm setup kind`: `cargo test --test conformance -- --ignored kind::`; its cluster,
+//! `cargo test --workspace --test conformance -- --ignored --skip kind::`. The kind arm needs Docker, kind and the
+//! image of `alertstorm setup kind`: `cargo test --workspace --test conformance -- --ignored kind::`; its cluster,
 //! alertstorm-test, stays for the next time.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod arm;
+#[cfg(feature = "live")]
+mod cluster;
 #[cfg(feature = "live")]
 mod killed;
 #[cfg(feature = "live")]

@@ -25,7 +25,7 @@ if ! docker image inspect "$postgres" >/dev/null 2>&1; then
   cp -a "$(dirname "$bin")" "$root/usr/lib/postgresql/"
   cp -a /usr/share/postgresql "$root/usr/share/"
   cp -a /usr/share/zoneinfo "$root/usr/share/" 2>/dev/null || true
-  ldd "$bin/postgres" "$bin/initdb" "$(dirname "$bin")"/lib/*.so | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
+  ldd "$bin/postgres" "$bin/initdb" "$bin/psql" "$(dirname "$bin")"/lib/*.so | grep -o '/[^ ]*\.so[^ ]*' | sort -u |
     while read -r library; do
       case $library in "$(dirname "$bin")"/*) continue ;; esac
       mkdir -p "$root$(dirname "$library")"

@@ -6,10 +6,24 @@ use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
 
 /// The version 1 key-value store that stands for the systems of the domains `network` and
 /// `security`: what an agent reads and changes there is a path that a policy grants or refuses.
-pub const SYSTEMS: &str = "systems";
+pub const SYSTEMS: &str = "alertstorm/systems";
 
-/// What agents on `home` are in `phase`: the name of their Role in Kubernetes, and of their role and
-/// policy in Vault.
+/// The mount of a domain's engine. Everything of ours in Vault is below a name of ours, as a Vault
+/// may have other tenants.
+pub fn mount(domain: Domain) -> String {
+    format!("alertstorm/{domain}")
+}
+
+/// The policy of agents on `home` in `phase`.
+pub fn policy(phase: Phase, home: Domain) -> String {
+    format!("{POLICIES}{}", role(phase, home))
+}
+
+/// How the names of our policies in Vault begin.
+pub const POLICIES: &str = "alertstorm-";
+
+/// What agents on `home` are in `phase`: the name of their Role in Kubernetes, and of their role in
+/// Vault.
 pub fn role(phase: Phase, home: Domain) -> String {
     format!("agent-{phase}-{home}")
 }
@@ -40,7 +54,8 @@ pub fn credential_role(phase: Phase, home: Domain, target: Domain, config: u32) 
 }
 
 /// The path that gives a credential; for leases, the prefix of their names.
-pub fn credential_path(engine: Engine, mount: Domain, role: &str) -> String {
+pub fn credential_path(engine: Engine, domain: Domain, role: &str) -> String {
+    let mount = mount(domain);
     match engine {
         Engine::Postgresql => format!("{mount}/creds/{role}"),
         Engine::Pki => format!("{mount}/issue/{role}"),
@@ -49,7 +64,12 @@ pub fn credential_path(engine: Engine, mount: Domain, role: &str) -> String {
     }
 }
 
-/// The login method's name and its mount.
+/// The login method's mount.
+pub fn login_mount(auth: AuthMethod) -> String {
+    format!("alertstorm-{}", method(auth))
+}
+
+/// The login method's name.
 pub const fn method(auth: AuthMethod) -> &'static str {
     match auth {
         AuthMethod::Kubernetes => "kubernetes",
@@ -59,5 +79,5 @@ pub const fn method(auth: AuthMethod) -> &'static str {
 
 /// The path of a login.
 pub fn login_path(auth: AuthMethod) -> String {
-    format!("auth/{}/login", method(auth))
+    format!("auth/{}/login", login_mount(auth))
 }

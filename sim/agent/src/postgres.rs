@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Config, NoTls};
 
 /// The database that agents work on. Vault works on `postgres`, so that no statement that holds a
 /// password is ever logged by this one's settings.
-pub const EVIDENCE: &str = "evidence";
+pub const EVIDENCE: &str = "alertstorm_evidence";
 /// A connection or a statement that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -167,6 +167,17 @@ impl Vault {
         self.ask(RequestMethod::POST, path, Some(body)).await
     }
 
+    /// Deletes what is at a path; what is not there is as good.
+    ///
+    /// # Errors
+    /// [`VaultError`].
+    pub async fn delete(&self, path: &str) -> Result<(), VaultError> {
+        match self.ask(RequestMethod::DELETE, path, None).await {
+            Err(VaultError::Wrong { code: 400 | 404, .. }) | Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn ask(
         &self,
         method: RequestMethod,

@@ -24,7 +24,7 @@ pub fn run(_: &Args) -> Result<Exit> {
         let missing = findings.iter().filter(|finding| finding.found.is_none()).count();
         let state = if missing == 0 { "ready".to_owned() } else { format!("{missing} missing") };
         let later = match *world {
-            "local" => "",
+            "local" | "kind" => "",
             _ => " (this build cannot run there yet)",
         };
         anstream::println!("{world:8} {state}{later}");

@@ -15,7 +15,7 @@ use anyhow::Result;
 
 use crate::cmd::report;
 use crate::exit::{Exit, WrongInput};
-use crate::live::{Choice, KindArgs, Provider};
+use crate::live::{Choice, ClusterArgs, KindArgs, Provider};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
 use crate::{interrupt, live, source, trial, ui};
@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     scenario: PathBuf,
     /// Where it runs: `twin` is the platform in virtual time, `local` real servers on this machine,
-    /// `kind` a kind cluster with real pods
+    /// `kind` a kind cluster with real pods, `cluster` what a kubeconfig names
     #[arg(long, value_name = "WORLD", default_value = "twin")]
     on: String,
     /// Set a value over the file's, like controller.concurrency=50
@@ -54,8 +54,20 @@ pub struct Args {
     /// Do not run again with the bottleneck's knob moved
     #[arg(long)]
     no_advice: bool,
-    #[command(flatten)]
+    /// The agent's image, instead of the one that `alertstorm setup kind` makes
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
+    agent_image: Option<String>,
+    #[command(flatten, next_help_heading = "On kind")]
     kind: KindArgs,
+    #[command(flatten, next_help_heading = "On a cluster")]
+    cluster: ClusterArgs,
+}
+
+impl Args {
+    fn choice(&self, provider: Provider) -> Choice {
+        let (kind, cluster) = (self.kind.clone(), self.cluster.clone());
+        Choice { provider, agent_image: self.agent_image.clone(), kind, cluster }
+    }
 }
 
 /// Runs a scenario.
@@ -67,7 +79,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         "twin" => On::Twin,
         "local" => On::Live(Provider::Local),
         "kind" => On::Live(Provider::Kind),
-        "cluster" => anyhow::bail!("this build cannot run on `{}` yet", args.on),
+        "cluster" => On::Live(Provider::Cluster),
         other => {
             let source = format!("--on {other}");
             return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
@@ -131,7 +143,7 @@ fn once(args: &Args, loaded: &Loaded, on: On) -> Result<Exit> {
 fn once_live(args: &Args, loaded: &Loaded, provider: Provider) -> Result<Exit> {
     let plan = &loaded.plan;
     let began = Instant::now();
-    let platform = live::start(plan, &Choice { provider, kind: args.kind.clone() })?;
+    let platform = live::start(plan, &args.choice(provider))?;
     let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
     let folder = run_folder::create(&args.output, &name)?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;

@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 
 use crate::call;
 use crate::identity;
-use crate::manifests::{self, RBAC, Reach, account, binding, object, service_account};
+use crate::manifests::{
+    self, FLOW_CONTROL, RBAC, Reach, account, binding, object, service_account,
+};
 use crate::platform::{Agents, NAMESPACE, Platform, Tokens};
 
 /// How long the control plane may take to accept what is set up.
@@ -39,6 +41,7 @@ fn path(kind: &str, name: &str, namespace: &str) -> String {
         }
         "Role" => format!("{rbac}/namespaces/{namespace}/roles/{name}"),
         "RoleBinding" => format!("{rbac}/namespaces/{namespace}/rolebindings/{name}"),
+        "FlowSchema" => format!("/apis/{FLOW_CONTROL}/flowschemas/{name}"),
         "ClusterRole" => format!("{rbac}/clusterroles/{name}"),
         _ => format!("{rbac}/clusterrolebindings/{name}"),
     }

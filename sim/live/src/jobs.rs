@@ -10,13 +10,14 @@ use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{IdentityKind, InvestigationId};
 use alertstorm_model::scenario::Plan;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 
 use crate::bootstrap::own_binding;
 use crate::call;
@@ -27,6 +28,9 @@ use crate::throttle::Throttle;
 
 /// A creation that fails for so long is told to the controller, which tries again.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pods of an earlier run that are not gone by then are left.
+const CLEARED_WITHIN: Duration = Duration::from_secs(90);
 
 /// The image of a container that nobody will run.
 const HOLLOW_IMAGE: &str = "alertstorm/agent";
@@ -295,4 +299,29 @@ impl Jobs {
         }
         Ok(())
     }
+}
+
+/// Deletes every Job of ours, whichever run's, and waits until their pods are gone.
+///
+/// # Errors
+/// The first call that fails for good.
+pub async fn clear(client: &Client) -> Result<(), kube::Error> {
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=alertstorm");
+    let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
+    let delete = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Background),
+        ..DeleteParams::default()
+    };
+    call::patiently(PATIENCE, || async { jobs.delete_collection(&delete, &ours).await }).await?;
+    let until = Instant::now() + CLEARED_WITHIN;
+    while Instant::now() < until {
+        let left = call::patiently(PATIENCE, || async { pods.list(&ours).await }).await?;
+        if left.items.is_empty() {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+    // A pod on a node without power stays until the node is back.
+    Ok(())
 }

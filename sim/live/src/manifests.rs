@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// The API group of roles and bindings, with its version.
 pub const RBAC: &str = "rbac.authorization.k8s.io/v1";
 
+/// The API group of FlowSchemas, with its version.
+pub const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io/v1";
+
 /// An object of ours.
 pub fn object(kind: &str, api: &str, name: &str, rest: Value) -> Value {
     let mut object = json!({
@@ -157,6 +160,28 @@ pub fn resource_quota(job: &Job, agents: u32) -> Value {
             "requests.memory": (job.memory_request.0 * agents).to_string(),
             "limits.memory": (job.memory_limit.0 * agents).to_string(),
         }}}),
+    )
+}
+
+/// Requests of the namespace's ServiceAccounts go to a priority level that somebody chose for them.
+pub fn flow_schema(level: &str, namespace: &str) -> Value {
+    let group = format!("system:serviceaccounts:{namespace}");
+    object(
+        "FlowSchema",
+        FLOW_CONTROL,
+        "alertstorm",
+        json!({"spec": {
+            "priorityLevelConfiguration": {"name": level},
+            "matchingPrecedence": 5000,
+            "distinguisherMethod": {"type": "ByUser"},
+            "rules": [{
+                "subjects": [{"kind": "Group", "group": {"name": group}}],
+                "resourceRules": [{
+                    "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"],
+                    "clusterScope": true,
+                }],
+            }],
+        }}),
     )
 }
 

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use alertstorm_agent::postgres::{EVIDENCE, Login, PostgresError, connect};
 use alertstorm_model::phase::Verb;
 
+/// Vault's own user.
+pub const VAULT_USER: &str = "alertstorm_vault";
+
 /// The group that may do what a verb says; see `kind-config/postgres/evidence.sql`.
 pub const fn group(verb: Verb) -> &'static str {
     match verb {
-        Verb::Read => "agent_reads",
-        Verb::SafeWrite => "agent_safe_writes",
-        Verb::RiskyWrite => "agent_risky_writes",
+        Verb::Read => "alertstorm_reads",
+        Verb::SafeWrite => "alertstorm_safe_writes",
+        Verb::RiskyWrite => "alertstorm_risky_writes",
     }
 }
 
@@ -35,16 +38,19 @@ pub async fn set_up(
         }
     }
     let (user, password) = vault;
-    if client.query(&exists("pg_roles", &format!("rolname = '{user}'")), &[]).await?.is_empty() {
+    let known = client.query(&exists("pg_roles", &format!("rolname = '{user}'")), &[]).await?;
+    let statements = if known.is_empty() {
         // A role that makes roles, and nothing else; it may give the groups away.
         let groups = Verb::ALL.iter().map(|verb| group(*verb)).collect::<Vec<_>>().join(", ");
-        client
-            .batch_execute(&format!(
-                "CREATE ROLE {user} LOGIN CREATEROLE PASSWORD '{password}';\
-                 GRANT {groups} TO {user} WITH ADMIN OPTION"
-            ))
-            .await?;
-    }
+        format!(
+            "CREATE ROLE {user} LOGIN CREATEROLE PASSWORD '{password}';\
+             GRANT {groups} TO {user} WITH ADMIN OPTION"
+        )
+    } else {
+        // A run that was killed left it, with another password.
+        format!("ALTER ROLE {user} PASSWORD '{password}'")
+    };
+    client.batch_execute(&statements).await?;
     if client
         .query(&exists("pg_database", &format!("datname = '{EVIDENCE}'")), &[])
         .await?
@@ -60,5 +66,29 @@ pub async fn set_up(
     }
     let client = connect(login(EVIDENCE)).await?;
     client.batch_execute(include_str!("../../../kind-config/postgres/evidence.sql")).await?;
+    Ok(())
+}
+
+/// Takes all of that back, and the users that Vault made.
+///
+/// # Errors
+/// Where a statement fails.
+pub async fn take_down(to: SocketAddr, admin: (&str, &str)) -> Result<(), PostgresError> {
+    let login =
+        Login { to, from: None, user: admin.0, password: Some(admin.1), database: "postgres" };
+    let client = connect(login).await?;
+    client.batch_execute(&format!("DROP DATABASE IF EXISTS {EVIDENCE} WITH (FORCE)")).await?;
+    let groups = Verb::ALL.iter().map(|verb| group(*verb));
+    // Users of agents are members of the groups, and of no others.
+    let made = "SELECT member.rolname FROM pg_auth_members m \
+                JOIN pg_roles member ON member.oid = m.member JOIN pg_roles of ON of.oid = m.roleid \
+                WHERE of.rolname LIKE 'alertstorm\\_%' AND member.rolname LIKE 'v-%'";
+    for row in client.query(made, &[]).await? {
+        let name: String = row.get(0);
+        client.batch_execute(&format!("DROP ROLE IF EXISTS \"{name}\"")).await?;
+    }
+    for name in [VAULT_USER].into_iter().chain(groups) {
+        client.batch_execute(&format!("DROP ROLE IF EXISTS {name}")).await?;
+    }
     Ok(())
 }

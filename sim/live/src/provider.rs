@@ -1,5 +1,6 @@
 //! Providers: each makes a platform in its own way and hands it over; the engine is the same.
 
+pub mod cluster;
 mod command;
 pub mod kind;
 pub mod local;

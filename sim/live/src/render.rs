@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use alertstorm_agent::names::role;
+use alertstorm_agent::names::{self, role};
 use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::Scenario;
@@ -72,7 +72,7 @@ pub fn vault_files(scenario: &Scenario, phase: Phase, environment: &str) -> Vec<
         let shared = IdentityKind::SharedAgent;
         let login = login_role(&scenario.vault, shared, phase, home, &namespace);
         [
-            (format!("policy-{name}.hcl"), policy(scenario, phase, home)),
+            (format!("policy-{}.hcl", names::policy(phase, home)), policy(scenario, phase, home)),
             (format!("role-{name}.json"), format!("{login:#}\n")),
         ]
     };

@@ -27,7 +27,7 @@ use crate::connection::ConnectionError;
 use crate::engine::{Engine, Lags};
 use crate::forensics::{self, Truth};
 use crate::hearing::Hearing;
-use crate::jobs::Jobs;
+use crate::jobs::{self, Jobs};
 use crate::kubelet::{HollowNode, Shared, node_name};
 use crate::platform::{Agents, Clients, Identities};
 use crate::provider::{Failure, Provider};
@@ -108,6 +108,10 @@ pub async fn run(
         Identities::Accounts => bootstrap::tokens(&admin).await?,
     };
     setup::configure(&provider.vault()?, &plan.scenario, &platform.around, &tokens.vault).await?;
+    if provider.is_kept() {
+        tell("clearing what an earlier run left on the kept platform");
+        jobs::clear(&admin).await?;
+    }
     let clients = Clients::new(&platform, &tokens, &plan)?;
 
     let (reporter, mut inbox) = Reporter::new(Clock::default());

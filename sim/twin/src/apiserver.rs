@@ -84,6 +84,7 @@ pub(crate) enum Then {
     /// A recorder of events sends its next.
     Recorded(Recorder),
     BackendAccount,
+    BackendBinding,
     BackendJob,
     JobSync(SyncStep),
     Ttl {

@@ -222,7 +222,13 @@ impl World<'_> {
         }
     }
 
+    /// An identity of its own is a ServiceAccount and its binding to the domain's Role.
     pub(crate) fn account_created(&mut self, who: Who) {
+        let then = Then::BackendBinding;
+        self.call(Client::Backend, Op::CreateRoleBinding, who, then, true);
+    }
+
+    pub(crate) fn binding_created(&mut self, who: Who) {
         if let Some(inv) = self.invs.get_mut(who) {
             inv.account = true;
             self.call(Client::Backend, Op::CreateJob, who, Then::BackendJob, true);
@@ -255,7 +261,9 @@ impl World<'_> {
         let finished_at = inv.job.finished_at;
         self.backend.jobs.remove(&id);
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
-            self.call(Client::Backend, Op::DeleteServiceAccount, who, Then::Nothing, false);
+            for op in [Op::DeleteRoleBinding, Op::DeleteServiceAccount] {
+                self.call(Client::Backend, op, who, Then::Nothing, false);
+            }
         }
         self.keep_until_collected(who, finished_at);
         if self.backend.down_since.is_none() {

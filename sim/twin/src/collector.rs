@@ -95,7 +95,9 @@ impl World<'_> {
             self.etcd.forget(op.cost().write.unwrap_or(0));
         }
         if self.plan.scenario.identity == IdentityKind::PerInvestigation {
-            self.etcd.forget(Op::CreateServiceAccount.cost().write.unwrap_or(0));
+            for op in [Op::CreateServiceAccount, Op::CreateRoleBinding] {
+                self.etcd.forget(op.cost().write.unwrap_or(0));
+            }
         }
         self.collectors_work();
     }

@@ -13,6 +13,8 @@ use alertstorm_model::time::Span;
 pub(crate) enum Op {
     CreateServiceAccount,
     DeleteServiceAccount,
+    CreateRoleBinding,
+    DeleteRoleBinding,
     CreateJob,
     GetJob,
     UpdateJobStatus,
@@ -59,6 +61,9 @@ impl Op {
         match self {
             Self::CreateServiceAccount => op("create", "serviceaccounts", 1_600, Some(300)),
             Self::DeleteServiceAccount => op("delete", "serviceaccounts", 1_400, Some(100)),
+            // Like a ServiceAccount; its subject and role are some more bytes.
+            Self::CreateRoleBinding => op("create", "rolebindings", 1_600, Some(500)),
+            Self::DeleteRoleBinding => op("delete", "rolebindings", 1_400, Some(100)),
             Self::CreateJob => op("create", "jobs", 1_700, Some(1_800)),
             Self::GetJob => op("get", "jobs", 500, None),
             Self::UpdateJobStatus => op("update", "jobs/status", 2_900, Some(2_100)),

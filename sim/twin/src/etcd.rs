@@ -50,7 +50,9 @@ impl Etcd {
         self.writes += 1;
         let bytes = bytes + REVISION_OVERHEAD;
         match op {
-            Op::CreateJob | Op::CreatePod | Op::CreateServiceAccount => self.live += bytes,
+            Op::CreateJob | Op::CreatePod | Op::CreateServiceAccount | Op::CreateRoleBinding => {
+                self.live += bytes
+            }
             Op::CreateEvent => {
                 if let Some(newest) = self.events.back_mut() {
                     *newest += bytes;

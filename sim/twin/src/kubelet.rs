@@ -22,9 +22,14 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KubeletStep {
     ConfigMap,
+    /// The token for Vault.
+    VaultToken,
+    /// The token for the API server.
     Token,
     StatusRead,
-    StatusWritten { ended: bool },
+    StatusWritten {
+        ended: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -146,7 +151,8 @@ impl World<'_> {
         inv.wait(Component::ImagePull, pulled.since(now));
         inv.wait(Component::PodStart, start);
         inv.queued_at = pulled + start;
-        // Volumes come first: the namespace's CA bundle, then the projected token.
+        // Volumes come first: the namespace's CA bundle, then the projected tokens: one for
+        // Vault, one for the API server.
         let then = Then::Kubelet(KubeletStep::ConfigMap);
         self.call(Client::Kubelet(node), Op::GetConfigMap, who, then, true);
         for _ in 0..3 {
@@ -165,6 +171,10 @@ impl World<'_> {
         };
         match step {
             KubeletStep::ConfigMap => {
+                let then = Then::Kubelet(KubeletStep::VaultToken);
+                self.call(Client::Kubelet(node), Op::CreateToken, who, then, true);
+            }
+            KubeletStep::VaultToken => {
                 let then = Then::Kubelet(KubeletStep::Token);
                 self.call(Client::Kubelet(node), Op::CreateToken, who, then, true);
             }

@@ -311,6 +311,7 @@ impl<'a> World<'a> {
             Then::Nothing => {}
             Then::Recorded(recorder) => self.event_sent(recorder),
             Then::BackendAccount => self.account_created(who),
+            Then::BackendBinding => self.binding_created(who),
             Then::BackendJob => self.job_answered(who),
             Then::JobSync(step) => self.job_called(who, step),
             Then::Ttl { deleted } => self.ttl_called(who, deleted),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use alertstorm_agent::names::POLICIES;
 use alertstorm_agent::postgres::EVIDENCE;
 use alertstorm_model::event::Attributed;
 use alertstorm_model::investigation::InvestigationId;
@@ -119,7 +120,7 @@ impl Found {
         // What the harness itself asks has the root policy, which no agent has.
         let policies = entry["auth"]["policies"].as_array().into_iter().flatten();
         let is_agent =
-            policies.filter_map(Value::as_str).any(|policy| policy.starts_with("agent-"));
+            policies.filter_map(Value::as_str).any(|policy| policy.starts_with(POLICIES));
         let session = text(&entry["auth"]["accessor"]).to_owned();
         if text(&entry["type"]) != "response" {
             return;

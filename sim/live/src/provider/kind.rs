@@ -18,13 +18,16 @@ use kube::{Client, Config};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use tokio::time::{Instant, sleep};
+
 use super::command::{CommandError, run};
 use super::state::{self, Folder, ProcessId, Record, write_private};
 use super::{Failure, Program, Provider, Usage, secret};
 use crate::platform::{Agents, Identities, MetricsOf, Page, Platform, PodSpec, Trails};
+use crate::postgres::VAULT_USER;
 use crate::vault::setup::Surroundings;
 use crate::vault::{Vault, VaultError};
-use beside::{Beside, VAULT_USER};
+use beside::Beside;
 
 /// The name of this provider, and of its folder of states.
 const NAME: &str = "kind";
@@ -32,6 +35,8 @@ const NAME: &str = "kind";
 const PREFIX: &str = "alertstorm-";
 /// The image of the agent, as `alertstorm setup kind` makes it.
 pub const AGENT_IMAGE: &str = concat!("alertstorm/agent:", env!("CARGO_PKG_VERSION"));
+/// A cluster that is mended is ready by then.
+const READY_WITHIN: Duration = Duration::from_secs(180);
 /// The folder of a run's own files, in that of its cluster.
 const PRIVATE: &str = "private";
 /// How long the nodes may take.
@@ -127,6 +132,9 @@ async fn end(name: &str, folder: &Folder, record: Record) -> Result<(), Failure>
         run("kind", &["delete", "cluster", "--name", name]).await?;
         return Ok(folder.remove()?);
     }
+    if clusters().await?.iter().any(|there| there == name) {
+        mend(name).await?;
+    }
     std::fs::remove_dir_all(folder.private(PRIVATE)?)?;
     Ok(folder.write_record(&Record { owner: None, ..record })?)
 }
@@ -170,6 +178,10 @@ impl Kind {
                 tell(&format!("creating the kind cluster {name}"));
                 create(&plan.scenario, &name, &folder, options, extra).await?;
             }
+            if there {
+                tell(&format!("taking the kind cluster {name}"));
+                mend(&name).await?;
+            }
             tell("loading the agent's image");
             run("kind", &["load", "docker-image", &agent, "--name", &name]).await?;
             tell("starting Vault and PostgreSQL beside it");
@@ -205,7 +217,8 @@ impl Kind {
         let (node, file) = (self.control_plane(), program.file());
         let (there, away) = (format!("/etc/kubernetes/manifests/{file}.yaml"), "/etc/kubernetes/");
         let script = match begins {
-            true => format!("mv {there} {away} && pkill -KILL -f '^{file} '"),
+            // It may be down already.
+            true => format!("mv {there} {away}; pkill -KILL -f '^{file} ' || true"),
             false => format!("mv {away}{file}.yaml {there}"),
         };
         run("docker", &["exec", &node, "sh", "-c", &script]).await?;
@@ -241,6 +254,42 @@ impl Kind {
 /// The control plane's static pods.
 const COMPONENTS: [Program; 4] =
     [Program::ApiServer, Program::Etcd, Program::ControllerManager, Program::Scheduler];
+
+/// Gives a cluster back what a fault took from it and nobody gave back: its nodes' power, and the
+/// components of its control plane. Then it waits until it is ready.
+async fn mend(name: &str) -> Result<(), Failure> {
+    let nodes = run("kind", &["get", "nodes", "--name", name]).await?;
+    let nodes: Vec<&str> = nodes.split_whitespace().collect();
+    let args: Vec<&str> = ["start"].into_iter().chain(nodes.iter().copied()).collect();
+    run("docker", &args).await?;
+    let control_plane = format!("{name}-control-plane");
+    let files = COMPONENTS.map(|program| format!("/etc/kubernetes/{}.yaml", program.file()));
+    let script = format!(
+        "for file in {}; do [ ! -e $file ] || mv $file /etc/kubernetes/manifests/; done",
+        files.join(" ")
+    );
+    run("docker", &["exec", &control_plane, "sh", "-c", &script]).await?;
+    let until = Instant::now() + READY_WITHIN;
+    let asked = ["exec", &control_plane, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
+    let health = |component: &str, port: u16| {
+        let pod = format!("https:{component}-{control_plane}:{port}");
+        format!("/api/v1/namespaces/kube-system/pods/{pod}/proxy/healthz")
+    };
+    // What a mirror pod says may be old; who answers is there.
+    let manager = health("kube-controller-manager", 10257);
+    let scheduler = health("kube-scheduler", 10259);
+    let nodes = ["wait", "--for=condition=Ready", "--timeout=60s", "nodes", "--all"];
+    for wait in [&["get", "--raw", &manager][..], &["get", "--raw", &scheduler], &nodes] {
+        let args: Vec<&str> = asked.iter().chain(wait).copied().collect();
+        while let Err(error) = run("docker", &args).await {
+            if Instant::now() > until {
+                return Err(error.into());
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Ok(())
+}
 
 fn read_config(path: &Path) -> Result<Value, Failure> {
     let text = std::fs::read_to_string(path)
@@ -442,7 +491,7 @@ impl Provider for Kind {
     fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async {
             // The API server writes its trail a moment after its answer.
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            sleep(Duration::from_millis(300)).await;
             self.beside.settle().await
         })
     }

@@ -27,6 +27,7 @@ use super::state::{self, Folder, ProcessId, Record};
 use super::{Failure, Provider};
 use crate::connection::Lanes;
 use crate::platform::{Agents, Identities, MetricsOf, NAMESPACE, Page, Platform, Tokens, Trails};
+use crate::postgres::VAULT_USER;
 use crate::vault::setup::Surroundings;
 use crate::vault::{Address, Vault, VaultError};
 
@@ -39,8 +40,6 @@ use servers::{Layout, Ports, Secrets};
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How often readiness is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Vault's own user of PostgreSQL.
-const VAULT_USER: &str = "vault";
 
 /// Why there is no local platform.
 #[derive(Debug, thiserror::Error)]

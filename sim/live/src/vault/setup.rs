@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use alertstorm_agent::names::{
-    SYSTEMS, credential_path, credential_role, method, role, system_path,
+    self, SYSTEMS, credential_path, credential_role, login_mount, method, mount, role, system_path,
 };
 use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::{Action, Phase, Verb};
@@ -99,9 +99,14 @@ pub async fn configure(
     for &home in Domain::ALL {
         let name = role(scenario.phase, home);
         let text = policy(scenario, scenario.phase, home);
-        vault.write(&format!("sys/policies/acl/{name}"), json!({"policy": text})).await?;
+        vault
+            .write(
+                &format!("sys/policies/acl/{}", names::policy(scenario.phase, home)),
+                json!({"policy": text}),
+            )
+            .await?;
         let body = login_role(&scenario.vault, scenario.identity, scenario.phase, home, NAMESPACE);
-        let path = format!("auth/{}/role/{name}", method(scenario.vault.auth));
+        let path = format!("auth/{}/role/{name}", login_mount(scenario.vault.auth));
         vault.write(&path, body).await?;
     }
     Ok(())
@@ -125,8 +130,8 @@ async fn login_method(
     around: &Surroundings,
     reviewer: &str,
 ) -> Result<(), VaultError> {
-    let name = method(scenario.vault.auth);
-    once(vault.write(&format!("sys/auth/{name}"), json!({"type": name})).await)?;
+    let (name, mount) = (method(scenario.vault.auth), login_mount(scenario.vault.auth));
+    once(vault.write(&format!("sys/auth/{mount}"), json!({"type": name})).await)?;
     let config = match scenario.vault.auth {
         AuthMethod::Kubernetes => json!({
             "kubernetes_host": around.api_server,
@@ -139,7 +144,7 @@ async fn login_method(
             "bound_issuer": around.issuer,
         }),
     };
-    vault.write(&format!("auth/{name}/config"), config).await?;
+    vault.write(&format!("auth/{mount}/config"), config).await?;
     Ok(())
 }
 
@@ -154,7 +159,7 @@ pub fn login_role(
     let accounts = identity::accounts_of(identity, phase, home);
     let ttl = seconds(knobs.token_ttl);
     let mut body = json!({
-        "token_policies": [role(phase, home)],
+        "token_policies": [names::policy(phase, home)],
         "token_no_default_policy": true,
         "token_ttl": ttl,
         "token_max_ttl": ttl,
@@ -211,7 +216,7 @@ async fn engine(
     let phase = scenario.phase;
     let knobs = scenario.vault.secrets.of(domain);
     let (ttl, max_ttl) = (seconds(knobs.ttl), seconds(knobs.max_ttl));
-    let mount = match knobs.engine {
+    let kind = match knobs.engine {
         // The user's name is what leads from PostgreSQL's log to the trail of Vault.
         Engine::Postgresql => {
             json!({"type": "database", "config": {"audit_non_hmac_response_keys": ["username"]}})
@@ -223,11 +228,12 @@ async fn engine(
         Engine::Kv => json!({"type": "kv", "options": {"version": "1"}}),
         Engine::Kubernetes => json!({"type": "kubernetes"}),
     };
-    once(vault.write(&format!("sys/mounts/{domain}"), mount).await)?;
+    let at = mount(domain);
+    once(vault.write(&format!("sys/mounts/{at}"), kind).await)?;
     if knobs.engine == Engine::Pki {
         let root = json!({"common_name": "alertstorm local", "key_type": "ec", "ttl": max_ttl});
-        if vault.list(&format!("{domain}/issuers")).await?.is_empty() {
-            vault.write(&format!("{domain}/root/generate/internal"), root).await?;
+        if vault.list(&format!("{at}/issuers")).await?.is_empty() {
+            vault.write(&format!("{at}/root/generate/internal"), root).await?;
         }
     }
     if knobs.engine == Engine::Kubernetes {
@@ -237,7 +243,7 @@ async fn engine(
             "service_account_jwt": reviewer,
             "disable_local_ca_jwt": true,
         });
-        vault.write(&format!("{domain}/config"), config).await?;
+        vault.write(&format!("{at}/config"), config).await?;
     }
     for config in 0..knobs.configs.get() {
         if knobs.engine == Engine::Postgresql {
@@ -247,7 +253,7 @@ async fn engine(
             let name = credential_role(phase, home, domain, config);
             let (path, body) = match knobs.engine {
                 Engine::Postgresql => (
-                    format!("{domain}/roles/{name}"),
+                    format!("{at}/roles/{name}"),
                     json!({
                         "db_name": format!("config-{config}"),
                         "creation_statements": [creation(phase, home, domain)],
@@ -259,13 +265,13 @@ async fn engine(
                     }),
                 ),
                 Engine::Pki => (
-                    format!("{domain}/roles/{name}"),
+                    format!("{at}/roles/{name}"),
                     // A lease for each certificate; an RSA key, as agents ask for by default.
                     json!({"allow_any_name": true, "generate_lease": true, "ttl": ttl,
                            "max_ttl": max_ttl, "key_type": "rsa", "key_bits": 2048}),
                 ),
                 Engine::Kubernetes => (
-                    format!("{domain}/roles/{name}"),
+                    format!("{at}/roles/{name}"),
                     json!({
                         "allowed_kubernetes_namespaces": [NAMESPACE],
                         "service_account_name": identity::evidence_account(phase, domain),
@@ -273,9 +279,7 @@ async fn engine(
                         "token_max_ttl": max_ttl,
                     }),
                 ),
-                Engine::Kv => {
-                    (format!("{domain}/{name}"), json!({"endpoint": "https://127.0.0.1"}))
-                }
+                Engine::Kv => (format!("{at}/{name}"), json!({"endpoint": "https://127.0.0.1"})),
             };
             vault.write(&path, body).await?;
         }
@@ -320,6 +324,6 @@ async fn database(
         "max_open_connections": 4,
         "max_connection_lifetime": "0s",
     });
-    vault.write(&format!("{domain}/config/config-{config}"), body).await?;
+    vault.write(&format!("{}/config/config-{config}", mount(domain)), body).await?;
     Ok(())
 }

@@ -1,26 +1,28 @@
 //! Vault in dev mode and PostgreSQL, as containers on the cluster's network. Nothing of them is
 //! published on the host: pods and the harness reach their addresses on that network.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use alertstorm_agent::postgres::{EVIDENCE, Login, connect};
 use alertstorm_agent::trust;
 use alertstorm_model::scenario::Scenario;
+use futures::StreamExt;
 use testcontainers::bollard::Docker;
-use testcontainers::bollard::query_parameters::StatsOptionsBuilder;
-use testcontainers::core::logs::LogFrame;
+use testcontainers::bollard::query_parameters::{
+    KillContainerOptionsBuilder, LogsOptionsBuilder, StatsOptionsBuilder,
+};
 use testcontainers::core::{Mount, WaitFor};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::time::{Instant, sleep};
 
 use super::super::{Failure, Usage, secret};
+use crate::postgres::VAULT_USER;
 use crate::vault::{Address, Vault, VaultError};
 
 /// The label of everything that belongs to a platform.
@@ -35,19 +37,17 @@ const VAULT_PORT: u16 = 8200;
 pub const POSTGRES_PORT: u16 = 5432;
 /// PostgreSQL's administrator.
 const ADMIN: &str = "alertstorm";
-/// Vault's own user of PostgreSQL.
-pub const VAULT_USER: &str = "vault";
 /// A server that does not answer by then will not.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// What was asked is in a trail by then.
 const TRAIL_WITHIN: Duration = Duration::from_secs(10);
 
-/// A server in a container, with what it writes in a file of ours.
+/// A server in a container.
 pub struct Server {
     container: ContainerAsync<GenericImage>,
     /// Its address on the cluster's network.
     pub ip: IpAddr,
-    /// What it wrote.
+    /// The file that gets what it said.
     pub log: PathBuf,
 }
 
@@ -73,19 +73,6 @@ fn image(variable: &str, default: &str) -> GenericImage {
     GenericImage::new(name, tag)
 }
 
-/// Writes what a container says into a file, as it comes.
-fn into_file(log: &Path) -> std::io::Result<impl Fn(&LogFrame) + Send + Sync + 'static> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
-    let file = Mutex::new(file);
-    Ok(move |frame: &LogFrame| {
-        let (LogFrame::StdOut(bytes) | LogFrame::StdErr(bytes)) = frame;
-        let mut file: std::sync::MutexGuard<'_, File> =
-            file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // What is missing from a trail fails its reconciliation.
-        let _ = file.write_all(bytes);
-    })
-}
-
 async fn start(
     request: ContainerRequest<GenericImage>,
     network: &str,
@@ -95,7 +82,6 @@ async fn start(
     let container = request
         .with_network(network)
         .with_label(LABEL, platform)
-        .with_log_consumer(into_file(&log)?)
         .with_startup_timeout(READY_WITHIN)
         .with_host_config_modifier(|host| {
             host.publish_all_ports = Some(false);
@@ -221,20 +207,22 @@ impl Beside {
         Ok(())
     }
 
-    /// Asks each server something, and waits until it is in its trail: so is all that came before.
+    /// Asks each server something, and writes its trail into its file once that is in it: so is all
+    /// that came before.
     pub async fn settle(&self) -> Result<(), Failure> {
         let mark = format!("settled-{}", secret::name());
         // A mount that is not there: the refusal is in the trail all the same.
         let _ = self.root()?.read(&format!("{mark}/at")).await;
         let client = connect(self.admin(EVIDENCE)).await?;
         client.batch_execute(&format!("SELECT '{mark}'")).await?;
-        for log in [&self.vault.log, &self.postgres.log] {
+        for server in [&self.vault, &self.postgres] {
             let until = Instant::now() + TRAIL_WITHIN;
-            while !std::fs::read_to_string(log)?.contains(&mark) {
+            while !server.write_log(&mark).await? {
                 if Instant::now() > until {
-                    return Err(format!("{} does not hold what was asked", log.display()).into());
+                    let log = server.log.display();
+                    return Err(format!("{log} does not hold what was asked").into());
                 }
-                sleep(Duration::from_millis(50)).await;
+                sleep(Duration::from_millis(200)).await;
             }
         }
         Ok(())
@@ -242,13 +230,30 @@ impl Beside {
 }
 
 impl Server {
+    /// Writes all that it said in all its lives into its file; whether that holds a mark.
+    async fn write_log(&self, mark: &str) -> Result<bool, Failure> {
+        let docker = Docker::connect_with_defaults()?;
+        let all = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("all").build();
+        let mut said = docker.logs(self.container.id(), Some(all));
+        let mut file = OpenOptions::new();
+        let file = file.create(true).write(true).truncate(true).mode(0o600).open(&self.log)?;
+        let mut file = BufWriter::new(file);
+        let mut marked = false;
+        while let Some(line) = said.next().await {
+            let line = line?.into_bytes();
+            marked |= String::from_utf8_lossy(&line).contains(mark);
+            file.write_all(&line)?;
+        }
+        file.flush()?;
+        Ok(marked)
+    }
+
     /// Kills it, or starts it again.
     pub async fn outage(&self, begins: bool) -> Result<(), Failure> {
         let docker = Docker::connect_with_defaults()?;
         let id = self.container.id();
         if begins {
-            let kill =
-                testcontainers::bollard::query_parameters::KillContainerOptionsBuilder::new();
+            let kill = KillContainerOptionsBuilder::new();
             docker.kill_container(id, Some(kill.signal("SIGKILL").build())).await?;
         } else {
             docker.start_container(id, None).await?;
@@ -258,7 +263,6 @@ impl Server {
 
     /// What it has used since it began.
     pub async fn usage(&self) -> Option<Usage> {
-        use futures::StreamExt;
         let docker = Docker::connect_with_defaults().ok()?;
         let once = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
         let stats = docker.stats(self.container.id(), Some(once)).next().await?.ok()?;

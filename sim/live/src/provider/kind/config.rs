@@ -87,6 +87,8 @@ fn patches(scenario: &Scenario) -> Vec<String> {
         vec![
             ("bind-address", "0.0.0.0".to_owned()),
             ("authorization-always-allow-paths", "/healthz,/livez,/readyz,/metrics".to_owned()),
+            // There is one of each.
+            ("leader-elect", "false".to_owned()),
         ]
     };
     let api_server = flags(

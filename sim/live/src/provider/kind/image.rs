@@ -51,7 +51,10 @@ async fn build() -> Result<PathBuf, Failure> {
     let args = ["build", "--release", "--locked", "--package", PACKAGE, "--target", host];
     let mut cargo = Command::new("cargo");
     // Static: the image holds nothing else. With --target the flags are the program's alone.
-    cargo.args(args).env("RUSTFLAGS", "-C target-feature=+crt-static").stdin(Stdio::null());
+    cargo
+        .args(args)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+        .stdin(Stdio::null());
     if !cargo.status().await?.success() {
         return Err("the agent could not be built".into());
     }

@@ -1,7 +1,9 @@
 //! What is there and what is missing for each world, and what gets it.
 
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
+use super::super::kind::AGENT_IMAGE;
 use super::assets::{Program, find};
 
 /// One thing that a world needs.
@@ -40,21 +42,29 @@ pub fn setup() -> Vec<Finding> {
     vec![Finding::program("go", on_path("go"), "install Go from your distribution or from go.dev")]
 }
 
-/// What the kind provider will need.
+/// What Docker says to a question, where there is one that answers.
+fn docker(args: &[&str]) -> Option<String> {
+    let mut command = Command::new("docker");
+    let output = command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Some(said).filter(|said| output.status.success() && !said.is_empty())
+}
+
+/// What the kind provider needs.
 pub fn kind() -> Vec<Finding> {
-    let engine = std::process::Command::new("docker")
-        .args(["info", "--format", "{{.ServerVersion}}"])
-        .stdin(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .output();
-    let version = engine.ok().filter(|output| output.status.success());
-    let version = version.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+    let finding = |what: &str, asked: &[&str], got_by: &str| Finding {
+        what: what.to_owned(),
+        found: docker(asked),
+        got_by: got_by.to_owned(),
+    };
+    let image = ["image", "inspect", "--format", "{{index .RepoTags 0}}", AGENT_IMAGE];
     vec![
-        Finding {
-            what: "a Docker engine".to_owned(),
-            found: version.filter(|version| !version.is_empty()),
-            got_by: "install Docker and start its engine".to_owned(),
-        },
+        finding(
+            "a Docker engine",
+            &["info", "--format", "{{.ServerVersion}}"],
+            "install Docker and start its engine",
+        ),
+        finding("the agent's image", &image, "alertstorm setup kind"),
         Finding::program("kind", on_path("kind"), "go install sigs.k8s.io/kind@v0.33.0"),
     ]
 }

@@ -1,0 +1,186 @@
+//! The cluster provider, on the kind cluster of the other tests as a stranger's: another Vault,
+//! another PostgreSQL, a kubeconfig and nothing else.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::arm::live;
+use crate::common::root;
+
+const SCENARIO: &str = "name: visitors
+alerts: [{flood: 8, over: 2s, mix: {network: 1, database: 1, application: 1, security: 1}}]
+agents: busy.yaml
+phase: limited-write
+controller: {job: {cpu_request_millis: 10, memory_request: 32Mi, memory_limit: 1Gi}}
+vault: {secrets: {network: {engine: pki, ttl: 20s}, database: {engine: postgresql, ttl: 20s}}}
+";
+
+fn docker(args: &[&str]) -> String {
+    let done = Command::new("docker").args(args).output().expect("docker");
+    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).trim().to_owned()
+}
+
+/// A container that ends with the test.
+struct Container(String);
+
+impl Container {
+    fn start(args: &[&str]) -> Self {
+        let run = ["run", "--detach", "--network", "kind"];
+        Self(docker(&run.into_iter().chain(args.iter().copied()).collect::<Vec<_>>()))
+    }
+
+    fn ip(&self) -> String {
+        let format = "{{(index .NetworkSettings.Networks \"kind\").IPAddress}}";
+        docker(&["inspect", "--format", format, &self.0])
+    }
+
+    fn exec(&self, args: &[&str]) -> String {
+        docker(&["exec", &self.0].into_iter().chain(args.iter().copied()).collect::<Vec<_>>())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = Command::new("docker").args(["rm", "--force", &self.0]).output();
+    }
+}
+
+struct Visitor {
+    folder: tempfile::TempDir,
+    kubeconfig: String,
+    vault: Container,
+    postgres: Container,
+}
+
+impl Visitor {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let profile = root().join("tests/conformance/profiles/busy.yaml");
+        fs::copy(profile, folder.path().join("busy.yaml")).expect("the profile");
+        fs::write(folder.path().join("visitors.yaml"), SCENARIO).expect("the scenario");
+        let kubeconfig = Command::new("kind")
+            .args(["get", "kubeconfig", "--name", live::CLUSTER])
+            .output()
+            .expect("kind");
+        let vault = ["--entrypoint", "vault", "--env", "VAULT_DEV_ROOT_TOKEN_ID=visiting"];
+        let serve = ["hashicorp/vault:1.21", "server", "-dev", "-dev-listen-address=0.0.0.0:8200"];
+        let postgres = ["--env", "POSTGRES_USER=dba", "--env", "POSTGRES_PASSWORD=visiting"];
+        let args = ["--env", "POSTGRES_DB=postgres", "postgres:17", "postgres"];
+        let listen = ["-c", "listen_addresses=*"];
+        Self {
+            kubeconfig: String::from_utf8(kubeconfig.stdout).expect("UTF-8"),
+            vault: Container::start(&vault.into_iter().chain(serve).collect::<Vec<_>>()),
+            postgres: Container::start(
+                &postgres.into_iter().chain(args).chain(listen).collect::<Vec<_>>(),
+            ),
+            folder,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn write(&self, name: &str, kubeconfig: &str) -> PathBuf {
+        let path = self.path().join(name);
+        fs::write(&path, kubeconfig).expect("the kubeconfig");
+        path
+    }
+
+    fn run(&self, kubeconfig: &Path, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_alertstorm"))
+            .args(["run", "visitors.yaml", "--on", "cluster", "-o", "runs"])
+            .args(["--api-server-for-vault"])
+            .arg(format!("https://{}-control-plane:6443", live::CLUSTER))
+            .args(args)
+            .current_dir(self.path())
+            .stdin(std::process::Stdio::null())
+            .env("KUBECONFIG", kubeconfig)
+            .env("VAULT_ADDR", format!("http://{}:8200", self.vault.ip()))
+            .env("VAULT_TOKEN", "visiting")
+            .env("ALERTSTORM_POSTGRES", format!("dba@{}:5432", self.postgres.ip()))
+            .env("PGPASSWORD", "visiting")
+            .output()
+            .expect("alertstorm")
+    }
+}
+
+fn said(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stderr).into_owned()
+}
+
+fn kubectl(args: &[&str]) -> String {
+    let node = format!("{}-control-plane", live::CLUSTER);
+    let kubectl = ["exec", &node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
+    docker(&kubectl.into_iter().chain(args.iter().copied()).collect::<Vec<_>>())
+}
+
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn a_strangers_cluster_is_asked_for_used_and_left_as_it_was() {
+    let _alone = live::alone();
+    live::make_cluster();
+    let visitor = Visitor::new();
+    kubectl(&["delete", "namespace", "alertstorm", "--ignore-not-found"]);
+    let kubeconfig = visitor.write("config", &visitor.kubeconfig);
+    // Both servers answer before the first attempt.
+    thread::sleep(Duration::from_secs(5));
+
+    let asked = visitor.run(&kubeconfig, &[]);
+    assert_eq!(asked.status.code(), Some(3), "{}", said(&asked));
+    assert!(said(&asked).contains("Namespace alertstorm"), "{}", said(&asked));
+    assert!(said(&asked).contains("nothing was written"), "{}", said(&asked));
+    assert_eq!(kubectl(&["get", "namespace", "alertstorm", "--ignore-not-found"]), "");
+
+    let production = visitor.kubeconfig.replace("kind-alertstorm-test", "acme-prod-eu");
+    let production = visitor.write("production", &production);
+    let refused = visitor.run(&production, &["--yes"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(said(&refused).contains("looks like production"), "{}", said(&refused));
+
+    // The default account of a namespace may do nothing.
+    let token = kubectl(&["create", "token", "default"]);
+    let user = "  user:\n    token: ".to_owned() + &token + "\n";
+    let (before, _) = visitor.kubeconfig.split_once("  user:\n").expect("a user");
+    let nobody = visitor.write("nobody", &(before.to_owned() + &user));
+    let refused = visitor.run(&nobody, &["--yes"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(said(&refused).contains("lacks these rights"), "{}", said(&refused));
+    assert!(said(&refused).contains("create serviceaccounts/token in alertstorm"));
+
+    // Production is meant where it is named.
+    let args = ["--yes", "--context", "acme-prod-eu", "--priority-level", "workload-low"];
+    let done = visitor.run(&production, &args);
+    assert!(matches!(done.status.code(), Some(0 | 1)), "{}", said(&done));
+    let text = fs::read_to_string(visitor.path().join("runs/visitors-1-1/report.json"));
+    let report: Value = serde_json::from_str(&text.expect("a report")).expect("JSON");
+    assert_eq!(report["provider"], "cluster");
+    assert_eq!(report["accounting"]["finished"], 8, "{report:#}");
+    assert_eq!(report["leases"]["active"], 0);
+    assert_eq!(report["invalid"], serde_json::json!([]));
+    let denied = report["audited"]["denials"]["vault_policy"].clone();
+    assert_eq!(denied[1], Value::Null, "a trail that is not ours is not read: {denied}");
+
+    // Nothing is left: not in the cluster, not in Vault, not in PostgreSQL.
+    assert_eq!(kubectl(&["get", "namespace", "alertstorm", "--ignore-not-found"]), "");
+    let ours = "--selector=app.kubernetes.io/managed-by=alertstorm";
+    let kinds = "clusterroles,clusterrolebindings,flowschemas";
+    assert_eq!(kubectl(&["get", kinds, ours, "--output=name"]), "");
+    for what in ["secrets list", "auth list", "policy list"] {
+        let tool = ["run", "--rm", "--network", "kind", "--entrypoint", "vault"];
+        let address = format!("VAULT_ADDR=http://{}:8200", visitor.vault.ip());
+        let env = ["--env", &address, "--env", "VAULT_TOKEN=visiting", "hashicorp/vault:1.21"];
+        let args: Vec<&str> = tool.into_iter().chain(env).chain(what.split(' ')).collect();
+        assert!(!docker(&args).contains("alertstorm"), "{what}");
+    }
+    let query = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'alertstorm%' OR rolname LIKE 'v-%' \
+                 UNION SELECT datname FROM pg_database WHERE datname LIKE 'alertstorm%'";
+    let psql = ["psql", "-h", "/tmp", "-U", "dba", "-d", "postgres", "-tAc", query];
+    assert_eq!(visitor.postgres.exec(&psql), "");
+}
