@@ -189,15 +189,51 @@ fn options_reach_the_run() {
 }
 
 #[test]
-fn a_world_that_this_build_has_not_is_refused() {
+fn a_world_that_lacks_something_says_what() {
     let folder = tempfile::tempdir().expect("a folder");
-    let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "cluster"]);
+    let done = alertstorm()
+        .args(["run", "scenarios/least.yaml", "--on", "cluster", "-o"])
+        .arg(folder.path())
+        .env_remove("VAULT_ADDR")
+        .output()
+        .expect("the program runs");
     assert_eq!(done.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&done.stderr).contains("cannot run on `cluster` yet"));
+    if cfg!(feature = "live") {
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert!(said.contains("VAULT_ADDR is not set"), "{said}");
+    }
     let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "twins"]);
     assert_eq!(done.status.code(), Some(2));
     let done = run_in(folder.path(), &["run", "scenarios/leest.yaml"]);
     assert_eq!(done.status.code(), Some(2));
+}
+
+/// What `render` writes is what a person commits: every phase, every environment, readable YAML.
+#[cfg(feature = "live")]
+#[test]
+fn the_matrix_is_written_for_gitops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = |args: &[&str]| {
+        let done = alertstorm().arg("render").args(args).arg("-o").arg(folder.path()).output();
+        done.expect("the program runs").status.code()
+    };
+    assert_eq!(written(&["--phase", "limited-write", "--env", "nowhere"]), Some(2));
+    assert_eq!(written(&["--phase", "limited-wright"]), Some(2));
+    assert_eq!(written(&["--phase", "limited-write", "--env", "staging"]), Some(0));
+    let place = folder.path().join("limited-write/staging");
+    let namespace = fs::read_to_string(place.join("namespace.yaml")).expect("namespace.yaml");
+    assert!(namespace.contains("pod-security.kubernetes.io/enforce: restricted"), "{namespace}");
+    let policy = place.join("vault/policy-alertstorm-agent-limited-write-network.hcl");
+    let policy = fs::read_to_string(policy).expect("a policy");
+    assert!(policy.contains("path \"alertstorm/systems/network/reversible\""), "{policy}");
+    assert!(!policy.contains("irreversible"), "{policy}");
+    assert_eq!(written(&[]), Some(0));
+    for phase in ["shadow", "read-only-assist", "limited-write", "autonomous"] {
+        for environment in ["dev", "staging", "production"] {
+            let quota = folder.path().join(phase).join(environment).join("limits.yaml");
+            assert!(quota.is_file(), "{}", quota.display());
+        }
+    }
 }
 
 #[test]

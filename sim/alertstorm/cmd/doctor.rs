@@ -23,11 +23,7 @@ pub fn run(_: &Args) -> Result<Exit> {
     for (world, findings) in &worlds {
         let missing = findings.iter().filter(|finding| finding.found.is_none()).count();
         let state = if missing == 0 { "ready".to_owned() } else { format!("{missing} missing") };
-        let later = match *world {
-            "local" | "kind" => "",
-            _ => " (this build cannot run there yet)",
-        };
-        anstream::println!("{world:8} {state}{later}");
+        anstream::println!("{world:8} {state}");
         for Finding { what, found, got_by } in findings {
             match found {
                 Some(place) => anstream::println!("  ✓ {what:24} {place}"),

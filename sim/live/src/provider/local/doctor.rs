@@ -69,7 +69,7 @@ pub fn kind() -> Vec<Finding> {
     ]
 }
 
-/// What the cluster provider will need.
+/// What the cluster provider needs.
 pub fn cluster() -> Vec<Finding> {
     let named = std::env::var_os("KUBECONFIG").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
@@ -80,7 +80,13 @@ pub fn cluster() -> Vec<Finding> {
         Finding {
             what: "a Vault".to_owned(),
             found: vault,
-            got_by: "set VAULT_ADDR and VAULT_TOKEN".to_owned(),
+            got_by: "set VAULT_ADDR and VAULT_TOKEN, and VAULT_CACERT where it speaks TLS"
+                .to_owned(),
+        },
+        Finding {
+            what: "a PostgreSQL".to_owned(),
+            found: std::env::var("ALERTSTORM_POSTGRES").ok(),
+            got_by: "set ALERTSTORM_POSTGRES=USER@HOST:PORT and PGPASSWORD".to_owned(),
         },
     ]
 }
