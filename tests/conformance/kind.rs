@@ -1,5 +1,8 @@
 //! The promises in real pods, and what only real pods can show.
 
+#[path = "cluster.rs"]
+mod cluster;
+
 use std::process::Command;
 use std::thread;
 use std::time::Duration;

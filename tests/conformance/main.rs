@@ -9,8 +9,6 @@ mod common;
 
 mod arm;
 #[cfg(feature = "live")]
-mod cluster;
-#[cfg(feature = "live")]
 mod killed;
 #[cfg(feature = "live")]
 mod kind;
