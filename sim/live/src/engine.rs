@@ -1,6 +1,9 @@
 //! The live engine: alerts by their intended instants, the model's controller, real servers. One
 //! task owns all that is known and writes every event; the others tell it what they saw.
 
+mod held;
+mod lags;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::ControlFlow;
@@ -14,7 +17,6 @@ use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
 use futures::future::BoxFuture;
-use hdrhistogram::Histogram;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -24,6 +26,10 @@ use crate::reporter::{Note, Reporter};
 use crate::timeline::Timeline;
 use crate::vault::leases::LeaseBook;
 use crate::watch::{Finished, Seen};
+
+use held::Held;
+pub use lags::Lags;
+use lags::record;
 
 /// An event is held back so long, that those of other tasks may find their place before it.
 const HOLD: Span = Span::millis(60);
@@ -41,48 +47,6 @@ const BUCKET_LIMITS: Span = Span::millis(20);
 const WAIT_FOR_WORDS: Span = Span::secs(10);
 /// Where the controller hears of an alert later than this, the harness was the bottleneck.
 const SEND_LAG_MAX: Span = Span::millis(250);
-
-/// An event in the order of its instant, and of its coming.
-#[derive(Debug)]
-struct Held(Time, u64, Event);
-
-impl PartialEq for Held {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0, self.1) == (other.0, other.1)
-    }
-}
-impl Eq for Held {}
-impl PartialOrd for Held {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Held {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.0, self.1).cmp(&(other.0, other.1))
-    }
-}
-
-/// How late the harness was.
-#[derive(Debug)]
-pub struct Lags {
-    /// From an alert's intended instant to its delivery.
-    pub send: Histogram<u64>,
-    /// From the answer to a creation to the watch event that shows it.
-    pub watch: Histogram<u64>,
-}
-
-impl Default for Lags {
-    fn default() -> Self {
-        let histogram = || Histogram::new(3).expect("three digits are allowed");
-        Self { send: histogram(), watch: histogram() }
-    }
-}
-
-fn record(lags: &mut Histogram<u64>, lag: Span) {
-    // It grows as it must: up to 584 years there is room.
-    let _ = lags.record(lag.0);
-}
 
 /// Whether the Job controller's workers wait for their client's bucket, or are too few or too slow.
 /// A bucket that is not empty costs microseconds a call.

@@ -1,39 +1,32 @@
 //! The cluster provider: any cluster that a kubeconfig names, any Vault and any PostgreSQL. It asks
 //! before it writes, works in one namespace of its own, and takes everything back at the end.
 
+mod sweep;
+mod target;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use alertstorm_agent::names::{self, POLICIES, login_mount, mount};
+use alertstorm_agent::names::{POLICIES, login_mount, mount};
 use alertstorm_agent::postgres::{Login, connect};
 use alertstorm_agent::trust;
 use alertstorm_model::investigation::Domain;
-use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
 use alertstorm_model::scenario::{FaultKind, Plan};
 use futures::future::BoxFuture;
-use http::Request;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep};
 
 use super::kind::AGENT_IMAGE;
 use super::{Failure, Program, Provider, Usage, secret};
 use crate::bootstrap;
-use crate::call;
-use crate::manifests::{FLOW_CONTROL, flow_schema};
+use crate::manifests::flow_schema;
 use crate::platform::{Agents, Identities, MetricsOf, NAMESPACE, Page, Platform, PodSpec, Trails};
 use crate::postgres::{VAULT_USER, set_up, take_down};
 use crate::vault::setup::Surroundings;
 use crate::vault::{Address, Vault, VaultError};
+use sweep::{OURS, get, is_ours, sweep, sweep_vault};
+use target::{Target, lacking};
 
-/// The label of everything of ours.
-const OURS: &str = "app.kubernetes.io/managed-by=alertstorm";
-/// A namespace that is not gone by then is left to its finalizers.
-const GONE_WITHIN: Duration = Duration::from_secs(120);
-/// Words in the name of a context, a cluster or a server that make one look like production.
-const PRODUCTION: [&str; 3] = ["prod", "prd", "live"];
+pub use sweep::clean;
 
 /// What a person may choose.
 #[derive(Clone, Debug, Default)]
@@ -119,134 +112,6 @@ impl Postgres {
     }
 }
 
-/// The context that is meant, and a client of it with its address and authority.
-struct Target {
-    name: String,
-    api_server: String,
-    ca: String,
-    client: Client,
-}
-
-impl Target {
-    async fn find(options: &Options) -> Result<Self, Failure> {
-        let kubeconfig = Kubeconfig::read()?;
-        let current = kubeconfig.current_context.clone();
-        let name = options.context.clone().or(current).unwrap_or_default();
-        let context = kubeconfig.contexts.iter().find(|context| context.name == name);
-        let Some(context) = context else {
-            let known: Vec<&str> = kubeconfig.contexts.iter().map(|c| c.name.as_str()).collect();
-            let known = known.join(", ");
-            return Err(format!("there is no context `{name}`; there are: {known}").into());
-        };
-        let cluster = context.context.as_ref().map(|context| context.cluster.clone());
-        let chosen = KubeConfigOptions { context: Some(name.clone()), ..Default::default() };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &chosen).await?;
-        let api_server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let words = [name.as_str(), cluster.as_deref().unwrap_or_default(), &api_server];
-        if options.context.is_none() && looks_like_production(&words) {
-            return Err(ClusterError::Production(name).into());
-        }
-        let Some(authority) = config.root_cert.clone() else {
-            let why = "the kubeconfig names no authority of the API server's certificate";
-            return Err(ClusterError::Unsupported(why).into());
-        };
-        let ca = authority.iter().map(|der| pem(der)).collect();
-        Ok(Self { name, api_server, ca, client: Client::try_from(config)? })
-    }
-}
-
-fn looks_like_production(words: &[&str]) -> bool {
-    let looks = |word: &&str| {
-        let word = word.to_lowercase();
-        PRODUCTION.iter().any(|hint| word.contains(hint))
-    };
-    words.iter().any(looks)
-}
-
-/// A certificate as PEM text.
-fn pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).filter_map(|l| str::from_utf8(l).ok()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
-/// What the run does as the context's user: group, resource, verbs, and whether in the namespace.
-const NEEDED: [(&str, &str, &[&str], bool); 13] = [
-    ("", "namespaces", &["get", "create", "patch", "delete"], false),
-    ("", "configmaps", &["patch"], true),
-    ("", "serviceaccounts", &["patch"], true),
-    ("", "serviceaccounts/token", &["create"], true),
-    ("", "limitranges", &["patch"], true),
-    ("", "pods", &["list"], true),
-    ("batch", "jobs", &["deletecollection", "list"], true),
-    ("networking.k8s.io", "networkpolicies", &["patch"], true),
-    ("rbac.authorization.k8s.io", "roles", &["patch", "escalate", "bind"], true),
-    ("rbac.authorization.k8s.io", "rolebindings", &["patch"], true),
-    ("rbac.authorization.k8s.io", "clusterroles", &["patch", "delete", "list", "bind"], false),
-    ("rbac.authorization.k8s.io", "clusterrolebindings", &["patch", "delete", "list"], false),
-    ("flowcontrol.apiserver.k8s.io", "flowschemas", &["patch", "delete", "list"], false),
-];
-
-/// The rights that the context's user lacks.
-async fn lacking(client: &Client, with_flow_schema: bool) -> Result<Vec<String>, Failure> {
-    let mut lacking = Vec::new();
-    for (group, resource, verbs, inside) in NEEDED {
-        if group.starts_with("flowcontrol") && !with_flow_schema {
-            continue;
-        }
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        for verb in verbs {
-            let review = json!({
-                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": {
-                    "group": group, "resource": resource, "subresource": subresource,
-                    "verb": verb, "namespace": if inside { NAMESPACE } else { "" },
-                }},
-            });
-            let answer = post(client, "selfsubjectaccessreviews", &review).await?;
-            if answer["status"]["allowed"] != true {
-                let group = if group.is_empty() { "" } else { &format!(".{group}") };
-                let place = if inside { format!(" in {NAMESPACE}") } else { String::new() };
-                let sub = if subresource.is_empty() { "" } else { &format!("/{subresource}") };
-                lacking.push(format!("{verb} {resource}{sub}{group}{place}"));
-            }
-        }
-    }
-    Ok(lacking)
-}
-
-async fn post(client: &Client, resource: &str, body: &Value) -> Result<Value, Failure> {
-    let request = Request::post(format!("/apis/authorization.k8s.io/v1/{resource}"))
-        .header("content-type", "application/json")
-        .body(serde_json::to_vec(body)?)?;
-    Ok(client.request(request).await?)
-}
-
-async fn get(client: &Client, path: &str) -> Result<Option<Value>, Failure> {
-    let found = call::patiently(Duration::from_secs(10), || async {
-        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        client.request::<Value>(request).await
-    });
-    match found.await {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if call::is_gone(&error) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn delete(client: &Client, path: &str) -> Result<(), Failure> {
-    let done = call::patiently(Duration::from_secs(10), || async {
-        let request = Request::delete(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
-        client.request::<Value>(request).await
-    });
-    match done.await {
-        Err(error) if !call::is_gone(&error) => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
 impl Cluster {
     /// The platform that the context, `VAULT_ADDR` and `ALERTSTORM_POSTGRES` name. Nothing is written
     /// before `confirm` was shown what will be and said yes.
@@ -323,11 +188,6 @@ impl Cluster {
     }
 }
 
-fn is_ours(object: &Value) -> bool {
-    let (label, value) = OURS.split_once('=').unwrap_or((OURS, ""));
-    object["metadata"]["labels"][label] == value
-}
-
 fn authority_of_vault() -> Result<String, Failure> {
     let Ok(path) = std::env::var("VAULT_CACERT") else { return Ok(String::new()) };
     Ok(std::fs::read_to_string(&path).map_err(|error| format!("VAULT_CACERT {path}: {error}"))?)
@@ -380,77 +240,6 @@ fn announcement(
         postgres.at,
         alertstorm_agent::postgres::EVIDENCE,
     )
-}
-
-/// Takes back what is ours in a cluster, by its label; what there was.
-async fn sweep(client: &Client) -> Result<Vec<String>, Failure> {
-    let mut swept = Vec::new();
-    let rbac = "/apis/rbac.authorization.k8s.io/v1";
-    let lists = [
-        format!("{rbac}/clusterrolebindings"),
-        format!("{rbac}/clusterroles"),
-        format!("/apis/{FLOW_CONTROL}/flowschemas"),
-    ];
-    for list in lists {
-        let Ok(Some(found)) = get(client, &format!("{list}?labelSelector={OURS}")).await else {
-            continue;
-        };
-        for object in found["items"].as_array().into_iter().flatten() {
-            let name = object["metadata"]["name"].as_str().unwrap_or_default();
-            delete(client, &format!("{list}/{name}")).await?;
-            swept.push(format!("{} {name}", list.rsplit('/').next().unwrap_or_default()));
-        }
-    }
-    let path = format!("/api/v1/namespaces/{NAMESPACE}");
-    if get(client, &path).await?.is_some_and(|found| is_ours(&found)) {
-        delete(client, &path).await?;
-        swept.push(format!("namespace {NAMESPACE}"));
-        let until = Instant::now() + GONE_WITHIN;
-        while get(client, &path).await?.is_some() {
-            if Instant::now() > until {
-                return Err(format!("the namespace {NAMESPACE} is still being deleted").into());
-            }
-            sleep(Duration::from_secs(1)).await;
-        }
-    }
-    Ok(swept)
-}
-
-/// Takes back what is ours in a Vault. Unmounting an engine revokes its leases.
-async fn sweep_vault(vault: &Vault, auth: AuthMethod) -> Result<(), VaultError> {
-    for &domain in Domain::ALL {
-        vault.delete(&format!("sys/mounts/{}", mount(domain))).await?;
-    }
-    vault.delete(&format!("sys/mounts/{}", names::SYSTEMS)).await?;
-    vault.delete(&format!("sys/auth/{}", login_mount(auth))).await?;
-    for &phase in Phase::ALL {
-        for &home in Domain::ALL {
-            vault.delete(&format!("sys/policies/acl/{}", names::policy(phase, home))).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Takes back what killed runs left behind in the context's cluster, and where the environment names
-/// them in Vault and PostgreSQL; what there was.
-///
-/// # Errors
-/// Where a call fails.
-pub async fn clean(options: &Options) -> Result<Vec<String>, Failure> {
-    let target = Target::find(options).await?;
-    let mut swept = sweep(&target.client).await?;
-    if let Ok((vault, token)) = vault_from_environment() {
-        let vault = Vault::new(&vault, None, &token)?;
-        for auth in [AuthMethod::Kubernetes, AuthMethod::Jwt] {
-            sweep_vault(&vault, auth).await?;
-        }
-        swept.push("what was ours in Vault".to_owned());
-    }
-    if let Ok(postgres) = Postgres::from_environment().await {
-        take_down(postgres.at, (&postgres.user, &postgres.password)).await?;
-        swept.push("what was ours in PostgreSQL".to_owned());
-    }
-    Ok(swept)
 }
 
 impl Provider for Cluster {
@@ -510,21 +299,5 @@ impl Provider for Cluster {
             vault?;
             Ok(postgres?)
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn production_is_seen_by_its_name() {
-        assert!(looks_like_production(&["gke_acme_eu-PROD-1", "", ""]));
-        assert!(looks_like_production(&["admin", "cluster", "https://api.prd.acme.example"]));
-        assert!(!looks_like_production(&[
-            "kind-alertstorm",
-            "kind-alertstorm",
-            "https://127.0.0.1"
-        ]));
     }
 }
