@@ -17,7 +17,12 @@ if ! docker image inspect "$vault" >/dev/null 2>&1; then
 fi
 
 if ! docker image inspect "$postgres" >/dev/null 2>&1; then
-  command -v busybox >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq busybox-static >&2
+  packages=()
+  command -v busybox >/dev/null || packages+=(busybox-static)
+  ls /usr/lib/postgresql/*/bin/psql >/dev/null 2>&1 || packages+=(postgresql)
+  if [ ${#packages[@]} -gt 0 ]; then
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}"; } >&2
+  fi
   root=$work/postgres
   bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)
   mkdir -p "$root"/{bin,etc,tmp,usr/lib/postgresql,usr/share,lib64}
