@@ -6,7 +6,7 @@ mod host;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alertstorm_agent::trust;
@@ -155,6 +155,7 @@ pub async fn run(
     );
     let run = host::Run {
         generation: Arc::new(Mutex::new(provider.generation())),
+        booked: Arc::new(AtomicU64::new(provider.generation())),
         runtime: tokio::runtime::Handle::current(),
         restart: {
             let lists = engine.lists();

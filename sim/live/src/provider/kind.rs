@@ -231,12 +231,11 @@ impl Provider for Kind {
         Box::pin(async move {
             match program {
                 Program::Vault => {
-                    self.beside.vault.outage(begins).await?;
                     if !begins {
                         // In dev mode it keeps its data in memory.
                         self.generation.fetch_add(1, Ordering::SeqCst);
                     }
-                    Ok(())
+                    self.beside.vault.outage(begins).await
                 }
                 Program::Postgres => self.beside.postgres.outage(begins).await,
                 other => self.component(other, begins).await,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use alertstorm_model::event::{Event, Fact, Sample};
 use alertstorm_model::scenario::{FaultKind, Plan};
@@ -23,7 +23,7 @@ use crate::provider::{Program, Provider};
 use crate::reporter::Note;
 use crate::scrape::Scraper;
 use crate::vault::leases;
-use crate::vault::setup;
+use crate::vault::{VaultError, setup};
 use crate::watch::{self, PodChange};
 
 /// What the run needs beside the engine.
@@ -41,6 +41,8 @@ pub(super) struct Run {
     pub lost: Arc<AtomicUsize>,
     /// What was configured last: a Vault of another generation knows nothing of it.
     pub generation: Arc<Mutex<u64>>,
+    /// The Vault that the book of leases is of.
+    pub booked: Arc<AtomicU64>,
     pub runtime: tokio::runtime::Handle,
     pub restart: Arc<dyn Fn() + Send + Sync>,
 }
@@ -60,10 +62,15 @@ impl Run {
         let also = self.also(&backend);
         let reporter = self.hearing.reporter.clone();
         tasks.spawn(watch::pods(backend, namespace, selector, reporter, also));
-        let provider = Arc::clone(&self.provider);
+        let (provider, booked) = (Arc::clone(&self.provider), Arc::clone(&self.booked));
+        // A Vault that lost its memory lists nothing: that is no revocation.
+        let of_the_book = move || match provider.generation() == booked.load(Ordering::SeqCst) {
+            true => provider.vault(),
+            false => Err(VaultError::Unavailable("it is another vault".to_owned())),
+        };
         let (book, prefixes) = (self.hearing.book.clone(), leases::prefixes(&self.plan.scenario));
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
-        tasks.spawn(leases::follow(move || provider.vault(), book, prefixes, in_pods));
+        tasks.spawn(leases::follow(of_the_book, book, prefixes, in_pods));
         Ok(())
     }
 
@@ -109,6 +116,7 @@ impl Run {
         let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
         let (around, reviewer) = (self.platform.around.clone(), self.reviewer.clone());
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
+        let booked = Arc::clone(&self.booked);
         let Hearing { reporter, book, .. } = self.hearing.clone();
         async move {
             let mut configured = generation.lock().await;
@@ -121,6 +129,7 @@ impl Run {
             }
             let forgotten = book.lost(&book.open());
             lost.fetch_add(forgotten, Ordering::SeqCst);
+            booked.store(now, Ordering::SeqCst);
             reporter.note(Note::Remark(format!(
                 "vault lost its memory: it knows nothing of {forgotten} leases that were alive; \
                  nobody revokes them, and at their source they live until their own time is over"

@@ -232,10 +232,10 @@ pub async fn irrevocable(vault: &Vault) -> Result<Vec<String>, VaultError> {
     Ok(leases.filter_map(|lease| lease["lease_id"].as_str().map(str::to_owned)).collect())
 }
 
-/// Asks Vault which leases are left, until it is aborted; also where the book has none alive, if
+/// Asks the Vault that the book is of which leases are left, until it is aborted; also where the book has none alive, if
 /// agents are `in_pods`, which tell of them late.
 pub async fn follow(
-    vault: impl Fn() -> Result<Vault, VaultError>,
+    of_the_book: impl Fn() -> Result<Vault, VaultError>,
     book: LeaseBook,
     prefixes: Vec<String>,
     in_pods: bool,
@@ -247,9 +247,12 @@ pub async fn follow(
         if !in_pods && book.alive() == 0 {
             continue;
         }
-        let Ok(vault) = vault() else { continue };
+        let Ok(vault) = of_the_book() else { continue };
         let asked = book.reporter.now();
-        if let Ok(left) = listed(&vault, &prefixes).await {
+        let left = listed(&vault, &prefixes).await;
+        // Unless it was replaced meanwhile.
+        let still = of_the_book().is_ok();
+        if let (Ok(left), true) = (left, still) {
             book.left(asked, &left);
         }
         if looks.is_multiple_of(IRREVOCABLE_EVERY)
