@@ -9,5 +9,6 @@ pub mod report;
 pub mod run;
 pub mod schema;
 pub mod setup;
+pub mod shard;
 pub mod trace;
 pub mod up;

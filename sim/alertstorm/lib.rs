@@ -41,6 +41,8 @@ enum Verb {
     Up(cmd::up::UpArgs),
     Down(cmd::up::DownArgs),
     Clean(cmd::clean::Args),
+    #[command(hide = true)]
+    Shard(cmd::shard::Args),
 }
 
 /// Runs the program with the process's arguments.
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
         Verb::Up(args) => cmd::up::up(&args),
         Verb::Down(args) => cmd::up::down(&args),
         Verb::Clean(args) => cmd::clean::run(&args),
+        Verb::Shard(args) => cmd::shard::run(&args),
     };
     match done {
         Ok(exit) => exit.into(),

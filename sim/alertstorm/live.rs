@@ -67,6 +67,10 @@ pub struct Choice {
     pub provider: Provider,
     /// The agent's image.
     pub agent_image: Option<String>,
+    /// In how many pods the load is made, where not here.
+    pub shards: Option<NonZeroU32>,
+    /// The image of those pods.
+    pub shard_image: Option<String>,
     /// What was chosen of a kind cluster.
     pub kind: KindArgs,
     /// What was chosen of another cluster.
@@ -92,6 +96,7 @@ mod without {
     pub fn run(
         _: &Plan,
         platform: &Platform,
+        _: Vec<(String, String)>,
         _: &mut dyn Sink,
         _: &mut dyn FnMut(u64, Time),
     ) -> Result<()> {
@@ -103,6 +108,7 @@ mod without {
     }
 }
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 #[cfg(not(feature = "live"))]
@@ -113,6 +119,7 @@ pub use with::*;
 
 #[cfg(feature = "live")]
 mod with {
+    use std::num::NonZeroU32;
     use std::ops::ControlFlow;
     use std::path::Path;
     use std::sync::Arc;
@@ -122,6 +129,7 @@ mod with {
     use alertstorm_live::provider::kind::{self, Kind};
     use alertstorm_live::provider::local::{Local, LocalError, UnknownFlag};
     use alertstorm_live::provider::{self, Failure};
+    use alertstorm_live::shard::{FleetError, Shards};
     use alertstorm_model::event::{Event, Fact, Sink};
     use alertstorm_model::investigation::Stage;
     use alertstorm_model::scenario::{Plan, Problem};
@@ -136,6 +144,8 @@ mod with {
     pub struct Platform {
         runtime: tokio::runtime::Runtime,
         provider: Option<Arc<dyn provider::Provider>>,
+        /// How many shards make the load, and of which image; none where it is made here.
+        shards: Option<(NonZeroU32, String)>,
         /// What a person must know at the end.
         stays: Option<String>,
     }
@@ -157,7 +167,13 @@ mod with {
             vault_for_pods: chosen.vault_for_pods,
             api_server_for_vault: chosen.api_server_for_vault,
             priority_level: chosen.priority_level,
+            shard_image: choice.shards.map(|_| shard_image(choice)),
         }
+    }
+
+    /// The image of shards, where none was made.
+    fn shard_image(choice: &Choice) -> String {
+        choice.shard_image.clone().unwrap_or_else(|| kind::SHARD_IMAGE.to_owned())
     }
 
     fn failed(failure: Failure) -> anyhow::Error {
@@ -177,11 +193,21 @@ mod with {
                 }
                 Provider::Kind => {
                     let chosen = choice.kind.clone();
+                    let shard_image = match (choice.shards, &choice.shard_image) {
+                        (None, _) => None,
+                        (Some(_), Some(image)) => Some(image.clone()),
+                        (Some(_), None) => {
+                            tell("making the shards' image of this program");
+                            let program = std::env::current_exe()?;
+                            Some(kind::image::of_shards(&program).await.map_err(failed)?)
+                        }
+                    };
                     let options = kind::Options {
                         name: chosen.kind_name,
                         image: chosen.kind_image,
                         config: chosen.kind_config,
                         agent_image: choice.agent_image.clone(),
+                        shard_image,
                         keep: chosen.keep,
                     };
                     let kind = Kind::start(plan, &options, &tell).await.map_err(failed)?;
@@ -200,7 +226,8 @@ mod with {
         });
         bar.finish_and_clear();
         let (provider, stays) = started?;
-        Ok(Platform { runtime, provider: Some(provider), stays })
+        let shards = choice.shards.map(|count| (count, shard_image(choice)));
+        Ok(Platform { runtime, provider: Some(provider), shards, stays })
     }
 
     /// The log, and how many investigations have ended.
@@ -222,14 +249,17 @@ mod with {
         }
     }
 
-    /// Runs a plan; `watch` hears how many investigations have ended, and the run's time.
+    /// Runs a plan, whose files shards are given; `watch` hears how many investigations have ended,
+    /// and the run's time.
     pub fn run(
         plan: &Plan,
         platform: &Platform,
+        files: Vec<(String, String)>,
         log: &mut dyn Sink,
         watch: &mut dyn FnMut(u64, Time),
     ) -> Result<()> {
         let Some(provider) = platform.provider.clone() else { return Ok(()) };
+        let shards = platform.shards.clone().map(|(count, image)| Shards { count, image, files });
         let finished = std::cell::Cell::new(0);
         let mut counted = Counted { log, finished: &finished };
         let bar = ui::spinner();
@@ -237,6 +267,7 @@ mod with {
         let done = platform.runtime.block_on(alertstorm_live::run(
             plan,
             provider,
+            shards.as_ref(),
             &mut counted,
             &tell,
             &mut |now| {
@@ -247,7 +278,9 @@ mod with {
         ));
         bar.finish_and_clear();
         done.map_err(|error| match error {
-            RunError::Fault(_) => WrongInput::of("the scenario's faults", error.to_string()),
+            RunError::Fault(_) | RunError::Fleet(FleetError::PlanTooLarge(_)) => {
+                WrongInput::of("the scenario", error.to_string())
+            }
             other => other.into(),
         })
     }
@@ -261,6 +294,13 @@ mod with {
             anstream::eprintln!("{stays}");
         }
         Ok(())
+    }
+
+    /// Runs the shard of this pod.
+    pub fn shard(folder: &Path) -> Result<()> {
+        runtime()?.block_on(alertstorm_live::shard::run(folder, |folder| {
+            crate::source::load(&folder.join(crate::run_folder::SCENARIO), &[])
+        }))
     }
 
     /// Takes back what killed runs left behind on this machine; what there was.

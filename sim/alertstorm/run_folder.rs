@@ -165,12 +165,12 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("could not write {}", path.display()))
 }
 
-/// Writes what the run was made of: the scenario with every default, and the files that it names,
-/// so that the folder can be moved, and run or reported again by itself.
+/// What a run is made of: the scenario with every default, and the files that it names, each by its
+/// path in the run's folder; with them the run can be made or reported again by itself.
 ///
 /// # Errors
-/// Where it cannot be written.
-pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> Result<()> {
+/// Where the scenario cannot be written as YAML.
+pub fn inputs(plan: &Plan, files: &[(String, String)]) -> Result<Vec<(String, String)>> {
     let mut scenario = plan.scenario.clone();
     let inside = |name: &str| {
         let known = files.iter().any(|(read, _)| read == name);
@@ -184,16 +184,26 @@ pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> R
     for name in scenario.alerts.iter_mut().filter_map(|alerts| alerts.replay.as_mut()) {
         *name = inside(name).unwrap_or_else(|| name.clone());
     }
-    if !files.is_empty() {
-        let path = folder.join(INPUTS);
-        fs::create_dir_all(&path).with_context(|| format!("could not make {}", path.display()))?;
-    }
-    for (name, text) in files {
-        if let Some(inside) = inside(name) {
-            write(&folder.join(inside), text)?;
+    let mut all = vec![(SCENARIO.to_owned(), resolved(&scenario, &plan.digest)?)];
+    let named = files.iter().filter_map(|(name, text)| Some((inside(name)?, text.clone())));
+    all.extend(named);
+    Ok(all)
+}
+
+/// Writes what the run was made of, so that the folder can be moved.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> Result<()> {
+    for (name, text) in inputs(plan, files)? {
+        let path = folder.join(name);
+        if let Some(within) = path.parent() {
+            let why = || format!("could not make {}", within.display());
+            fs::create_dir_all(within).with_context(why)?;
         }
+        write(&path, &text)?;
     }
-    write(&folder.join(SCENARIO), &resolved(&scenario, &plan.digest)?)
+    Ok(())
 }
 
 /// The scenario with every default, in its own format: it can be run again as it is.

@@ -1,13 +1,13 @@
 //! `run`: one scenario, from its file to its report.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use alertstorm_model::event::Sink;
-use alertstorm_model::scenario::Override;
+use alertstorm_model::scenario::{Override, Part};
 use alertstorm_reports::Report;
 use alertstorm_reports::spread::SeedSpread;
 use alertstorm_reports::terminal::{self, Look};
@@ -57,6 +57,12 @@ pub struct Args {
     /// The agent's image, instead of the one that `alertstorm setup kind` makes
     #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
     agent_image: Option<String>,
+    /// Make the load in so many pods of the cluster, each with its part of the plan, instead of here
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroU32>,
+    /// The image of those pods, instead of one made of this program (kind) or the released one
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_SHARD_IMAGE", requires = "shards")]
+    shard_image: Option<String>,
     #[command(flatten, next_help_heading = "On kind")]
     kind: KindArgs,
     #[command(flatten, next_help_heading = "On a cluster")]
@@ -66,7 +72,9 @@ pub struct Args {
 impl Args {
     fn choice(&self, provider: Provider) -> Choice {
         let (kind, cluster) = (self.kind.clone(), self.cluster.clone());
-        Choice { provider, agent_image: self.agent_image.clone(), kind, cluster }
+        let (shards, shard_image) = (self.shards, self.shard_image.clone());
+        let agent_image = self.agent_image.clone();
+        Choice { provider, agent_image, shards, shard_image, kind, cluster }
     }
 }
 
@@ -85,6 +93,17 @@ pub fn run(args: &Args) -> Result<Exit> {
             return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
         }
     };
+    let in_pods = matches!(on, On::Live(Provider::Kind | Provider::Cluster));
+    if args.shards.is_some() && !in_pods {
+        let why = "shards are pods of a cluster: --on kind or --on cluster";
+        return Err(WrongInput::of("--shards", why));
+    }
+    if let Some(of) = args.shards {
+        // What cannot be divided is told before anything starts.
+        let last = Part::new(of.get() - 1, of).unwrap_or(Part::WHOLE);
+        let name = args.scenario.display().to_string();
+        last.of_plan(plan).map_err(|error| WrongInput::of(&name, error.to_string()))?;
+    }
     interrupt::listen()?;
     match (args.seeds, on) {
         (Some(_), On::Live(_)) => {
@@ -150,7 +169,8 @@ fn once_live(args: &Args, loaded: &Loaded, provider: Provider) -> Result<Exit> {
     let mut log = EventLog::create(&folder)?;
     let bar = ui::progress(plan.alerts_expected);
     bar.set_message(plan.scenario.name.clone());
-    let ran = live::run(plan, &platform, &mut log, &mut |finished, now| {
+    let files = run_folder::inputs(plan, &loaded.files)?;
+    let ran = live::run(plan, &platform, files, &mut log, &mut |finished, now| {
         bar.set_message(format!("{} {}", plan.scenario.name, clock(now)));
         bar.set_position(finished);
     });

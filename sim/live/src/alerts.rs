@@ -1,12 +1,14 @@
 //! The alerts of a plan at their intended instants: an open loop, which waits for nobody.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use alertstorm_model::alert::Alerts as Stream;
-use alertstorm_model::scenario::Plan;
+use alertstorm_model::alert::{Alert, Alerts as Stream};
+use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::scenario::{Part, Plan};
 
 use crate::reporter::{Note, Reporter};
 
@@ -19,11 +21,19 @@ pub struct Alerts {
 
 impl Alerts {
     /// Begins to tell of alerts as they are due.
-    pub fn start(plan: Arc<Plan>, reporter: Reporter) -> Self {
+    ///
+    /// Only those of a part, and not those that are `known` already.
+    pub fn start(
+        plan: Arc<Plan>,
+        part: Part,
+        known: BTreeSet<InvestigationId>,
+        reporter: Reporter,
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            for alert in Stream::new(&plan) {
+            let own = |alert: &Alert| part.has(alert) && !known.contains(&alert.id);
+            for alert in Stream::new(&plan).filter(own) {
                 let due = reporter.clock().instant(alert.intended).into_std();
                 while let Some(wait) = due.checked_duration_since(Instant::now()) {
                     if stopped.load(Ordering::Acquire) {

@@ -3,6 +3,7 @@
 
 mod held;
 mod lags;
+mod restart;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -16,10 +17,8 @@ use alertstorm_model::event::{Bucket, Component, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
-use futures::future::BoxFuture;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use crate::jobs::Jobs;
 use crate::reporter::{Note, Reporter};
@@ -34,7 +33,7 @@ use lags::record;
 /// An event is held back so long, that those of other tasks may find their place before it.
 const HOLD: Span = Span::millis(60);
 /// How often the engine looks around: writes, progress, whether all is done.
-const TICK: Duration = Duration::from_millis(25);
+pub const TICK: Duration = Duration::from_millis(25);
 /// How often the log is made sure of.
 const FLUSH_EVERY: Span = Span::millis(200);
 /// A Job that is collected within this time is waited for.
@@ -45,12 +44,10 @@ pub const REVOCATION_GRACE: Span = Span::secs(60);
 const BUCKET_LIMITS: Span = Span::millis(20);
 /// After a Job's end its pod's own words are waited for so long.
 const WAIT_FOR_WORDS: Span = Span::secs(10);
-/// Where the controller hears of an alert later than this, the harness was the bottleneck.
-const SEND_LAG_MAX: Span = Span::millis(250);
 
 /// Whether the Job controller's workers wait for their client's bucket, or are too few or too slow.
 /// A bucket that is not empty costs microseconds a call.
-fn slowest_of_job_controller(sample: &Sample) -> Component {
+pub fn slowest_of_job_controller(sample: &Sample) -> Component {
     let of = |bucket: &&Bucket| bucket.client == "kube-controller-manager";
     let bucket = sample.buckets.iter().find(of);
     let mean = bucket.map_or(0, |bucket| bucket.wait_ns / bucket.calls.max(1));
@@ -91,6 +88,9 @@ pub struct Engine<'a> {
     held: BinaryHeap<Reverse<Held>>,
     sequence: u64,
     flushed: Time,
+    sampled: Time,
+    /// What was due before is late by a shard's death, and not by the harness.
+    since: Time,
     over_since: Option<Time>,
     tasks: JoinSet<()>,
     /// How late the harness was.
@@ -126,6 +126,8 @@ impl<'a> Engine<'a> {
             held: BinaryHeap::new(),
             sequence: 0,
             flushed: Time::ZERO,
+            sampled: Time::ZERO,
+            since: Time::ZERO,
             over_since: None,
             tasks: JoinSet::new(),
             lags: Lags::default(),
@@ -140,8 +142,21 @@ impl<'a> Engine<'a> {
         host: &impl Host,
         watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
     ) -> bool {
+        let asked = self.advance(inbox, host, watch).await;
+        if asked {
+            self.platform(Fact::Interrupted);
+        }
+        asked
+    }
+
+    /// Goes on until all is over, or `pause` asks for a pause; whether it did.
+    pub async fn advance(
+        &mut self,
+        inbox: &mut UnboundedReceiver<Note>,
+        host: &impl Host,
+        pause: &mut dyn FnMut(Time) -> ControlFlow<()>,
+    ) -> bool {
         let mut tick = tokio::time::interval(TICK);
-        let mut sampled = Time::ZERO;
         let every = self.plan.sample_every.0.max(Span::secs(10).0);
         loop {
             tokio::select! {
@@ -160,12 +175,11 @@ impl<'a> Engine<'a> {
                     host.look();
                     while self.tasks.try_join_next().is_some() {}
                     let now = self.reporter.now();
-                    if now.since(sampled).0 >= every {
-                        sampled = now;
+                    if now.since(self.sampled).0 >= every {
+                        self.sampled = now;
                         host.sample();
                     }
-                    if watch(now).is_break() {
-                        self.platform(Fact::Interrupted);
+                    if pause(now).is_break() {
                         return true;
                     }
                     if self.is_done(now) {
@@ -270,7 +284,9 @@ impl<'a> Engine<'a> {
 
     fn due(&mut self, alert: Alert) {
         let now = self.reporter.now();
-        record(&mut self.lags.send, now.since(alert.intended));
+        if alert.intended >= self.since {
+            record(&mut self.lags.send, now.since(alert.intended));
+        }
         let retries = self.plan.scenario.controller.sender_retries;
         self.all.insert(alert.id, Timeline::new(alert, retries));
         self.open += 1;
@@ -486,50 +502,5 @@ impl<'a> Engine<'a> {
         if timeline.finished.replace((at, finished)).is_none() {
             self.later(at + WAIT_FOR_WORDS, Note::Untold(id));
         }
-    }
-
-    /// The controller starts again: it lists its Jobs, and senders deliver again what has none.
-    fn restart(&mut self, jobs: &[(InvestigationId, bool)]) {
-        self.controller = Some(Controller::new(&self.plan.scenario.controller));
-        for (id, finished) in jobs {
-            if let Some(timeline) = self.all.get_mut(id) {
-                timeline.undecided = false;
-                let alert = timeline.alert;
-                self.tell(Input::FoundJob { alert, finished: *finished });
-            }
-        }
-        let undecided = self.all.values().filter(|timeline| timeline.undecided);
-        let again: Vec<Alert> = undecided.map(|timeline| timeline.alert).collect();
-        for alert in again {
-            self.tell(Input::Alert(alert));
-        }
-    }
-
-    /// Lists the Jobs, for a controller that starts again.
-    pub fn lists(&self) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync + use<> {
-        let (jobs, selector) = (Arc::clone(&self.jobs), self.selector.clone());
-        let reporter = self.reporter.clone();
-        move || {
-            let (jobs, selector) = (Arc::clone(&jobs), selector.clone());
-            let reporter = reporter.clone();
-            Box::pin(async move {
-                loop {
-                    if let Ok(found) = jobs.list(&selector).await {
-                        return reporter.note(Note::ControllerStarts(found));
-                    }
-                    sleep(Duration::from_secs(1)).await;
-                }
-            })
-        }
-    }
-
-    /// Why the harness's own figures cannot be trusted, where they cannot.
-    pub fn doubts(&self) -> Option<String> {
-        let lag = Span(self.lags.send.value_at_quantile(0.99));
-        (lag > SEND_LAG_MAX).then(|| {
-            format!(
-                "the harness was the bottleneck: alerts reached the controller {lag} late (p99)"
-            )
-        })
     }
 }

@@ -8,6 +8,7 @@ use alertstorm_model::time::Time;
 
 use crate::forensics::Truth;
 use crate::reporter::{Note, Reporter};
+use crate::shard::Wire;
 use crate::vault::leases::LeaseBook;
 
 /// Hears agents.
@@ -19,9 +20,26 @@ pub struct Hearing {
     pub book: LeaseBook,
     /// The ground truth of what agents did, to judge trails by.
     pub truth: Truth,
+    /// In a shard: where agents' journals go, for whoever has book and truth.
+    pub wire: Option<Wire>,
 }
 
 impl Hearing {
+    /// Hears all that the agent of `id` in `pod` told.
+    pub fn hear_all(&self, id: InvestigationId, pod: &str, log: Vec<(Time, Told)>) {
+        if let Some(wire) = &self.wire {
+            wire.journal(id, pod, &log);
+        }
+        for (at, told) in log {
+            // Of leases a shard knows nothing.
+            let of_leases = matches!(told, Told::Issued(..) | Told::Renewed(..) | Told::Returned);
+            if self.wire.is_none() || !of_leases {
+                self.hear(id, pod, at, told);
+            }
+        }
+        self.book.told_all(id);
+    }
+
     /// Hears what the agent of `id` in `pod` told at an instant of the run.
     pub fn hear(&self, id: InvestigationId, pod: &str, at: Time, told: Told) {
         let fact = |fact: Fact| self.reporter.note(Note::Fact(Event::of(at, id, fact)));

@@ -8,7 +8,7 @@ use alertstorm_model::alert::Alert;
 use alertstorm_model::controller::job::{self, JobTemplate};
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{IdentityKind, InvestigationId};
-use alertstorm_model::scenario::Plan;
+use alertstorm_model::scenario::{Part, Plan};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -43,7 +43,11 @@ pub struct Jobs {
     reporter: Reporter,
     connections: Semaphore,
     bucket: Option<Throttle>,
+    part: Part,
 }
+
+/// The label of a shard's objects.
+const SHARD: &str = "alertstorm.dev/shard";
 
 /// The Job, in Kubernetes' own form; `image` and `env` are its agent's.
 fn object(template: &JobTemplate, image: &str, env: &Value) -> Value {
@@ -119,18 +123,34 @@ fn made<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
 
 impl Jobs {
     /// The client of a plan's controller.
-    pub fn new(plan: Arc<Plan>, client: Client, agents: Agents, reporter: Reporter) -> Arc<Self> {
+    pub fn new(
+        plan: Arc<Plan>,
+        client: Client,
+        agents: Agents,
+        reporter: Reporter,
+        part: Part,
+    ) -> Arc<Self> {
         let knobs = &plan.scenario.controller.client;
         let connections = Semaphore::new(knobs.connections.get() as usize);
         let bucket = knobs.kube_api_qps.map(|qps| Throttle::new(qps.0, knobs.kube_api_burst.get()));
-        Arc::new(Self { client, agents, reporter, connections, bucket, plan })
+        Arc::new(Self { client, agents, reporter, connections, bucket, plan, part })
     }
 
-    /// The selector of the run's objects.
+    /// The selector of the run's objects, in a shard of the shard's own.
     pub fn selector(&self, alert: &Alert) -> String {
-        let template = job::template(&self.plan, alert);
-        let run = template.labels.iter().find(|(name, _)| *name == "alertstorm.dev/run");
-        run.map_or_else(String::new, |(name, value)| format!("{name}={value}"))
+        let template = self.template(alert);
+        let narrow = ["alertstorm.dev/run", SHARD];
+        let own = template.labels.iter().filter(|(name, _)| narrow.contains(name));
+        let own: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
+        own.join(",")
+    }
+
+    fn template(&self, alert: &Alert) -> JobTemplate {
+        let mut template = job::template(&self.plan, alert);
+        if self.part.of().get() > 1 {
+            template.labels.push((SHARD, self.part.index().to_string()));
+        }
+        template
     }
 
     async fn turn(&self) {
@@ -155,7 +175,7 @@ impl Jobs {
     }
 
     async fn try_create(&self, alert: &Alert) -> Result<(), kube::Error> {
-        let template = job::template(&self.plan, alert);
+        let template = self.template(alert);
         let job = match &self.agents {
             Agents::Hollow(_) => object(&template, HOLLOW_IMAGE, &json!([])),
             Agents::Pods(spec) => object(&template, &spec.image, &self.told(alert, spec)?),

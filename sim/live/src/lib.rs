@@ -21,6 +21,7 @@ pub mod render;
 mod reporter;
 mod run;
 mod scrape;
+pub mod shard;
 mod throttle;
 mod timeline;
 mod vault;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use alertstorm_model::scenario::Plan;
 use kube::Client;
+use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::Who;
 use crate::connection::{ConnectionError, Lanes};
@@ -69,7 +70,7 @@ impl std::fmt::Debug for Agents {
 }
 
 /// What a Job's pod is made of where a real kubelet runs it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PodSpec {
     /// The agent's image.
     pub image: String,

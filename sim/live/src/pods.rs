@@ -31,6 +31,8 @@ struct Known {
     placed: BTreeMap<InvestigationId, Time>,
     /// Pods whose journals were read.
     read: BTreeSet<String>,
+    /// Investigations whose journals another has read before.
+    told: BTreeSet<InvestigationId>,
     /// Nodes whose clocks were told to be off.
     skewed: BTreeSet<String>,
     tasks: JoinSet<()>,
@@ -76,6 +78,11 @@ impl Pods {
         Self { hearing, client, known: Arc::default() }
     }
 
+    /// Notes whose journals were told before.
+    pub fn know(&self, told: impl IntoIterator<Item = InvestigationId>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).told.extend(told);
+    }
+
     /// Looks at a pod as a watch shows it.
     pub fn look(&self, pod: &Pod) {
         let Some(id) = investigation_of(&pod.name_any()) else { return };
@@ -84,7 +91,8 @@ impl Pods {
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
             known.placed.entry(id).or_insert_with(|| self.hearing.reporter.now());
         }
-        if ended(pod).is_some() && known.read.insert(pod.name_any()) {
+        let untold = !known.told.contains(&id);
+        if untold && ended(pod).is_some() && known.read.insert(pod.name_any()) {
             let (this, pod) = (self.clone(), pod.clone());
             known.tasks.spawn(async move { this.read(id, &pod).await });
         }
@@ -111,11 +119,12 @@ impl Pods {
         };
         let length = entries.last().map_or(Span::ZERO, |(at, _)| at.since(Time::ZERO));
         let start = journal.as_ref().map(|journal| self.start(id, pod, journal, length, seen));
-        for (at, told) in entries {
-            let start = start.unwrap_or(seen);
-            let at = start + at.since(Time::ZERO);
-            self.hearing.hear(id, &name, at, told.counted_from(start));
-        }
+        let zero = start.unwrap_or(seen);
+        let on_the_runs_clock = |(at, told): Entry| {
+            let at = zero + at.since(Time::ZERO);
+            (at, told.counted_from(zero))
+        };
+        self.hearing.hear_all(id, &name, entries.into_iter().map(on_the_runs_clock).collect());
         let last = start.map(|start| start + length);
         let finished = end.finished_at.as_ref().map(|time| time.0.as_nanosecond());
         let finished = finished.map(|nanos| reporter.clock().of_wall(nanos));
@@ -127,7 +136,6 @@ impl Pods {
         let at = at.unwrap_or(seen).min(seen);
         let outcome = outcome(pod, end, journal.as_ref());
         reporter.note(Note::Fact(Event::of(at, id, Fact::Ended { outcome })));
-        self.hearing.book.told_all(id);
         reporter.note(Note::ToldAll(id));
     }
 

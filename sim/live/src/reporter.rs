@@ -26,10 +26,17 @@ fn wall() -> i128 {
 }
 
 impl Clock {
-    /// The run starts at an instant; the first word counts.
+    /// The run starts, or has started, at an instant; the first word counts.
     pub fn start(&self, zero: Instant) {
-        let ahead = zero.saturating_duration_since(Instant::now());
-        self.zero.get_or_init(|| (zero, wall() + ahead.as_nanos() as i128));
+        let now = Instant::now();
+        let ahead = zero.saturating_duration_since(now).as_nanos() as i128;
+        let past = now.saturating_duration_since(zero).as_nanos() as i128;
+        self.zero.get_or_init(|| (zero, wall() + ahead - past));
+    }
+
+    /// The run's start in nanoseconds since 1970.
+    pub fn wall_zero(&self) -> u64 {
+        u64::try_from(self.zero.get().map_or_else(wall, |(_, wall)| *wall)).unwrap_or(0)
     }
 
     fn zero(&self) -> Instant {

@@ -2,6 +2,7 @@
 //! they say of it, and holds the books against that.
 
 mod host;
+mod lead;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use alertstorm_agent::trust;
 use alertstorm_model::alert::{Alert, Alerts as AlertStream};
 use alertstorm_model::event::{Audited, Fact, Sink, WaitSummary};
-use alertstorm_model::scenario::{FaultKind, Plan};
+use alertstorm_model::scenario::{FaultKind, Part, Plan};
 use alertstorm_model::time::Time;
 use hdrhistogram::Histogram;
 use k8s_openapi::api::core::v1::Node;
@@ -33,8 +34,11 @@ use crate::platform::{Agents, Clients, Identities};
 use crate::provider::{Failure, Provider};
 use crate::reporter::{Clock, Reporter};
 use crate::scrape::Scraper;
+use crate::shard::fleet::{self, Fleet, Merge};
+use crate::shard::{FleetError, Shards};
 use crate::vault::leases::LeaseBook;
 use crate::vault::{VaultError, setup};
+use lead::Lead;
 
 /// Nodes that are not ready by then will not be.
 const NODES_WITHIN: Duration = Duration::from_secs(120);
@@ -68,6 +72,12 @@ pub enum RunError {
     /// Nodes did not get ready.
     #[error("{0} of the nodes did not get ready")]
     NodesNotReady(usize),
+    /// The shards could not be deployed.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// There is no cluster to put shards into.
+    #[error("shards are pods of a cluster, and this provider has hollow nodes")]
+    NoPods,
     /// The scenario has a fault that this provider cannot make.
     #[error("this provider cannot make the fault `{0}`")]
     Fault(FaultKind),
@@ -85,7 +95,8 @@ pub fn check_faults(plan: &Plan, can: impl Fn(FaultKind) -> bool) -> Result<(), 
 }
 
 /// Runs a plan on a platform; events go to `sink` as they become known, each with its own instant.
-/// `watch` hears how far the run is and can end it.
+/// `watch` hears how far the run is and can end it. With `shards` the load comes from pods in the
+/// cluster, else from here.
 ///
 /// # Errors
 /// Where the platform cannot be set up for the run, or its trails not be read; what happened until
@@ -93,6 +104,7 @@ pub fn check_faults(plan: &Plan, can: impl Fn(FaultKind) -> bool) -> Result<(), 
 pub async fn run(
     plan: &Plan,
     provider: Arc<dyn Provider>,
+    shards: Option<&Shards>,
     sink: &mut dyn Sink,
     tell: &(dyn Fn(&str) + Sync),
     watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
@@ -119,6 +131,7 @@ pub async fn run(
         reporter: reporter.clone(),
         book: LeaseBook::new(reporter.clone()),
         truth: Truth::default(),
+        wire: None,
     };
     let mut tasks = JoinSet::new();
     let nodes = match &platform.agents {
@@ -138,29 +151,51 @@ pub async fn run(
     let mut scraper = Scraper::new(&platform, &tokens.scraper, clients.scraper()?, tls)?;
     scraper.start(&provider.usage().await, provider.vault().ok().as_ref()).await;
     let seen_from = forensics::Read::now(&platform.trails);
+    let fleet = match (shards, &platform.agents) {
+        (None, _) => None,
+        (Some(_), Agents::Hollow(_)) => return Err(RunError::NoPods),
+        (Some(shards), Agents::Pods(spec)) => {
+            tell(&format!("deploying {} shards", shards.count));
+            let (plan, spec) = (Arc::clone(&plan), spec.clone());
+            Some(Fleet::deploy(plan, shards, spec, admin.clone()).await?)
+        }
+    };
     // The run starts here: what was before is set-up.
-    reporter.clock().start(Instant::now() + LEAD);
+    let lead = if fleet.is_some() { fleet::LEAD } else { LEAD };
+    reporter.clock().start(Instant::now() + lead);
     let agents = platform.agents.clone();
     let in_pods = matches!(agents, Agents::Pods(_));
-    let jobs = Jobs::new(Arc::clone(&plan), clients.backend()?, agents, reporter.clone());
+    let jobs =
+        Jobs::new(Arc::clone(&plan), clients.backend()?, agents, reporter.clone(), Part::WHOLE);
     let selector = first_alert(&plan).map_or_else(String::new, |alert| jobs.selector(&alert));
-    let mut engine = Engine::new(
-        Arc::clone(&plan),
-        sink,
-        reporter.clone(),
-        Arc::clone(&jobs),
-        selector.clone(),
-        hearing.book.clone(),
-        in_pods,
-    );
+    let sharded = fleet.is_some();
+    let (mut lead, restart): (_, Arc<dyn Fn() + Send + Sync>) = match fleet {
+        Some(mut fleet) => {
+            fleet.begin(reporter.clock().wall_zero()).await?;
+            let merge = Merge::new(fleet, sink, hearing.clone());
+            // Controllers are in the shards, and so are their crashes.
+            (Lead::Fleet(Box::new(merge)), Arc::new(|| {}))
+        }
+        None => {
+            let engine = Engine::new(
+                Arc::clone(&plan),
+                sink,
+                reporter.clone(),
+                Arc::clone(&jobs),
+                selector.clone(),
+                hearing.book.clone(),
+                in_pods,
+            );
+            let lists = engine.lists();
+            (Lead::Engine(Box::new(engine)), Arc::new(move || drop(tokio::spawn(lists()))))
+        }
+    };
     let run = host::Run {
         generation: Arc::new(Mutex::new(provider.generation())),
         booked: Arc::new(AtomicU64::new(provider.generation())),
         runtime: tokio::runtime::Handle::current(),
-        restart: {
-            let lists = engine.lists();
-            Arc::new(move || drop(tokio::spawn(lists())))
-        },
+        restart,
+        sharded,
         plan: Arc::clone(&plan),
         provider: Arc::clone(&provider),
         platform: platform.clone(),
@@ -171,27 +206,28 @@ pub async fn run(
         sampling: Arc::default(),
         lost: Arc::default(),
     };
-    engine.platform(Fact::Began { provider: platform.provider.into() });
+    lead.platform(Fact::Began { provider: platform.provider.into() });
     for remark in &platform.remarks {
-        engine.platform(Fact::Remark { text: remark.as_str().into() });
+        lead.platform(Fact::Remark { text: remark.as_str().into() });
     }
     run.follow(&clients, &selector, &mut tasks)?;
     let began = (harness_cpu(), Instant::now());
     run.plan_faults(&mut tasks);
-    let alerts = Alerts::start(Arc::clone(&plan), reporter.clone());
+    let own = (!sharded)
+        .then(|| Alerts::start(Arc::clone(&plan), Part::WHOLE, BTreeSet::new(), reporter.clone()));
     tell("the run has begun");
-    let interrupted = engine.run(&mut inbox, &run, watch).await;
-    alerts.stop();
-    let used = harness_cpu().saturating_sub(began.0);
-    let doubts = engine.doubts();
-    let lags = std::mem::take(&mut engine.lags);
+    let interrupted = lead.run(&mut inbox, &run, watch).await;
+    own.map(Alerts::stop);
+    let (lags, of_shards) = lead.lags();
+    let used = harness_cpu().saturating_sub(began.0) + of_shards;
+    let doubts = lags.doubts();
 
     tell("reading the servers' counters and trails");
     let verdict = run.judge(&seen_from, interrupted).await;
     let (mut verdict, invalid) = match verdict {
         Ok(verdict) => verdict,
         Err(error) => {
-            engine.close(&mut inbox, &run);
+            lead.close(&mut inbox, &run);
             return Err(error);
         }
     };
@@ -206,16 +242,19 @@ pub async fn run(
         busy_ns: used.as_nanos() as u64,
         resident_bytes: Some(resident_max()),
     });
-    engine.platform(Fact::Sample { sample: Box::new(sample) });
+    lead.platform(Fact::Sample { sample: Box::new(sample) });
     for why in invalid.into_iter().chain(doubts) {
-        engine.platform(Fact::Invalid { why: why.into() });
+        lead.platform(Fact::Invalid { why: why.into() });
     }
     let audited = audited(&lags, used, verdict);
-    engine.platform(Fact::Audited { audited: Box::new(audited) });
-    engine.close(&mut inbox, &run);
-    drop(engine);
+    lead.platform(Fact::Audited { audited: Box::new(audited) });
+    lead.close(&mut inbox, &run);
+    let fleet = lead.into_fleet();
     run.nodes.iter().for_each(HollowNode::end);
     tasks.shutdown().await;
+    if let Some(fleet) = fleet {
+        fleet.end().await?;
+    }
     if provider.is_kept() {
         tell("cleaning the kept platform");
         run.clean(&jobs, &selector, admin).await?;
@@ -223,7 +262,7 @@ pub async fn run(
     Ok(())
 }
 
-fn first_alert(plan: &Plan) -> Option<Alert> {
+pub(crate) fn first_alert(plan: &Plan) -> Option<Alert> {
     AlertStream::new(plan).next()
 }
 
@@ -263,13 +302,13 @@ async fn nodes_ready(admin: &Client, count: usize) -> Result<(), RunError> {
     }
 }
 
-fn harness_cpu() -> Duration {
+pub(crate) fn harness_cpu() -> Duration {
     let stat = procfs::process::Process::myself().and_then(|process| process.stat());
     let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
     Duration::from_micros(ticks * 1_000_000 / procfs::ticks_per_second())
 }
 
-fn resident_max() -> u64 {
+pub(crate) fn resident_max() -> u64 {
     let status = procfs::process::Process::myself().and_then(|process| process.status());
     status.ok().and_then(|status| status.vmhwm).map_or(0, |kib| kib * 1024)
 }

@@ -3,6 +3,7 @@
 
 mod check;
 pub mod knobs;
+mod part;
 mod plan;
 mod problem;
 mod profiles;
@@ -15,6 +16,7 @@ use deserr::{DeserializeError, ErrorKind, IntoValue, Value, ValueKind, ValuePoin
 use crate::quantity::Quantity;
 
 pub use check::{BUILT_IN_PROFILES, Files, Override, load};
+pub use part::{Indivisible, Part};
 pub use plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
 pub use problem::{Place, Problem, Problems, nearest};
 pub use profiles::load_profiles;

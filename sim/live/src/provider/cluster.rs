@@ -41,6 +41,8 @@ pub struct Options {
     pub vault_for_pods: Option<String>,
     /// The API server's address as Vault reaches it, where that is another than ours.
     pub api_server_for_vault: Option<String>,
+    /// The image of shards, where the load is made in the cluster.
+    pub shard_image: Option<String>,
     /// The priority level that the run's requests get by a FlowSchema of their own.
     pub priority_level: Option<String>,
 }
@@ -131,7 +133,7 @@ impl Cluster {
         let (vault, vault_token) = vault_from_environment()?;
         let postgres = Postgres::from_environment().await?;
         let target = Target::find(options).await?;
-        let lacking = lacking(&target.client, options.priority_level.is_some()).await?;
+        let lacking = lacking(&target.client, options).await?;
         if !lacking.is_empty() {
             return Err(ClusterError::Rights(lacking).into());
         }
@@ -219,12 +221,14 @@ fn announcement(
             format!("{} ({engine})", mount(domain))
         })
         .collect();
+    let shards = options.shard_image.as_ref();
+    let shards = shards.map(|image| format!("\n    and the Job of the shards, of image {image}"));
     let flow = options.priority_level.as_ref();
     let flow = flow.map(|level| format!("\n    FlowSchema alertstorm, to priority level {level}"));
     format!(
         "In the cluster of context {} ({}) this makes, and takes back at its end:\n    \
          Namespace {NAMESPACE}, and in it ServiceAccounts, Roles and RoleBindings, ConfigMaps, a \
-         NetworkPolicy, a LimitRange,\n    and up to {} Jobs, {} at once, of image {image}\n    \
+         NetworkPolicy, a LimitRange,\n    and up to {} Jobs, {} at once, of image {image}{}\n    \
          ClusterRole alertstorm-scraper (GET /metrics); ClusterRoleBindings alertstorm-scraper, \
          alertstorm-vault{}\n\
          In Vault at {}: auth/{}, {}, alertstorm/systems, policies {POLICIES}agent-*\n\
@@ -233,6 +237,7 @@ fn announcement(
         target.api_server,
         plan.alerts_expected,
         plan.scenario.controller.concurrency,
+        shards.unwrap_or_default(),
         flow.unwrap_or_default(),
         vault.url,
         login_mount(plan.scenario.vault.auth),

@@ -38,6 +38,9 @@ const PREFIX: &str = "alertstorm-";
 /// The image of the agent, as `alertstorm setup kind` makes it.
 pub const AGENT_IMAGE: &str = concat!("alertstorm/agent:", env!("CARGO_PKG_VERSION"));
 
+/// The image of shards, as a run makes it of its own program.
+pub const SHARD_IMAGE: &str = concat!("alertstorm/alertstorm:", env!("CARGO_PKG_VERSION"));
+
 /// The folder of a run's own files, in that of its cluster.
 const PRIVATE: &str = "private";
 
@@ -52,6 +55,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// The image of the agent.
     pub agent_image: Option<String>,
+    /// The image of shards, where the run has some.
+    pub shard_image: Option<String>,
     /// Whether the cluster outlives the run.
     pub keep: bool,
 }
@@ -123,8 +128,10 @@ impl Kind {
                 tell(&format!("taking the kind cluster {name}"));
                 mend(&name).await?;
             }
-            tell("loading the agent's image");
-            run("kind", &["load", "docker-image", &agent, "--name", &name]).await?;
+            tell("loading the images of what runs in its pods");
+            for image in [Some(&agent), options.shard_image.as_ref()].into_iter().flatten() {
+                run("kind", &["load", "docker-image", image, "--name", &name]).await?;
+            }
             tell("starting Vault and PostgreSQL beside it");
             let private = folder.private(PRIVATE)?;
             let beside = Beside::start(&plan.scenario, &network(), &platform, &private).await?;

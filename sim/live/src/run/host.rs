@@ -45,6 +45,8 @@ pub(super) struct Run {
     pub booked: Arc<AtomicU64>,
     pub runtime: tokio::runtime::Handle,
     pub restart: Arc<dyn Fn() + Send + Sync>,
+    /// Whether shards in the cluster make the load, watch it, and make their controllers' crashes.
+    pub sharded: bool,
 }
 
 impl Run {
@@ -55,13 +57,9 @@ impl Run {
         selector: &str,
         tasks: &mut JoinSet<()>,
     ) -> Result<(), RunError> {
-        let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
-        let backend = clients.backend()?;
-        let reporter = self.hearing.reporter.clone();
-        tasks.spawn(watch::jobs(backend.clone(), namespace.clone(), selector.clone(), reporter));
-        let also = self.also(&backend);
-        let reporter = self.hearing.reporter.clone();
-        tasks.spawn(watch::pods(backend, namespace, selector, reporter, also));
+        if !self.sharded {
+            self.watch(&clients.backend()?, selector, tasks);
+        }
         let (provider, booked) = (Arc::clone(&self.provider), Arc::clone(&self.booked));
         // A Vault that lost its memory lists nothing: that is no revocation.
         let of_the_book = move || match provider.generation() == booked.load(Ordering::SeqCst) {
@@ -72,6 +70,14 @@ impl Run {
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
         tasks.spawn(leases::follow(of_the_book, book, prefixes, in_pods));
         Ok(())
+    }
+
+    fn watch(&self, backend: &Client, selector: &str, tasks: &mut JoinSet<()>) {
+        let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
+        let (client, reporter) = (backend.clone(), self.hearing.reporter.clone());
+        tasks.spawn(watch::jobs(client, namespace.clone(), selector.clone(), reporter));
+        let (client, reporter) = (backend.clone(), self.hearing.reporter.clone());
+        tasks.spawn(watch::pods(client, namespace, selector, reporter, self.also(backend)));
     }
 
     /// Who else hears of every pod: the nodes that share a watch, or the reader of journals.
@@ -100,6 +106,9 @@ impl Run {
 
     pub fn plan_faults(&self, tasks: &mut JoinSet<()>) {
         for (number, fault) in self.plan.faults.iter().enumerate() {
+            if self.sharded && fault.kind == FaultKind::ControllerCrash {
+                continue;
+            }
             for (at, begins) in [(fault.from, true), (fault.until, false)] {
                 let reporter = self.hearing.reporter.clone();
                 tasks.spawn(async move {

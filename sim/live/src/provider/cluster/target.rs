@@ -65,8 +65,19 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// What the run does as the context's user: group, resource, verbs, and whether in the namespace.
-const NEEDED: [(&str, &str, &[&str], bool); 13] = [
+/// A right: group, resource, verbs, and whether in the namespace.
+type Right = (&'static str, &'static str, &'static [&'static str], bool);
+
+/// What shards need besides.
+const FOR_SHARDS: [Right; 4] = [
+    ("batch", "jobs", &["create", "get", "delete"], true),
+    ("", "configmaps", &["delete"], true),
+    ("", "pods", &["get"], true),
+    ("", "pods/log", &["get"], true),
+];
+
+/// What the run does as the context's user.
+const NEEDED: [Right; 13] = [
     ("", "namespaces", &["get", "create", "patch", "delete"], false),
     ("", "configmaps", &["patch"], true),
     ("", "serviceaccounts", &["patch"], true),
@@ -83,15 +94,12 @@ const NEEDED: [(&str, &str, &[&str], bool); 13] = [
 ];
 
 /// The rights that the context's user lacks.
-pub(super) async fn lacking(
-    client: &Client,
-    with_flow_schema: bool,
-) -> Result<Vec<String>, Failure> {
+pub(super) async fn lacking(client: &Client, options: &Options) -> Result<Vec<String>, Failure> {
     let mut lacking = Vec::new();
-    for (group, resource, verbs, inside) in NEEDED {
-        if group.starts_with("flowcontrol") && !with_flow_schema {
-            continue;
-        }
+    let with_flow_schema = options.priority_level.is_some();
+    let of_shards = FOR_SHARDS.into_iter().filter(|_| options.shard_image.is_some());
+    let flow = |right: &Right| with_flow_schema || !right.0.starts_with("flowcontrol");
+    for (group, resource, verbs, inside) in NEEDED.into_iter().filter(flow).chain(of_shards) {
         let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         for verb in verbs {
             let review = json!({

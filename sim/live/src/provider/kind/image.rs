@@ -1,5 +1,6 @@
-//! The agent's image without a registry and without a builder: one static program, imported as a
-//! layer of its own.
+//! Images without a registry and without a builder: the agent's, which is one static program, and
+//! the shards', which is this program and the libraries that it is linked with; each is imported as
+//! a layer of its own.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use tokio::process::Command;
 
 use super::super::Failure;
 use super::super::command::run;
-use super::AGENT_IMAGE;
+use super::{AGENT_IMAGE, SHARD_IMAGE};
 
 /// The package of the agent, and its program.
 const PACKAGE: &str = "alertstorm-agent";
@@ -31,12 +32,46 @@ pub async fn make(binary: Option<&Path>, tell: &(dyn Fn(&str) + Sync)) -> Result
     let program = std::fs::read(&binary)
         .map_err(|error| format!("{} cannot be read: {error}", binary.display()))?;
     let mut layer = tar::Builder::new(Vec::new());
+    add(&mut layer, "agent", &program)?;
+    import(&layer.into_inner()?, "/agent", AGENT_IMAGE).await?;
+    Ok(AGENT_IMAGE.to_owned())
+}
+
+/// Makes the shards' image of `program`, which is this one in a run: the same bytes in the pods as
+/// here, so there is no other version to fear.
+///
+/// # Errors
+/// What is missing or failed.
+pub async fn of_shards(program: &Path) -> Result<String, Failure> {
+    let mut layer = tar::Builder::new(Vec::new());
+    add(&mut layer, "alertstorm", &std::fs::read(program)?)?;
+    for library in libraries(program).await? {
+        let inside = library.trim_start_matches('/');
+        add(&mut layer, inside, &std::fs::read(&library)?)?;
+    }
+    import(&layer.into_inner()?, "/alertstorm", SHARD_IMAGE).await?;
+    Ok(SHARD_IMAGE.to_owned())
+}
+
+fn add(layer: &mut tar::Builder<Vec<u8>>, path: &str, file: &[u8]) -> std::io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_mode(0o555);
-    header.set_size(program.len() as u64);
-    layer.append_data(&mut header, "agent", program.as_slice())?;
-    import(&layer.into_inner()?).await?;
-    Ok(AGENT_IMAGE.to_owned())
+    header.set_size(file.len() as u64);
+    layer.append_data(&mut header, path, file)
+}
+
+/// The libraries that a program is linked with, its loader among them; none where it is static.
+async fn libraries(program: &Path) -> Result<Vec<String>, Failure> {
+    let path = program.to_str().ok_or("the program's path is no text")?;
+    let listed = match run("ldd", &[path]).await {
+        Ok(listed) => listed,
+        Err(error) if error.to_string().contains("not a dynamic executable") => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    // `libc.so.6 => /lib/libc.so.6 (0x…)`, `/lib64/ld-linux-x86-64.so.2 (0x…)`.
+    let of =
+        |line: &str| line.split_whitespace().find(|word| word.starts_with('/')).map(str::to_owned);
+    Ok(listed.lines().filter_map(of).collect())
 }
 
 async fn build() -> Result<PathBuf, Failure> {
@@ -62,11 +97,12 @@ async fn build() -> Result<PathBuf, Failure> {
     Ok(Path::new(&target).join(host).join("release").join(PACKAGE))
 }
 
-async fn import(layer: &[u8]) -> Result<(), Failure> {
+async fn import(layer: &[u8], program: &str, image: &str) -> Result<(), Failure> {
+    let entry = format!("ENTRYPOINT [\"{program}\"]");
     let mut docker = Command::new("docker");
     docker
-        .args(["import", "--change", "ENTRYPOINT [\"/agent\"]", "--change", "USER 65532:65532"])
-        .args(["-", AGENT_IMAGE])
+        .args(["import", "--change", &entry, "--change", "USER 65532:65532"])
+        .args(["-", image])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true);

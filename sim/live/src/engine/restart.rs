@@ -1,0 +1,103 @@
+//! Beginnings in the middle of a run: a controller that crashed, and a shard that died, find what is
+//! there and go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alertstorm_model::alert::{Alert, Alerts};
+use alertstorm_model::controller::{Controller, Input};
+use alertstorm_model::investigation::{InvestigationId, Stage};
+use alertstorm_model::scenario::Part;
+use futures::future::BoxFuture;
+use tokio::time::sleep;
+
+use super::Engine;
+use crate::reporter::Note;
+use crate::shard::{Memory, OpenMemory};
+use crate::timeline::Timeline;
+use crate::watch::Seen;
+
+impl Engine<'_> {
+    /// The controller starts again: it lists its Jobs, and senders deliver again what has none.
+    pub(super) fn restart(&mut self, jobs: &[(InvestigationId, bool)]) {
+        self.controller = Some(Controller::new(&self.plan.scenario.controller));
+        for (id, finished) in jobs {
+            if let Some(timeline) = self.all.get_mut(id) {
+                timeline.undecided = false;
+                let alert = timeline.alert;
+                self.tell(Input::FoundJob { alert, finished: *finished });
+            }
+        }
+        let undecided = self.all.values().filter(|timeline| timeline.undecided);
+        let again: Vec<Alert> = undecided.map(|timeline| timeline.alert).collect();
+        for alert in again {
+            self.tell(Input::Alert(alert));
+        }
+    }
+
+    /// Lists the Jobs, for a controller that starts again.
+    pub fn lists(&self) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync + use<> {
+        let (jobs, selector) = (Arc::clone(&self.jobs), self.selector.clone());
+        let reporter = self.reporter.clone();
+        move || {
+            let (jobs, selector) = (Arc::clone(&jobs), selector.clone());
+            let reporter = reporter.clone();
+            Box::pin(async move {
+                loop {
+                    if let Ok(found) = jobs.list(&selector).await {
+                        return reporter.note(Note::ControllerStarts(found));
+                    }
+                    sleep(Duration::from_secs(1)).await;
+                }
+            })
+        }
+    }
+
+    /// Takes up where a shard that died left off: what it told is not told again, and of the rest
+    /// its Jobs tell.
+    pub fn resume(&mut self, part: Part, memory: &Memory, found: &[(InvestigationId, bool)]) {
+        let over: BTreeSet<InvestigationId> = memory.over.iter().copied().collect();
+        let finished: BTreeMap<_, _> = memory.finished.iter().copied().collect();
+        let open: BTreeMap<_, &OpenMemory> = memory.open.iter().map(|of| (of.id, of)).collect();
+        let retries = self.plan.scenario.controller.sender_retries;
+        let plan = Arc::clone(&self.plan);
+        for alert in Alerts::new(&plan).filter(|alert| part.has(alert)) {
+            let mut timeline = Timeline::new(alert, retries);
+            if over.contains(&alert.id) {
+                timeline.refused = true;
+                timeline.undecided = false;
+            } else if let Some(at) = finished.get(&alert.id) {
+                (timeline.undecided, timeline.ended) = (false, true);
+                timeline.reach(Stage::JobFinished, *at);
+            } else if let Some(open) = open.get(&alert.id) {
+                for (stage, at) in &open.stages {
+                    timeline.reach(*stage, *at);
+                }
+                timeline.undecided = timeline.reached(Stage::JobCreated).is_none();
+                (timeline.sent, timeline.ended) = (open.sent, open.ended);
+                timeline.told_all = open.told_all;
+                timeline.cost_micro_usd = open.cost_micro_usd;
+                self.open += 1;
+            } else {
+                continue;
+            }
+            self.all.insert(alert.id, timeline);
+        }
+        let now = self.reporter.now();
+        self.since = now;
+        let there: BTreeSet<InvestigationId> = found.iter().map(|(id, _)| *id).collect();
+        for open in &memory.open {
+            let created = open.stages.iter().any(|(stage, _)| *stage == Stage::JobCreated);
+            if there.contains(&open.id) {
+                // Its answer came, and whom it was told to is no more.
+                self.stage(open.id, now, Stage::Admitted);
+                self.stage(open.id, now, Stage::JobCreated);
+            } else if created {
+                // It ended, and was collected, while nobody watched.
+                self.reporter.note(Note::Seen { what: Seen::JobGone(open.id), at: now });
+            }
+        }
+        self.restart(found);
+    }
+}

@@ -1,0 +1,68 @@
+//! Who leads a run: the engine in this process, or a fleet of shards in the cluster.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use alertstorm_model::event::Fact;
+use alertstorm_model::time::Time;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::host::Run;
+use crate::engine::{Engine, Lags};
+use crate::reporter::Note;
+use crate::shard::fleet::{Fleet, Merge};
+
+/// Who leads.
+pub(super) enum Lead<'a> {
+    /// The engine here.
+    Engine(Box<Engine<'a>>),
+    /// Shards.
+    Fleet(Box<Merge<'a>>),
+}
+
+impl Lead<'_> {
+    /// A fact of the platform, now.
+    pub fn platform(&mut self, fact: Fact) {
+        match self {
+            Self::Engine(engine) => engine.platform(fact),
+            Self::Fleet(merge) => merge.platform(fact),
+        }
+    }
+
+    /// Runs to the end; whether it was asked to end before.
+    pub async fn run(
+        &mut self,
+        inbox: &mut UnboundedReceiver<Note>,
+        run: &Run,
+        watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
+    ) -> bool {
+        match self {
+            Self::Engine(engine) => engine.run(inbox, run, watch).await,
+            Self::Fleet(merge) => merge.run(inbox, run, watch).await,
+        }
+    }
+
+    /// How late the controller was, and the processor time of shards.
+    pub fn lags(&mut self) -> (Lags, Duration) {
+        match self {
+            Self::Engine(engine) => (std::mem::take(&mut engine.lags), Duration::ZERO),
+            Self::Fleet(merge) => merge.fleet().lags(),
+        }
+    }
+
+    /// Writes all that is left.
+    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Note>, run: &Run) {
+        match self {
+            Self::Engine(engine) => engine.close(inbox, run),
+            Self::Fleet(merge) => merge.close(inbox, run),
+        }
+    }
+
+    /// The fleet, whose run is over.
+    pub fn into_fleet(self) -> Option<Fleet> {
+        match self {
+            Self::Engine(_) => None,
+            Self::Fleet(merge) => Some(merge.into_fleet()),
+        }
+    }
+}

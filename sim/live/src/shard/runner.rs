@@ -1,0 +1,290 @@
+//! The program in a shard's pod: the engine on its part of the plan. It knows nobody but the API
+//! server, and tells all in its log.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use alertstorm_agent::{Told, trust};
+use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::scenario::{FaultKind, Indivisible, Part, Plan};
+use alertstorm_model::time::Time;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::manifests::{self, ORDERS};
+use super::wire::{Begin, LagsSoFar, Line, Orders, Says, is_agents};
+use crate::alerts::Alerts;
+use crate::call;
+use crate::connection::{ConnectionError, Lanes};
+use crate::engine::{Engine, Host};
+use crate::forensics::Truth;
+use crate::hearing::Hearing;
+use crate::jobs::Jobs;
+use crate::platform::{Agents, NAMESPACE};
+use crate::pods::Pods;
+use crate::reporter::{Clock, Note, Reporter};
+use crate::run::{harness_cpu, resident_max};
+use crate::vault::leases::LeaseBook;
+use crate::watch::{self, PodChange};
+
+/// How often a shard asks whether the run begins.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+/// How often it tells how late it was.
+const LAGS_EVERY: Duration = Duration::from_secs(2);
+/// How long the API server may be away.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why a shard cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// Something that its pod should have is not there.
+    #[error("{0} is missing or cannot be read: this is the program of a shard's pod")]
+    Missing(String),
+    /// Its plan is another than the fleet's.
+    #[error("the plan here has the digest {here}, and that of the run is {run}")]
+    OtherPlan {
+        /// Read here.
+        here: String,
+        /// The fleet's.
+        run: String,
+    },
+    /// The plan cannot be divided.
+    #[error(transparent)]
+    Indivisible(#[from] Indivisible),
+    /// The API server cannot be reached.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The authority of the API server cannot be read.
+    #[error("the certificate of the API server's authority cannot be read")]
+    Authority(#[from] rustls::Error),
+    /// A call failed for good.
+    #[error("the API server refuses the shard")]
+    Api(#[from] kube::Error),
+    /// What the fleet says is no answer.
+    #[error("the fleet's answer cannot be read")]
+    Answer(#[from] serde_json::Error),
+}
+
+/// Writes lines, each at once and whole.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    next: Arc<AtomicU64>,
+    alone: Arc<Mutex<()>>,
+}
+
+impl Wire {
+    /// Says something. Whoever reads the log has gone where it cannot be written.
+    fn say(&self, says: Says) {
+        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = Line { n: self.next.fetch_add(1, Ordering::Relaxed), says };
+        if let Ok(mut text) = serde_json::to_string(&line) {
+            text.push('\n');
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        }
+    }
+
+    /// Tells an agent's journal.
+    pub fn journal(&self, id: InvestigationId, pod: &str, log: &[(Time, Told)]) {
+        self.say(Says::Journal { id, pod: pod.to_owned(), log: log.to_vec() });
+    }
+}
+
+impl Sink for Wire {
+    fn take(&mut self, event: &Event) {
+        if !is_agents(&event.fact) {
+            self.say(Says::Event(event.clone()));
+        }
+    }
+}
+
+/// Of a run's faults a shard makes its own controller's crash; the fleet makes the others.
+struct OwnFaults {
+    plan: Arc<Plan>,
+    reporter: Reporter,
+    restart: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Host for OwnFaults {
+    fn fault(&self, number: usize, begins: bool) {
+        match (self.plan.faults[number].kind, begins) {
+            (FaultKind::ControllerCrash, true) => self.reporter.note(Note::ControllerCrashes),
+            (FaultKind::ControllerCrash, false) => (self.restart)(),
+            _ => {}
+        }
+    }
+
+    fn look(&self) {}
+
+    fn sample(&self) {}
+}
+
+fn variable(name: &str) -> Result<String, RunnerError> {
+    std::env::var(name).map_err(|_| RunnerError::Missing(format!("the variable {name}")))
+}
+
+fn file(path: &str) -> Result<String, RunnerError> {
+    std::fs::read_to_string(path).map_err(|_| RunnerError::Missing(path.to_owned()))
+}
+
+/// The orders of a shard, from its plan's folder.
+///
+/// # Errors
+/// Where they are not there.
+fn orders(folder: &Path) -> Result<Orders, RunnerError> {
+    Ok(serde_json::from_str(&file(&folder.join(ORDERS).display().to_string())?)?)
+}
+
+/// Runs the shard of this pod on the plan of `folder`; `load` reads its scenario there.
+///
+/// # Errors
+/// What is missing, or failed for good.
+pub async fn run<E: From<RunnerError>>(
+    folder: &Path,
+    load: impl FnOnce(&Path) -> Result<Plan, E>,
+) -> Result<(), E> {
+    let orders = orders(folder)?;
+    let plan = load(folder)?.with_seed(orders.seed);
+    Ok(run_plan(plan, orders).await?)
+}
+
+async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
+    if plan.digest != orders.plan {
+        return Err(RunnerError::OtherPlan { here: plan.digest, run: orders.plan });
+    }
+    let index = variable("JOB_COMPLETION_INDEX")?;
+    let part = index.parse().ok().and_then(|index| Part::new(index, orders.of));
+    let part = part.ok_or_else(|| RunnerError::Missing("a part for this shard".to_owned()))?;
+    let plan = Arc::new(part.of_plan(&plan)?);
+    let client = client(&plan).await?;
+    let wire = Wire::default();
+    wire.say(Says::Hello { shard: part.index() });
+    let begin = begin(&client, part).await?;
+
+    let (reporter, mut inbox) = Reporter::new(Clock::default());
+    reporter.clock().start(instant_of(begin.zero));
+    let hearing = Hearing {
+        reporter: reporter.clone(),
+        book: LeaseBook::new(reporter.clone()),
+        truth: Truth::default(),
+        wire: Some(wire.clone()),
+    };
+    let agents = Agents::Pods(orders.pods);
+    let (book, mut sink) = (hearing.book.clone(), wire.clone());
+    let jobs = Jobs::new(Arc::clone(&plan), client.clone(), agents, reporter.clone(), part);
+    let selector = crate::run::first_alert(&plan).map_or_else(String::new, |a| jobs.selector(&a));
+    let known: BTreeSet<InvestigationId> =
+        begin.memory.iter().flat_map(super::wire::Memory::told_of).collect();
+    let mut engine = Engine::new(
+        Arc::clone(&plan),
+        &mut sink,
+        reporter.clone(),
+        Arc::clone(&jobs),
+        selector.clone(),
+        book,
+        true,
+    );
+    let mut tasks = JoinSet::new();
+    let pods = Pods::new(hearing, client.clone());
+    if let Some(memory) = &begin.memory {
+        let found = jobs.list(&selector).await?;
+        pods.know(memory.open.iter().filter(|open| open.told_all).map(|open| open.id));
+        engine.resume(part, memory, &found);
+    }
+    let namespace = NAMESPACE.to_owned();
+    let (seen, of_jobs) = (reporter.clone(), selector.clone());
+    tasks.spawn(watch::jobs(client.clone(), namespace.clone(), of_jobs, seen));
+    let also = move |change| match change {
+        PodChange::Is(pod) => pods.look(&pod),
+        PodChange::Gone(pod) => pods.gone(&pod),
+        PodChange::All(_) => {}
+    };
+    tasks.spawn(watch::pods(client, namespace, selector, reporter.clone(), also));
+    let lists = engine.lists();
+    let host = OwnFaults {
+        plan: Arc::clone(&plan),
+        reporter: reporter.clone(),
+        restart: Box::new(move || drop(tokio::spawn(lists()))),
+    };
+    plan_crashes(&plan, &reporter, &mut tasks);
+    let alerts = Alerts::start(plan, part, known, reporter);
+    let began = harness_cpu();
+    let mut told = Instant::now();
+    loop {
+        let mut due = |_| match told.elapsed() >= LAGS_EVERY {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let paused = engine.advance(&mut inbox, &host, &mut due).await;
+        let used = harness_cpu().saturating_sub(began).as_nanos() as u64;
+        wire.say(Says::Lags(LagsSoFar::new(&engine.lags, used, resident_max())));
+        told = Instant::now();
+        if !paused {
+            break;
+        }
+    }
+    alerts.stop();
+    engine.close(&mut inbox, &host);
+    drop(engine);
+    tasks.shutdown().await;
+    wire.say(Says::Done);
+    Ok(())
+}
+
+/// The shard's client, with its pod's own token.
+async fn client(plan: &Plan) -> Result<Client, RunnerError> {
+    let tokens = manifests::TOKENS;
+    let ca = file(&format!("{tokens}/ca.crt"))?;
+    let token = file(&format!("{tokens}/kubernetes"))?;
+    let host = variable("KUBERNETES_SERVICE_HOST")?;
+    let port = variable("KUBERNETES_SERVICE_PORT_HTTPS")?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let calls = plan.scenario.controller.client.connections.get() as usize;
+    let lanes = Lanes::new(&format!("https://{host}:{port}"), &trust::only(&ca)?, calls + 8)?;
+    Ok(lanes.client(token.trim(), NAMESPACE)?)
+}
+
+/// Waits for the fleet's answer to this pod.
+async fn begin(client: &Client, part: Part) -> Result<Begin, RunnerError> {
+    let pod = variable("POD_NAME")?;
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let name = manifests::begin_name(part.index());
+    loop {
+        let found = call::patiently(PATIENCE, || async { api.get_opt(&name).await }).await?;
+        let answer = found.and_then(|map| map.data).and_then(|mut data| data.remove(&pod));
+        if let Some(answer) = answer {
+            return Ok(serde_json::from_str(&answer)?);
+        }
+        sleep(ASK_EVERY).await;
+    }
+}
+
+/// The instant of a time in nanoseconds since 1970, by this node's clock.
+fn instant_of(nanos: u64) -> Instant {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+    match at.duration_since(SystemTime::now()) {
+        Ok(ahead) => Instant::now() + ahead,
+        Err(past) => Instant::now().checked_sub(past.duration()).unwrap_or_else(Instant::now),
+    }
+}
+
+fn plan_crashes(plan: &Plan, reporter: &Reporter, tasks: &mut JoinSet<()>) {
+    let crashes = plan.faults.iter().enumerate();
+    for (number, fault) in crashes.filter(|(_, fault)| fault.kind == FaultKind::ControllerCrash) {
+        for (at, begins) in [(fault.from, true), (fault.until, false)] {
+            let reporter = reporter.clone();
+            tasks.spawn(async move {
+                tokio::time::sleep_until(reporter.clock().instant(at)).await;
+                reporter.note(Note::Fault(number, begins));
+            });
+        }
+    }
+}

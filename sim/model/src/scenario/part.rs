@@ -1,0 +1,143 @@
+//! A part of a plan, for one of several load generators: the alerts that fall to it, and its share
+//! of the controller's budgets. The parts' union is the plan: every alert falls to just one part,
+//! and the shares add up.
+
+use std::num::NonZeroU32;
+
+use super::knobs::{Positive, count};
+use super::plan::Plan;
+use crate::alert::Alert;
+
+/// One of several parts, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    index: u32,
+    of: NonZeroU32,
+}
+
+/// Why a plan cannot be divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{knob}` is {whole}: too few to divide among {parts} shards")]
+pub struct Indivisible {
+    /// The budget's path in the scenario.
+    pub knob: &'static str,
+    /// What there is of it.
+    pub whole: u32,
+    /// How many want some.
+    pub parts: u32,
+}
+
+impl Part {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 0, of: NonZeroU32::MIN };
+
+    /// Part `index` of `of`; none where there is no such part.
+    pub fn new(index: u32, of: NonZeroU32) -> Option<Self> {
+        (index < of.get()).then_some(Self { index, of })
+    }
+
+    /// Which it is, from 0.
+    pub const fn index(self) -> u32 {
+        self.index
+    }
+
+    /// How many parts there are.
+    pub const fn of(self) -> NonZeroU32 {
+        self.of
+    }
+
+    /// Whether an alert falls to this part. Repeats of an alert fall to the part of the first, whose
+    /// controller knows it.
+    pub fn has(self, alert: &Alert) -> bool {
+        alert.fingerprint % u64::from(self.of.get()) == u64::from(self.index)
+    }
+
+    /// This part's share of `whole`; the first parts have what is left over.
+    fn share(self, whole: u32) -> u32 {
+        whole / self.of + u32::from(self.index < whole % self.of)
+    }
+
+    /// The plan with this part's share of every budget of the controller. Its digest stays the whole
+    /// plan's, and with it the names of Jobs.
+    ///
+    /// # Errors
+    /// The first budget that has nothing for some part.
+    pub fn of_plan(self, plan: &Plan) -> Result<Plan, Indivisible> {
+        let mut part = plan.clone();
+        let controller = &mut part.scenario.controller;
+        let budgets = [
+            ("controller.concurrency", &mut controller.concurrency),
+            ("controller.queue.limit", &mut controller.queue.limit),
+            ("controller.client.connections", &mut controller.client.connections),
+            ("controller.client.kube_api_burst", &mut controller.client.kube_api_burst),
+        ];
+        for (knob, budget) in budgets {
+            let whole = budget.get();
+            if whole < self.of.get() {
+                return Err(Indivisible { knob, whole, parts: self.of.get() });
+            }
+            *budget = count(self.share(whole));
+        }
+        let of = f64::from(self.of.get());
+        if let Some(Positive(qps)) = &mut controller.client.kube_api_qps {
+            *qps /= of;
+        }
+        if let Some(budget) = &mut controller.cost_budget {
+            budget.usd.0 /= of;
+        }
+        Ok(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::Alerts;
+    use crate::scenario::{Files, load};
+
+    struct NoFiles;
+    impl Files for NoFiles {
+        fn read(&self, name: &str) -> Result<String, String> {
+            Err(format!("{name} is not there"))
+        }
+    }
+
+    fn plan(text: &str) -> Plan {
+        load(text, "plan", &[], &NoFiles).unwrap_or_else(|problems| panic!("{problems:?}"))
+    }
+
+    fn parts(of: u32) -> Vec<Part> {
+        (0..of).filter_map(|index| Part::new(index, count(of))).collect()
+    }
+
+    #[test]
+    fn the_union_of_the_parts_is_the_plan_and_repeats_stay_together() {
+        let text = "alerts: [{poisson: 5/s, for: 60s, fingerprints: 40}, {flood: 100, over: 10s}]";
+        let plan = plan(text);
+        let whole: Vec<Alert> = Alerts::new(&plan).collect();
+        let mut union = Vec::new();
+        for part in parts(3) {
+            let own: Vec<Alert> = Alerts::new(&plan).filter(|alert| part.has(alert)).collect();
+            assert!(own.len() > whole.len() / 5, "{} of {}", own.len(), whole.len());
+            for alert in &own {
+                let same = whole.iter().filter(|other| other.fingerprint == alert.fingerprint);
+                assert!(same.clone().all(|other| part.has(other)));
+            }
+            union.extend(own);
+        }
+        union.sort_by_key(|alert| alert.id);
+        assert_eq!(union, whole);
+    }
+
+    #[test]
+    fn shares_add_up_and_what_cannot_be_divided_is_told() {
+        let plan = plan("alerts: [{flood: 1}]\ncontroller: {concurrency: 100}");
+        let shares = parts(7).into_iter().map(|part| part.of_plan(&plan).unwrap());
+        let concurrency = shares.map(|part| part.scenario.controller.concurrency.get());
+        let shares: Vec<u32> = concurrency.collect();
+        assert_eq!(shares, [15, 15, 14, 14, 14, 14, 14]);
+        let error = Part::new(0, count(101)).unwrap().of_plan(&plan).unwrap_err();
+        assert_eq!(error.knob, "controller.concurrency");
+        assert_eq!(Part::new(3, count(3)), None);
+    }
+}
