@@ -46,15 +46,22 @@ impl Arm {
         match self {
             Self::Twin => common::run(&plan, &mut events),
             #[cfg(feature = "live")]
-            Self::Local | Self::Kind => live::run(self, &plan, None, &mut events),
+            Self::Local | Self::Kind => live::run(self, &plan, &mut events),
         }
+        Ran::of(plan, events)
+    }
+}
+
+impl Ran {
+    /// What the events of a run come to; an invalid run is a failure.
+    pub fn of(plan: Plan, mut events: Vec<Event>) -> Self {
         // Of a live run some become known late.
         events.sort_by_key(|event| event.at);
         let mut measures = Measures::default();
         events.iter().for_each(|event| measures.take(event));
         measures.close();
         assert_eq!(measures.invalid, Vec::<String>::new(), "{:#?}", measures.remarks);
-        Ran { plan, events, measures }
+        Self { plan, events, measures }
     }
 }
 
@@ -66,7 +73,6 @@ pub mod live {
     use alertstorm_live::provider::Provider;
     use alertstorm_live::provider::kind::{Kind, Options};
     use alertstorm_live::provider::local::Local;
-    use alertstorm_live::shard::Shards;
     use alertstorm_model::event::Sink;
     use alertstorm_model::scenario::Plan;
 
@@ -93,46 +99,38 @@ pub mod live {
         let plan = crate::common::plan(crate::promises::BUSY, &SMALL);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            kind(&plan, None).await.end().await.expect("the platform ends");
+            kind(&plan).await.end().await.expect("the platform ends");
         });
     }
 
-    pub fn run(arm: Arm, plan: &Plan, shards: Option<&Shards>, sink: &mut dyn Sink) {
+    pub fn run(arm: Arm, plan: &Plan, sink: &mut dyn Sink) {
         let _alone = (arm == Arm::Kind).then(alone);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let silent = |_: &str| {};
             let provider: Arc<dyn Provider> = match arm {
-                Arm::Kind => Arc::new(kind(plan, shards).await),
+                Arm::Kind => Arc::new(kind(plan).await),
                 _ => {
                     let local = Local::start(&plan.scenario, false, &silent).await;
                     Arc::new(local.unwrap_or_else(|error| panic!("{error}")))
                 }
             };
             let mut watch = |_| ControlFlow::Continue(());
-            let ran = alertstorm_live::run(
-                plan,
-                Arc::clone(&provider),
-                shards,
-                sink,
-                &silent,
-                &mut watch,
-            );
-            let ran = ran.await;
+            let of = Arc::clone(&provider);
+            let ran = alertstorm_live::run(plan, of, None, sink, &silent, &mut watch).await;
             provider.end().await.expect("the platform ends");
             ran.unwrap_or_else(|error| panic!("{error:?}"));
         });
     }
 
-    async fn kind(plan: &Plan, shards: Option<&Shards>) -> Kind {
-        let shard_image = shards.map(|shards| shards.image.clone());
+    async fn kind(plan: &Plan) -> Kind {
         let named = |name| std::env::var(name).ok();
         let options = Options {
             name: Some(CLUSTER.to_owned()),
             image: named("ALERTSTORM_KIND_IMAGE"),
             config: named("ALERTSTORM_KIND_CONFIG").map(Into::into),
             agent_image: None,
-            shard_image,
+            shard_image: None,
             keep: true,
         };
         let kind = Kind::start(plan, &options, &|_: &str| {}).await;

@@ -2,6 +2,8 @@
 
 #[path = "cluster.rs"]
 mod cluster;
+#[path = "shards.rs"]
+mod shards;
 
 use std::process::Command;
 use std::thread;

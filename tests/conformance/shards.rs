@@ -1,0 +1,95 @@
+//! A run whose load is made by shards in the cluster is the unsharded run, investigation by
+//! investigation, also where one of them dies on the way.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use alertstorm_model::event::Fact;
+use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::time::Time;
+
+use crate::arm::{Arm, Ran, live};
+use crate::{common, promises};
+
+const SCENARIO: &str = "two-am-flood-small.yaml";
+
+/// The small flood, its load made by three shards.
+fn sharded() -> Ran {
+    let _alone = live::alone();
+    let folder = tempfile::tempdir().expect("a folder");
+    let done = Command::new(env!("CARGO_BIN_EXE_alertstorm"))
+        .arg("run")
+        .arg(common::root().join("scenarios").join(SCENARIO))
+        .args(["--on", "kind", "--kind-name", live::CLUSTER, "--keep", "--shards", "3", "-o"])
+        .arg(folder.path())
+        .output()
+        .expect("alertstorm");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(matches!(done.status.code(), Some(0 | 1)), "{:?}\n{said}", done.status);
+    let log = folder.path().join("two-am-flood-small-20260501-1/events.jsonl");
+    let log = fs::read_to_string(log).expect("an event log");
+    let event = |line| serde_json::from_str(line).expect("an event");
+    Ran::of(common::shipped(SCENARIO, &[]), log.lines().map(event).collect())
+}
+
+/// When alerts were meant to come.
+fn alerts(ran: &Ran) -> BTreeMap<InvestigationId, Time> {
+    let alert = |fact: &Fact| match fact {
+        Fact::Alert { intended, .. } => Some(*intended),
+        _ => None,
+    };
+    ran.events.iter().filter_map(|event| Some((event.inv?, alert(&event.fact)?))).collect()
+}
+
+fn is_the_unsharded_plan(ran: &Ran) {
+    let twin = Arm::Twin.run_plan(common::shipped(SCENARIO, &[]));
+    promises::accounts_for_all(ran);
+    assert_eq!(alerts(ran), alerts(&twin));
+    assert_eq!(promises::deeds(ran), promises::deeds(&twin));
+    let audited = ran.measures.audited.as_ref().expect("an audit");
+    assert!(audited.leases.agrees() && audited.leases.alive == 0, "{:?}", audited.leases);
+    assert!(audited.denials.agree(), "{:?}", audited.denials);
+    assert!(audited.send_lag.count > 0);
+}
+
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn three_shards_together_are_the_unsharded_plan() {
+    let ran = sharded();
+    is_the_unsharded_plan(&ran);
+    assert_eq!(ran.measures.audited.as_ref().map(|audited| audited.send_lag.count), Some(60));
+    assert!(!ran.measures.remarks.iter().any(|remark| remark.contains("died")));
+}
+
+/// Kills the shard that it finds first, some seconds after it began.
+fn kill_one() -> bool {
+    let nodes = ["worker", "worker2", "worker3"].map(|name| format!("{}-{name}", live::CLUSTER));
+    let docker = |node: &str, args: &[&str]| {
+        let exec = ["exec", node].into_iter().chain(args.iter().copied());
+        Command::new("docker").args(exec).output().is_ok_and(|done| done.status.success())
+    };
+    for _ in 0..900 {
+        let at_work = |node: &&String| docker(node, &["pgrep", "-f", "^/alertstorm shard"]);
+        if let Some(node) = nodes.iter().find(at_work) {
+            thread::sleep(Duration::from_secs(14));
+            return docker(node, &["pkill", "-KILL", "-o", "-f", "^/alertstorm shard"]);
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+    false
+}
+
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn a_shard_that_dies_is_replaced_and_makes_no_second_job() {
+    let killer = thread::spawn(kill_one);
+    let ran = sharded();
+    assert!(killer.join().expect("the killer ends"), "there was a shard to kill");
+    assert!(ran.measures.remarks.iter().any(|remark| remark.contains("died")));
+    is_the_unsharded_plan(&ran);
+    // What came due meanwhile came late, and its latency says so.
+    assert!(ran.measures.audited.is_some_and(|audited| audited.send_lag.count <= 60));
+}
