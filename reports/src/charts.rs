@@ -52,18 +52,20 @@ fn ink(size: u32) -> TextStyle<'static> {
 }
 
 /// A line for the chart's x and y in their units.
-type Line = (String, Vec<(f64, f64)>);
+pub(crate) type Line = (String, Vec<(f64, f64)>);
 
-fn lines(x: &str, y: &str, lines: &[Line], steps: bool) -> String {
+/// Lines over one pair of axes; as steps where a value holds until the next.
+pub(crate) fn lines(x: &str, y: &str, lines: &[Line], steps: bool) -> String {
     let points = lines.iter().flat_map(|(_, points)| points);
     let x_max = points.clone().map(|p| p.0).fold(1e-9, f64::max);
+    let y_min = points.clone().map(|p| p.1).fold(0.0, f64::min) * 1.06;
     let y_max = points.map(|p| p.1).fold(1e-9, f64::max) * 1.06;
     draw(SIZE, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
             .x_label_area_size(40)
             .y_label_area_size(64)
-            .build_cartesian_2d(0.0..x_max, 0.0..y_max)?;
+            .build_cartesian_2d(0.0..x_max, y_min..y_max)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)

@@ -2,6 +2,7 @@
 
 use alertstorm_model::time::Span;
 use alertstorm_model::verdict::slo::SloResult;
+use anstream::adapter::strip_str;
 use askama::Template;
 
 use crate::charts::{self, Chart};
@@ -45,6 +46,30 @@ impl Page<'_> {
     fn margin(&self, slo: &SloResult) -> String {
         terminal::slo_margin(slo)
     }
+}
+
+/// A page of a table, as the terminal shows it, and charts.
+#[derive(Template)]
+#[template(path = "plain.html")]
+struct Plain<'a> {
+    name: &'a str,
+    question: &'a str,
+    text: String,
+    charts: Vec<Chart>,
+}
+
+/// A page of what the terminal shows, and charts.
+///
+/// # Errors
+/// As [`page`].
+pub(crate) fn plain(
+    name: &str,
+    question: &str,
+    text: &str,
+    charts: Vec<Chart>,
+) -> Result<String, askama::Error> {
+    let text = strip_str(text).to_string();
+    Plain { name, question, text, charts }.render()
 }
 
 /// The page of a report.

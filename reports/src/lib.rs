@@ -1,6 +1,7 @@
 //! What a person or a script reads of a run: the terminal summary, `report.json` with its schema,
 //! and one HTML file with charts. Everything here is made of a [`Report`], and that of measures.
 
+pub mod capacity;
 mod charts;
 pub mod compare;
 pub mod html;

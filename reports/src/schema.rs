@@ -5,6 +5,7 @@ use alertstorm_model::scenario::Scenario;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
+use crate::capacity::Capacity;
 use crate::report::Report;
 use crate::spread::SeedSpread;
 
@@ -15,6 +16,7 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("profiles.v1.json", of::<Profiles>()),
         ("report.v1.json", of::<Report>()),
         ("spread.v1.json", of::<SeedSpread>()),
+        ("capacity.v1.json", of::<Capacity>()),
     ]
 }
 

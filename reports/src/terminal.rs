@@ -297,7 +297,7 @@ fn in_unit(slo: &SloResult, n: f64) -> String {
 }
 
 /// What was measured for an objective, in its unit.
-pub(crate) fn slo_value(slo: &SloResult) -> String {
+pub fn slo_value(slo: &SloResult) -> String {
     match slo.value {
         Some(value) => in_unit(slo, value),
         None if slo.not_arrived > 0 => {

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub mod capacity;
 pub mod check;
 pub mod clean;
 pub mod compare;

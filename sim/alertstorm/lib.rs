@@ -4,6 +4,7 @@ mod cmd;
 mod exit;
 mod interrupt;
 mod live;
+mod parallel;
 mod run_folder;
 mod source;
 mod trial;
@@ -34,6 +35,7 @@ enum Verb {
     Report(cmd::report::Args),
     Render(cmd::render::Args),
     Compare(cmd::compare::Args),
+    Capacity(Box<cmd::capacity::Args>),
     Trace(cmd::trace::Args),
     Schema(cmd::schema::Args),
     Setup(cmd::setup::Args),
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => cmd::check::run(&args),
         Verb::Report(args) => cmd::report::run(&args),
         Verb::Render(args) => cmd::render::run(&args),
+        Verb::Capacity(args) => cmd::capacity::run(&args),
         Verb::Compare(args) => cmd::compare::run(&args),
         Verb::Trace(args) => cmd::trace::run(&args),
         Verb::Schema(args) => cmd::schema::run(&args),

@@ -1,5 +1,13 @@
 //! The live worlds, as the verbs use them; a build without the feature `live` says so.
 
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use alertstorm_model::scenario::{Indivisible, Part, Plan, nearest};
+use anyhow::Result;
+
+use crate::exit::WrongInput;
+
 /// What a build without live worlds says.
 #[cfg(not(feature = "live"))]
 pub const ABSENT: &str =
@@ -59,6 +67,75 @@ pub struct ClusterArgs {
     pub priority_level: Option<String>,
 }
 
+/// Where a scenario runs, and what may be chosen there.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WorldArgs {
+    /// Where it runs: `twin` is the platform in virtual time, `local` real servers on this machine,
+    /// `kind` a kind cluster with real pods, `cluster` what a kubeconfig names
+    #[arg(long, value_name = "WORLD", default_value = "twin")]
+    on: String,
+    /// The agent's image, instead of the one that `alertstorm setup kind` makes
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
+    agent_image: Option<String>,
+    /// Make the load in so many pods of the cluster, each with its part of the plan, instead of here
+    #[arg(long, value_name = "N")]
+    shards: Option<NonZeroU32>,
+    /// The image of those pods, instead of one made of this program (kind) or the released one
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_SHARD_IMAGE", requires = "shards")]
+    shard_image: Option<String>,
+    #[command(flatten, next_help_heading = "On kind")]
+    kind: KindArgs,
+    #[command(flatten, next_help_heading = "On a cluster")]
+    cluster: ClusterArgs,
+}
+
+/// Where a run can be.
+#[derive(Clone, Debug)]
+pub enum World {
+    /// In virtual time.
+    Twin,
+    /// On real servers.
+    Live(Box<Choice>),
+}
+
+impl WorldArgs {
+    /// The world that is meant; `plan` is divided where there are shards.
+    pub fn world(&self, plan: &Plan) -> Result<World> {
+        let provider = match self.on.as_str() {
+            "twin" => None,
+            "local" => Some(Provider::Local),
+            "kind" => Some(Provider::Kind),
+            "cluster" => Some(Provider::Cluster),
+            other => {
+                let all = ["twin", "local", "kind", "cluster"];
+                let near = nearest(other, all).map(|near| format!("did you mean `{near}`?"));
+                let why = "expected one of twin, local, kind, cluster".to_owned();
+                let why = near.map_or(why.clone(), |near| format!("{why}; {near}"));
+                return Err(WrongInput::of(&format!("--on {other}"), why));
+            }
+        };
+        if let Some(of) = self.shards {
+            if !matches!(provider, Some(Provider::Kind | Provider::Cluster)) {
+                let why = "shards are pods of a cluster: --on kind or --on cluster";
+                return Err(WrongInput::of("--shards", why));
+            }
+            // What cannot be divided is told before anything starts.
+            let last = Part::new(of.get() - 1, of).unwrap_or(Part::WHOLE);
+            let wrong = |error: Indivisible| WrongInput::of("--shards", error.to_string());
+            last.of_plan(plan).map_err(wrong)?;
+        }
+        let Some(provider) = provider else { return Ok(World::Twin) };
+        Ok(World::Live(Box::new(Choice {
+            provider,
+            agent_image: self.agent_image.clone(),
+            shards: self.shards,
+            shard_image: self.shard_image.clone(),
+            kind: self.kind.clone(),
+            cluster: self.cluster.clone(),
+        })))
+    }
+}
+
 /// A provider, and what was chosen of it.
 #[derive(Clone, Debug)]
 #[cfg_attr(not(feature = "live"), expect(dead_code, reason = "refused there as a whole"))]
@@ -107,9 +184,6 @@ mod without {
         match platform {}
     }
 }
-
-use std::num::NonZeroU32;
-use std::path::PathBuf;
 
 #[cfg(not(feature = "live"))]
 pub use without::*;

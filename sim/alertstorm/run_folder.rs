@@ -158,7 +158,10 @@ pub fn read_report(folder: &Path) -> Result<Option<Report>> {
 }
 
 /// Writes a file whole: beside its place first, so that nobody sees half of it.
-fn write(path: &Path, text: &str) -> Result<()> {
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("partial");
     fs::write(&beside, text)
         .and_then(|()| fs::rename(&beside, path))

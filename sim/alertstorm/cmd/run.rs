@@ -1,13 +1,11 @@
 //! `run`: one scenario, from its file to its report.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use alertstorm_model::event::Sink;
-use alertstorm_model::scenario::{Override, Part};
+use alertstorm_model::scenario::Override;
 use alertstorm_reports::Report;
 use alertstorm_reports::spread::SeedSpread;
 use alertstorm_reports::terminal::{self, Look};
@@ -15,10 +13,10 @@ use anyhow::Result;
 
 use crate::cmd::report;
 use crate::exit::{Exit, WrongInput};
-use crate::live::{Choice, ClusterArgs, KindArgs, Provider};
+use crate::live::{Choice, World, WorldArgs};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
-use crate::{interrupt, live, source, trial, ui};
+use crate::{interrupt, live, parallel, source, trial, ui};
 
 /// Run a scenario and report what it shows
 #[derive(Debug, clap::Args)]
@@ -26,10 +24,6 @@ pub struct Args {
     /// The scenario file
     #[arg(value_name = "FILE")]
     scenario: PathBuf,
-    /// Where it runs: `twin` is the platform in virtual time, `local` real servers on this machine,
-    /// `kind` a kind cluster with real pods, `cluster` what a kubeconfig names
-    #[arg(long, value_name = "WORLD", default_value = "twin")]
-    on: String,
     /// Set a value over the file's, like controller.concurrency=50
     #[arg(long, value_name = "PATH=VALUE", value_parser = source::parse_override)]
     set: Vec<Override>,
@@ -54,28 +48,8 @@ pub struct Args {
     /// Do not run again with the bottleneck's knob moved
     #[arg(long)]
     no_advice: bool,
-    /// The agent's image, instead of the one that `alertstorm setup kind` makes
-    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
-    agent_image: Option<String>,
-    /// Make the load in so many pods of the cluster, each with its part of the plan, instead of here
-    #[arg(long, value_name = "N")]
-    shards: Option<NonZeroU32>,
-    /// The image of those pods, instead of one made of this program (kind) or the released one
-    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_SHARD_IMAGE", requires = "shards")]
-    shard_image: Option<String>,
-    #[command(flatten, next_help_heading = "On kind")]
-    kind: KindArgs,
-    #[command(flatten, next_help_heading = "On a cluster")]
-    cluster: ClusterArgs,
-}
-
-impl Args {
-    fn choice(&self, provider: Provider) -> Choice {
-        let (kind, cluster) = (self.kind.clone(), self.cluster.clone());
-        let (shards, shard_image) = (self.shards, self.shard_image.clone());
-        let agent_image = self.agent_image.clone();
-        Choice { provider, agent_image, shards, shard_image, kind, cluster }
-    }
+    #[command(flatten)]
+    world: WorldArgs,
 }
 
 /// Runs a scenario.
@@ -83,49 +57,24 @@ pub fn run(args: &Args) -> Result<Exit> {
     let mut loaded = source::load_with_files(&args.scenario, &args.set)?;
     let plan = &mut loaded.plan;
     plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
-    let on = match args.on.as_str() {
-        "twin" => On::Twin,
-        "local" => On::Live(Provider::Local),
-        "kind" => On::Live(Provider::Kind),
-        "cluster" => On::Live(Provider::Cluster),
-        other => {
-            let source = format!("--on {other}");
-            return Err(WrongInput::of(&source, "expected one of twin, local, kind, cluster"));
-        }
-    };
-    let in_pods = matches!(on, On::Live(Provider::Kind | Provider::Cluster));
-    if args.shards.is_some() && !in_pods {
-        let why = "shards are pods of a cluster: --on kind or --on cluster";
-        return Err(WrongInput::of("--shards", why));
-    }
-    if let Some(of) = args.shards {
-        // What cannot be divided is told before anything starts.
-        let last = Part::new(of.get() - 1, of).unwrap_or(Part::WHOLE);
-        let name = args.scenario.display().to_string();
-        last.of_plan(plan).map_err(|error| WrongInput::of(&name, error.to_string()))?;
-    }
+    let world = args.world.world(plan)?;
     interrupt::listen()?;
-    match (args.seeds, on) {
-        (Some(_), On::Live(_)) => {
+    match (args.seeds, world) {
+        (Some(_), World::Live(_)) => {
             let why = "many seeds run side by side, and real servers do not; run one after another";
             Err(WrongInput::of("--seeds", why))
         }
-        (Some(count), On::Twin) => under_seeds(args, &loaded, count.get()),
-        (None, on) => once(args, &loaded, on),
+        (Some(count), World::Twin) => under_seeds(args, &loaded, count.get()),
+        (None, World::Twin) => once(args, &loaded),
+        (None, World::Live(choice)) => {
+            let (report, folder) = on_servers(&loaded, &choice, &args.output)?;
+            show(&report, &folder, args.json)?;
+            Ok(verdict(&report))
+        }
     }
 }
 
-/// Where a run can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum On {
-    Twin,
-    Live(Provider),
-}
-
-fn once(args: &Args, loaded: &Loaded, on: On) -> Result<Exit> {
-    if let On::Live(provider) = on {
-        return once_live(args, loaded, provider);
-    }
+fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
     let plan = &loaded.plan;
     let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
     let folder = run_folder::create(&args.output, &name)?;
@@ -159,12 +108,12 @@ fn once(args: &Args, loaded: &Loaded, on: On) -> Result<Exit> {
 }
 
 /// A run on real servers. The platform is made first: a run's folder holds what was measured.
-fn once_live(args: &Args, loaded: &Loaded, provider: Provider) -> Result<Exit> {
+pub fn on_servers(loaded: &Loaded, choice: &Choice, output: &Path) -> Result<(Report, PathBuf)> {
     let plan = &loaded.plan;
     let began = Instant::now();
-    let platform = live::start(plan, &args.choice(provider))?;
+    let platform = live::start(plan, choice)?;
     let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
-    let folder = run_folder::create(&args.output, &name)?;
+    let folder = run_folder::create(output, &name)?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
     let mut log = EventLog::create(&folder)?;
     let bar = ui::progress(plan.alerts_expected);
@@ -185,8 +134,7 @@ fn once_live(args: &Args, loaded: &Loaded, provider: Provider) -> Result<Exit> {
     ran.and(stopped).inspect_err(|_| {
         anstream::eprintln!("what was measured is in {}", folder.display());
     })?;
-    show(&report, &folder, args.json)?;
-    Ok(verdict(&report))
+    Ok((report, folder))
 }
 
 fn clock(now: alertstorm_model::time::Time) -> String {
@@ -226,34 +174,18 @@ fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     let folder =
         run_folder::create(&args.output, &format!("{}-{first}+{count}", plan.scenario.name))?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = args.threads.map_or(cores, NonZeroUsize::get).min(count);
-    let next = AtomicUsize::new(0);
-    let reports: Vec<Mutex<Option<Report>>> = (0..count).map(|_| Mutex::new(None)).collect();
     let bar = ui::progress(count as u64);
     bar.set_message(format!("{} seeds", plan.scenario.name));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !interrupt::asked() {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(slot) = reports.get(number) else {
-                        break;
-                    };
-                    let plan = plan.with_seed(first.wrapping_add(number as u64));
-                    let (_, report) = trial::run(&plan, None, &mut |_, _| {});
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
-                    bar.inc(1);
-                }
-            });
-        }
+    let seeds: Vec<u64> = (0..count as u64).map(|number| first.wrapping_add(number)).collect();
+    let reports = parallel::map(args.threads, &seeds, |seed| {
+        let (_, report) = trial::run(&plan.with_seed(*seed), None, &mut |_, _| {});
+        bar.inc(1);
+        report
     });
     bar.finish_and_clear();
-    let of =
-        |slot: Mutex<Option<Report>>| slot.into_inner().unwrap_or_else(PoisonError::into_inner);
     // A run that was broken off says nothing of its seed.
     let whole = |report: &Report| !report.interrupted;
-    let reports: Vec<Report> = reports.into_iter().filter_map(of).filter(whole).collect();
+    let reports: Vec<Report> = reports.into_iter().flatten().filter(whole).collect();
     let spread = SeedSpread::new(&reports);
     run_folder::write_spread(&folder, &spread)?;
     if args.json {

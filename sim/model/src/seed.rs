@@ -22,6 +22,12 @@ words! {
         FlowHash = "flow-hash",
         /// Jitter of retries.
         Backoff = "backoff",
+        /// Whether an agent's conclusion was right.
+        Review = "review",
+        /// Resamples of a sample.
+        Bootstrap = "bootstrap",
+        /// Agents that are simulated to see what a rule does.
+        Simulation = "simulation",
     }
 }
 

@@ -1,3 +1,4 @@
 //! Verdicts: what measures come to, held against what must hold.
 
+pub mod capacity;
 pub mod slo;

@@ -178,6 +178,14 @@ impl Slo {
         Ok(Self { text: words.join(" "), metric, comparison, limit })
     }
 
+    /// The stage and the limit in seconds of an objective that is the latency to one.
+    pub const fn latency(&self) -> Option<(Stage, f64)> {
+        match self.metric {
+            Metric::Latency(stage, _) => Some((stage, self.limit)),
+            _ => None,
+        }
+    }
+
     /// Judges a run. A quantile counts those who never arrived as later than any that did.
     pub fn judge(&self, measures: &Measures) -> SloResult {
         let (value, not_arrived, unit) = self.measure(measures);

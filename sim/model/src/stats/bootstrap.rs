@@ -1,0 +1,74 @@
+//! The bootstrap over investigations: what a quantile's ratio between two runs may be, for all that
+//! the samples say.
+
+use super::Interval;
+use crate::seed::{Purpose, Stream};
+
+/// How much larger one is than the other.
+#[derive(
+    Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+pub struct Effect {
+    /// The second's value by the first's.
+    pub ratio: f64,
+    /// Its interval.
+    pub interval: Interval,
+}
+
+/// Resamples; a fixed seed makes the same data give the same interval.
+const RESAMPLES: u64 = 1_000;
+
+fn quantile(sorted: &[f64], q: f64) -> f64 {
+    let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize;
+    sorted[rank.min(sorted.len()) - 1]
+}
+
+/// A draw of a sample's quantile: of as many values, each of which is one of the sample's.
+fn redraw(sorted: &[f64], q: f64, stream: &mut Stream) -> f64 {
+    let n = sorted.len() as u64;
+    let mut picked: Vec<u64> = (0..n).map(|_| stream.below(n)).collect();
+    let rank = ((q * n as f64).ceil().max(1.0) as usize).min(picked.len()) - 1;
+    // Ranks of a sorted sample order as its values do.
+    let (_, at, _) = picked.select_nth_unstable(rank);
+    sorted[*at as usize]
+}
+
+/// The ratio of the q-quantiles of two ascending samples, with its percentile interval.
+pub fn ratio_of_quantiles(a: &[f64], b: &[f64], q: f64, confidence: f64) -> Option<Effect> {
+    if a.is_empty() || b.is_empty() || quantile(a, q) <= 0.0 {
+        return None;
+    }
+    let stream = &mut Stream::new(0, Purpose::Bootstrap, (a.len() as u64) << 32 | b.len() as u64);
+    let draw = |stream: &mut Stream| {
+        let from = redraw(a, q, stream);
+        redraw(b, q, stream) / from.max(f64::MIN_POSITIVE)
+    };
+    let mut ratios: Vec<f64> = (0..RESAMPLES).map(|_| draw(stream)).collect();
+    ratios.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    let interval = Interval { low: quantile(&ratios, tail), high: quantile(&ratios, 1.0 - tail) };
+    Some(Effect { ratio: quantile(b, q) / quantile(a, q), interval })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slower_run_is_seen_and_the_same_run_is_not() {
+        let sample = |seed: u64, scale: f64| {
+            let stream = &mut Stream::new(seed, Purpose::Simulation, 0);
+            let mut all: Vec<f64> =
+                (0..400).map(|_| scale * (1.0 + stream.exponential())).collect();
+            all.sort_by(f64::total_cmp);
+            all
+        };
+        let (a, b, slow) = (sample(1, 1.0), sample(2, 1.0), sample(3, 1.3));
+        let same = ratio_of_quantiles(&a, &b, 0.5, 0.95).unwrap().interval;
+        assert!(same.low < 1.0 && same.high > 1.0, "{same:?}");
+        let slower = ratio_of_quantiles(&a, &slow, 0.5, 0.95).unwrap();
+        assert!(slower.interval.low > 1.1 && slower.interval.high < 1.6, "{slower:?}");
+        assert_eq!(ratio_of_quantiles(&a, &slow, 0.5, 0.95), Some(slower));
+        assert_eq!(ratio_of_quantiles(&[], &a, 0.5, 0.95), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! Intervals of rates and of quantiles from one look at a sample.
+
+use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Normal};
+
+/// An interval of a rate or a length.
+#[derive(
+    Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+pub struct Interval {
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+/// The standard normal's quantile.
+pub(super) fn normal_quantile(p: f64) -> f64 {
+    Normal::standard().inverse_cdf(p)
+}
+
+/// The score interval of a rate (Wilson, 1927): `hits` of `n`, two-sided at `confidence`. Near its
+/// nominal coverage on the mean over rates; all of [0, 1] for an empty sample.
+pub fn wilson(hits: u64, n: u64, confidence: f64) -> Interval {
+    if n == 0 {
+        return Interval { low: 0.0, high: 1.0 };
+    }
+    let z = normal_quantile(0.5 + confidence / 2.0);
+    let (n, hits) = (n as f64, hits as f64);
+    let p = hits / n;
+    let middle = p + z * z / (2.0 * n);
+    let reach = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let whole = 1.0 + z * z / n;
+    Interval { low: ((middle - reach) / whole).max(0.0), high: ((middle + reach) / whole).min(1.0) }
+}
+
+/// The exact interval of a rate (Clopper and Pearson, 1934): never covers less often than it claims.
+pub fn clopper_pearson(hits: u64, n: u64, confidence: f64) -> Interval {
+    let tail = (1.0 - confidence) / 2.0;
+    let quantile = |a: u64, b: u64, p: f64| {
+        Beta::new(a as f64, b as f64).map_or(f64::NAN, |beta| beta.inverse_cdf(p))
+    };
+    Interval {
+        low: if hits == 0 { 0.0 } else { quantile(hits, n - hits + 1, tail) },
+        high: if hits >= n { 1.0 } else { quantile(hits + 1, n - hits, 1.0 - tail) },
+    }
+}
+
+/// The interval of a quantile by order statistics: exact for any distribution, two-sided at
+/// `confidence`. `sorted` ascends; nothing where the sample is too small to bound the quantile.
+pub fn quantile_interval(sorted: &[f64], q: f64, confidence: f64) -> Option<Interval> {
+    let n = sorted.len() as u64;
+    let tail = (1.0 - confidence) / 2.0;
+    let below = Binomial::new(q, n).ok()?;
+    // The number of values below the quantile is binomial: ranks that it passes rarely enough.
+    let low = (0..n).take_while(|&rank| below.cdf(rank) <= tail).count();
+    let high = (0..n).find(|&rank| below.cdf(rank) >= 1.0 - tail)? + 1;
+    let low = low.checked_sub(1)?;
+    Some(Interval { low: sorted[low], high: *sorted.get(high as usize - 1)? })
+}
+
+/// The median of an ascending sample, and its interval; that of the whole sample where it is too
+/// small for `confidence`.
+pub fn median_interval(sorted: &[f64], confidence: f64) -> Option<(f64, Interval)> {
+    let (first, last) = (sorted.first()?, sorted.last()?);
+    let n = sorted.len();
+    let median = sorted[(n - 1) / 2].midpoint(sorted[n / 2]);
+    let whole = Interval { low: *first, high: *last };
+    Some((median, quantile_interval(sorted, 0.5, confidence).unwrap_or(whole)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_those_of_the_tables() {
+        // 17 of 20: the style guide's example, 0.65 to 0.95.
+        let exact = clopper_pearson(17, 20, 0.95);
+        assert!((exact.low - 0.6211).abs() < 1e-3 && (exact.high - 0.9679).abs() < 1e-3);
+        let score = wilson(17, 20, 0.95);
+        assert!((score.low - 0.6396).abs() < 1e-3 && (score.high - 0.9476).abs() < 1e-3);
+        // The rule of three: none of 300 leaves room for 1 %.
+        let none = clopper_pearson(0, 300, 0.90);
+        assert_eq!(none.low, 0.0);
+        assert!((none.high - 3.0 / 300.0).abs() < 2e-4, "{none:?}");
+        assert_eq!(wilson(0, 0, 0.95), Interval { low: 0.0, high: 1.0 });
+    }
+
+    #[test]
+    fn order_statistics_bound_the_median() {
+        let sample: Vec<f64> = (1..=10).map(f64::from).collect();
+        // Of ten values the second and the ninth bound the median with 97.9 %.
+        let (median, interval) = median_interval(&sample, 0.95).unwrap();
+        assert_eq!((median, interval), (5.5, Interval { low: 2.0, high: 9.0 }));
+        assert_eq!(quantile_interval(&sample, 0.99, 0.95), None);
+        assert_eq!(median_interval(&[], 0.95), None);
+    }
+}
