@@ -381,23 +381,24 @@ fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
 /// What the bottleneck was doing.
 fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
     let buckets = measures.last_sample.iter().flat_map(|sample| &sample.buckets);
-    let empty = |client: &str| {
+    let mean = Span::from_secs_f64(first.mean_s);
+    // Real clients do not tell how long their bucket was empty.
+    let limited = |qps: f64, client: &str| {
         let of = buckets.clone().find(|bucket| bucket.client == client);
-        Span(of.map_or(0, |bucket| bucket.empty_ns))
+        match Span(of.map_or(0, |bucket| bucket.empty_ns)) {
+            Span::ZERO => format!("{qps} calls/s: {mean} an investigation"),
+            empty => format!("{qps} calls/s: empty for {empty}"),
+        }
     };
     let cluster = &plan.scenario.cluster;
-    let mean = Span::from_secs_f64(first.mean_s);
     match first.component {
-        Component::JobControllerBucket => format!(
-            "{} calls/s: empty for {}",
-            cluster.control_plane.controller_manager.kube_api_qps.0,
-            empty("job-controller")
-        ),
-        Component::SchedulerBucket => format!(
-            "{} calls/s: empty for {}",
-            cluster.control_plane.scheduler.kube_api_qps.0,
-            empty("scheduler")
-        ),
+        Component::JobControllerBucket => {
+            let qps = cluster.control_plane.controller_manager.kube_api_qps.0;
+            limited(qps, "job-controller")
+        }
+        Component::SchedulerBucket => {
+            limited(cluster.control_plane.scheduler.kube_api_qps.0, "scheduler")
+        }
         Component::Concurrency => {
             format!("{} at once: {mean} an investigation", plan.scenario.controller.concurrency)
         }

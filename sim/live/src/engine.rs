@@ -417,7 +417,11 @@ impl<'a> Engine<'a> {
             return self.tell(Input::JobFailedToCreate(id));
         }
         timeline.undecided = false;
-        timeline.answered = Some(at);
+        // A watch may show the Job before its answer is here.
+        match timeline.shown {
+            true => record(&mut self.lags.watch, Span::ZERO),
+            false => timeline.answered = Some(at),
+        }
         self.stage(id, at, Stage::JobCreated);
         self.tell(Input::JobCreated(id));
     }
@@ -426,6 +430,7 @@ impl<'a> Engine<'a> {
         match what {
             Seen::Job { id, finished } => {
                 let Some(timeline) = self.all.get_mut(&id) else { return };
+                timeline.shown = true;
                 if let Some(answered) = timeline.answered.take() {
                     record(&mut self.lags.watch, at.since(answered));
                 }

@@ -30,6 +30,8 @@ pub struct Timeline {
     pub finished: Option<(Time, Finished)>,
     /// When the API server answered.
     pub answered: Option<Time>,
+    /// Whether a watch has shown its Job.
+    pub shown: bool,
     /// How long it waited for the cost budget.
     pub budget_wait: Span,
     at: [Option<Time>; Stage::COUNT],
@@ -51,6 +53,7 @@ impl Timeline {
             cost_micro_usd: 0,
             sent: None,
             answered: None,
+            shown: false,
             budget_wait: Span::ZERO,
             at,
         }
