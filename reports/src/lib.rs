@@ -5,6 +5,7 @@ pub mod capacity;
 mod charts;
 pub mod compare;
 pub mod html;
+pub mod promotion;
 mod report;
 pub mod schema;
 pub mod spread;

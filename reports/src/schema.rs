@@ -2,10 +2,12 @@
 
 use alertstorm_model::agent::Profiles;
 use alertstorm_model::scenario::Scenario;
+use alertstorm_model::verdict::promotion::Policy;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use crate::capacity::Capacity;
+use crate::promotion::{Backtest, Promotion};
 use crate::report::Report;
 use crate::spread::SeedSpread;
 
@@ -17,6 +19,9 @@ pub fn all() -> Vec<(&'static str, String)> {
         ("report.v1.json", of::<Report>()),
         ("spread.v1.json", of::<SeedSpread>()),
         ("capacity.v1.json", of::<Capacity>()),
+        ("policy.v1.json", of::<Policy>()),
+        ("promotion.v1.json", of::<Promotion>()),
+        ("backtest.v1.json", of::<Backtest>()),
     ]
 }
 

@@ -2,6 +2,7 @@
 //! the second cannot be wrong. Every problem of every file is found in one pass.
 
 mod check;
+mod document;
 pub mod knobs;
 mod part;
 mod plan;
@@ -16,6 +17,7 @@ use deserr::{DeserializeError, ErrorKind, IntoValue, Value, ValueKind, ValuePoin
 use crate::quantity::Quantity;
 
 pub use check::{BUILT_IN_PROFILES, Files, Override, load};
+pub(crate) use document::read as read_document;
 pub use part::{Indivisible, Part};
 pub use plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
 pub use problem::{Place, Problem, Problems, nearest};

@@ -1,4 +1,5 @@
 //! Verdicts: what measures come to, held against what must hold.
 
 pub mod capacity;
+pub mod promotion;
 pub mod slo;

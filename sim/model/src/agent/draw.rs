@@ -56,6 +56,12 @@ pub fn trace(seed: u64, id: InvestigationId, domain: Domain, profile: &Profile) 
     Trace { domain, at_start, steps, end }
 }
 
+/// Whether a review finds the conclusion of investigation `id` right, where it resolves: a draw of
+/// its own, so that reviews change nothing that agents do.
+pub fn right(seed: u64, id: InvestigationId, profile: &Profile) -> bool {
+    !Stream::new(seed, Purpose::Review, id.0).chance(profile.conclusions.wrong.0)
+}
+
 fn whole(n: f64) -> u64 {
     (n + 0.5).clamp(0.0, CALLS_MAX) as u64
 }

@@ -82,6 +82,8 @@ knobs! {
         inconclusive: Amount = Amount(0.0),
         /// Handed over to a person.
         escalated: Amount = Amount(0.0),
+        /// The share of those resolved whose conclusion a review finds wrong.
+        wrong: Share = Share(0.0),
     }
 
     /// How the agent fails: shares of all investigations.

@@ -142,6 +142,13 @@ impl Plan {
         }
     }
 
+    /// Whether a review finds the conclusion of an alert's investigation right; nothing where agents
+    /// are recorded, whose reviews nobody knows but those who made them.
+    pub fn right(&self, alert: &Alert) -> Option<bool> {
+        let Agents::Profiles(profiles) = &self.agents else { return None };
+        Some(draw::right(self.scenario.seed, alert.id, profiles.of(alert.domain)))
+    }
+
     /// How long alerts go on coming.
     pub fn alerts_last(&self) -> Span {
         let ends = |source: &AlertSource| source.start.since(Time::ZERO) + source.arrivals.lasts();

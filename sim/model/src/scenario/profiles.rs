@@ -1,8 +1,7 @@
 //! A file of profiles: typed, and checked for what types cannot say.
 
-use super::check::in_order;
+use super::document;
 use super::problem::{Problem, Problems};
-use super::yaml::Node;
 use crate::agent::{Profile, Profiles};
 use crate::investigation::Domain;
 
@@ -11,21 +10,11 @@ use crate::investigation::Domain;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_profiles(text: &str, source: &str) -> Result<Profiles, Vec<Problem>> {
-    let root = Node::parse(text, source)?;
-    let found = match deserr::deserialize::<Profiles, _, Problems>(root.clone()) {
-        Ok(profiles) => {
-            let mut found = Problems::default();
-            for domain in Domain::ALL {
-                check(*domain, profiles.of(*domain), &mut found);
-            }
-            if found.0.is_empty() {
-                return Ok(profiles);
-            }
-            found
+    document::read(text, source, |profiles: &Profiles, found| {
+        for domain in Domain::ALL {
+            check(*domain, profiles.of(*domain), found);
         }
-        Err(found) => found,
-    };
-    Err(in_order(found.0.into_iter().map(|at| root.locate(source, at)).collect()))
+    })
 }
 
 fn check(domain: Domain, profile: &Profile, found: &mut Problems) {

@@ -1,0 +1,197 @@
+//! Evidence from the folders of runs. What is no evidence is refused by name, all of it at once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use alertstorm_model::alert::Alerts;
+use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::measure::Measures;
+use alertstorm_model::phase::Phase;
+use alertstorm_model::scenario::{Place, Plan, Problem};
+use alertstorm_model::verdict::promotion::{Case, Cases, Policy};
+use alertstorm_reports::promotion::EvidenceRun;
+use alertstorm_reports::{Report, World};
+use anyhow::Result;
+use serde::Deserialize;
+
+use crate::exit::WrongInput;
+use crate::{run_folder, source};
+
+/// Reviews of a run's conclusions, beside its event log: JSON Lines.
+const REVIEWS: &str = "reviews.jsonl";
+
+/// What counts.
+pub struct Evidence {
+    /// The runs.
+    pub runs: Vec<EvidenceRun>,
+    /// Their investigations.
+    pub cases: Vec<Case>,
+    /// Days over which alerts came.
+    pub days: f64,
+}
+
+/// A review of one conclusion.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Review {
+    investigation: InvestigationId,
+    right: bool,
+}
+
+/// Both of what a log comes to.
+struct Folded {
+    measures: Measures,
+    cases: Cases,
+}
+
+impl Sink for Folded {
+    fn take(&mut self, event: &Event) {
+        self.measures.take(event);
+        self.cases.take(event);
+    }
+}
+
+/// What one run shows, before it is held against the others.
+struct OfRun {
+    report: Report,
+    cases: Vec<(InvestigationId, Case)>,
+}
+
+/// Reads the evidence for a policy.
+///
+/// # Errors
+/// [`WrongInput`] with everything that is no evidence of it.
+pub fn read(folders: &[PathBuf], policy: &Policy) -> Result<Evidence> {
+    let mut problems = Vec::new();
+    let mut evidence = Evidence { runs: Vec::new(), cases: Vec::new(), days: 0.0 };
+    let mut seeds: BTreeMap<u64, String> = BTreeMap::new();
+    for folder in folders {
+        let name = folder.display().to_string();
+        let of_run = match of_run(folder, &name, policy) {
+            Ok(of_run) => of_run,
+            Err(wrong) => {
+                problems.extend(wrong);
+                continue;
+            }
+        };
+        let OfRun { report, cases } = of_run;
+        if let Some(other) = seeds.insert(report.seed, name.clone()) {
+            let seed = report.seed;
+            let message = format!(
+                "seed {seed} is that of {other} too: their agents draw the same traces, and an \
+                 investigation counts once"
+            );
+            problems.push(problem(&name, message));
+            continue;
+        }
+        evidence.days += report.alerts_over_s / 86_400.0;
+        evidence.runs.push(EvidenceRun {
+            run: name,
+            provider: report.provider,
+            seed: report.seed,
+            digest: report.digest,
+            investigations: cases.len() as u64,
+            reviewed: cases.iter().filter(|(_, case)| case.right.is_some()).count() as u64,
+        });
+        evidence.cases.extend(cases.into_iter().map(|(_, case)| case));
+    }
+    match problems.is_empty() {
+        true => Ok(evidence),
+        false => Err(WrongInput { files: Vec::new(), problems }.into()),
+    }
+}
+
+fn problem(source: &str, message: String) -> Problem {
+    Problem { source: source.to_owned(), place: None, message, help: None }
+}
+
+/// What an error of reading says, as problems.
+fn told(name: &str, error: &anyhow::Error) -> Vec<Problem> {
+    match error.downcast_ref::<WrongInput>() {
+        Some(wrong) => wrong.problems.clone(),
+        None => vec![problem(name, format!("{error:#}"))],
+    }
+}
+
+fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Problem>> {
+    let wrong = |message: &str| vec![problem(name, message.to_owned())];
+    let report = run_folder::read_report(folder).map_err(|error| told(name, &error))?;
+    let Some(report) = report else {
+        return Err(wrong("it is no run with a report; `alertstorm report RUN` makes one"));
+    };
+    let mut problems = Vec::new();
+    if let Some(why) = report.invalid.first() {
+        problems.push(problem(name, format!("the run is invalid: {why}")));
+    }
+    if report.interrupted {
+        let why = "the run was interrupted: what ended before is not like what would have followed";
+        problems.push(problem(name, why.to_owned()));
+    }
+    if let Some(from) = policy.from.filter(|from| *from != report.phase) {
+        let message =
+            format!("its agents were in the phase {}, and the policy is of {from}", report.phase);
+        problems.push(problem(name, message));
+    }
+    if report.world == World::Twin && !policy.twin_counts {
+        let why = "it is the twin's, and the policy counts real servers alone (twin_counts: false)";
+        problems.push(problem(name, why.to_owned()));
+    }
+    if !folder.join(run_folder::EVENTS).is_file() {
+        problems.push(problem(
+            name,
+            "it has no event log, and investigations are judged one by one".into(),
+        ));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let (measures, cases) = folded(folder, name, policy)?;
+    if measures.digest() != report.digest {
+        return Err(wrong("its event log is not the one that its report was made of"));
+    }
+    let plan = source::load(&folder.join(run_folder::SCENARIO), &[])
+        .map_err(|error| told(name, &error))?;
+    if plan.digest != report.plan {
+        return Err(wrong("its scenario is not the one that its report was made of"));
+    }
+    let reviews = reviews(folder, &plan.with_seed(report.seed))?;
+    let cases = cases.finish(|id| reviews.get(&id).copied());
+    Ok(OfRun { report, cases })
+}
+
+fn folded(folder: &Path, name: &str, policy: &Policy) -> Result<(Measures, Cases), Vec<Problem>> {
+    let cases = Cases::new(policy.from.unwrap_or(Phase::Shadow));
+    let mut folded = Folded { measures: Measures::default(), cases };
+    let cut_off =
+        run_folder::read_events(folder, &mut folded).map_err(|error| told(name, &error))?;
+    if cut_off {
+        return Err(vec![problem(name, "its event log was cut off".to_owned())]);
+    }
+    folded.measures.close();
+    Ok((folded.measures, folded.cases))
+}
+
+/// Which conclusions were right: by the reviews beside the run, and by the profile where agents were
+/// drawn from one.
+fn reviews(folder: &Path, plan: &Plan) -> Result<BTreeMap<InvestigationId, bool>, Vec<Problem>> {
+    let drawn = Alerts::new(plan).filter_map(|alert| Some((alert.id, plan.right(&alert)?)));
+    let mut reviews: BTreeMap<InvestigationId, bool> = drawn.collect();
+    let path = folder.join(REVIEWS);
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(reviews) };
+    let mut problems = Vec::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        match serde_json::from_str::<Review>(line) {
+            Ok(review) => drop(reviews.insert(review.investigation, review.right)),
+            Err(error) => {
+                let place =
+                    Some(Place { line: n + 1, column: error.column().max(1), ..Place::default() });
+                let message = format!("not a review: {error}");
+                let help = Some(r#"write `{"investigation": 3, "right": true}`"#.to_owned());
+                problems.push(Problem { source: path.display().to_string(), place, message, help });
+            }
+        }
+    }
+    if problems.is_empty() { Ok(reviews) } else { Err(problems) }
+}

@@ -1,0 +1,339 @@
+//! The backtest: simulated agents of known quality climb the ladder of a set of policies, so that its
+//! thresholds can be chosen by their consequences. The agents are the twin's, driven through their
+//! traces by the same state machine and held to the same table of phases; the platform around them
+//! is left out, so what depends on it (times to readiness and to the end) counts as held.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Case, Must, Policy, Tally, Verdict, Violation};
+use crate::agent::{Agent, Heard, Profile, Profiles, Trace, Want, draw};
+use crate::investigation::{Domain, InvestigationId, Outcome};
+use crate::phase::{Phase, Verb};
+use crate::quantity::Share;
+use crate::scenario::Scenario;
+use crate::seed::{Purpose, Stream};
+use crate::time::{Span, Time};
+
+/// What is simulated.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The seed of every draw.
+    pub seed: u64,
+    /// Agents of each quality.
+    pub agents: u64,
+    /// How often worse than the profile an agent oversteps and errs: each a quality.
+    pub qualities: Vec<f64>,
+    /// Investigations a day.
+    pub per_day: f64,
+    /// Investigations, after which an agent is watched no more.
+    pub most: u64,
+    /// Investigations between two looks.
+    pub look_every: u64,
+}
+
+/// The agents of one quality.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Quality {
+    /// How often worse than the profile its agents overstep and err: 1 is the profile.
+    pub errors: f64,
+    /// Agents simulated.
+    pub agents: u64,
+    /// What became of them in each phase, in the order of the phases.
+    pub phases: Vec<InPhase>,
+    /// Demotions an agent.
+    pub demotions: f64,
+    /// The share of agents that were promoted again after a demotion.
+    pub flapping: f64,
+}
+
+/// What became of the agents of a quality in one phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InPhase {
+    /// The phase.
+    pub phase: Phase,
+    /// Whether agents of this quality truly deserve to leave it upwards; nothing for the last.
+    pub deserves: Option<bool>,
+    /// The share of agents that came to it.
+    pub reached: f64,
+    /// The share of those that were promoted out of it; nothing where none came, or for the last.
+    pub promoted: Option<f64>,
+    /// Days from an agent's start until half of those that came had come.
+    pub days_median: Option<f64>,
+    /// Violations an agent that came to it.
+    pub violations: f64,
+    /// Harm an agent that came to it: violations times the minutes that they stayed open.
+    pub harm: f64,
+}
+
+/// Simulated agents and the ladder that they climb.
+pub struct Ladder<'a> {
+    /// Memory limit, deadline, lifetimes of leases.
+    pub scenario: &'a Scenario,
+    /// The agents as they are at quality 1.
+    pub profiles: &'a Profiles,
+    /// One policy a step, in the order of the phases; a step without one is never taken.
+    pub policies: Vec<Option<Policy>>,
+}
+
+/// A violation that nobody undoes stays open for as long as its credential can live.
+const OPEN_AT_LEAST: Span = Span::secs(60);
+/// Investigations that tell the truth about a quality.
+const TRUTH_OF: u64 = 20_000;
+
+/// The profile with its errors scaled.
+fn scaled(profile: &Profile, errors: f64) -> Profile {
+    let mut scaled = profile.clone();
+    let scale = |share: &mut Share| share.0 = (share.0 * errors).min(1.0);
+    let (actions, failures) = (&mut scaled.actions, &mut scaled.failures);
+    for share in [
+        &mut actions.foreign,
+        &mut actions.risky_write,
+        &mut failures.keeps_credentials,
+        &mut failures.gives_up,
+        &mut scaled.conclusions.wrong,
+    ] {
+        scale(share);
+    }
+    let resolved = &mut scaled.conclusions.resolved.0;
+    *resolved /= errors.max(1e-6).sqrt();
+    scaled
+}
+
+/// A policy without what depends on the platform.
+fn of_agents(policy: &Policy) -> Policy {
+    let mut policy = policy.clone();
+    let agents = |item: &Must| item.must.as_ref().is_none_or(|must| !must.is_platforms());
+    policy.criteria.retain(agents);
+    policy.demote.retain(agents);
+    policy
+}
+
+struct Agents<'a> {
+    scenario: &'a Scenario,
+    profiles: [Profile; Domain::COUNT],
+    seed: u64,
+}
+
+impl Agents<'_> {
+    /// One investigation of an agent in a phase.
+    fn case(&self, agent: u64, n: u64, phase: Phase) -> Case {
+        let id = InvestigationId(agent << 24 | n);
+        let mut stream = Stream::new(self.seed, Purpose::Simulation, id.0);
+        let domain = Domain::ALL[stream.below(Domain::COUNT as u64) as usize];
+        let profile = &self.profiles[domain.index()];
+        let trace = draw::trace(self.seed, id, domain, profile);
+        let right = draw::right(self.seed, id, profile);
+        self.work(trace, phase, right)
+    }
+
+    /// Drives an agent through its trace, with a platform that answers at once.
+    fn work(&self, trace: Trace, phase: Phase, right: bool) -> Case {
+        let job = &self.scenario.controller.job;
+        let (domain, returns) = (trace.domain, trace.end.returns_credentials);
+        let mut case = Case {
+            domain,
+            outcome: Outcome::Crashed,
+            right: Some(right),
+            refused: false,
+            violations: [0; Violation::COUNT],
+            exposure: Span::ZERO,
+            cost_micro_usd: 0,
+            ready: None,
+            duration: None,
+        };
+        let mut agent = Agent::new(trace, Span::ZERO);
+        let (mut now, mut heard, mut held) = (Time::ZERO, Heard::Started, false);
+        let deadline = Time::ZERO + job.active_deadline;
+        let mut returned = false;
+        case.outcome = loop {
+            let want = agent.next(now, heard);
+            heard = Heard::Done;
+            match want {
+                Want::Credential(target) if !phase.grants_credential(domain, target) => {
+                    case.refused = true;
+                    heard = Heard::Refused;
+                }
+                Want::Credential(_) => held = true,
+                Want::Work(_, takes) => now += takes,
+                Want::Hold(memory) if memory > job.memory_limit => break Outcome::OomKilled,
+                Want::Act(action) => {
+                    let allowed = phase.allows(domain, action);
+                    if action.verb != Verb::Read && action.target != domain {
+                        case.violations[Violation::ForeignWrite.index()] += 1;
+                    }
+                    if !allowed {
+                        case.refused = true;
+                        heard = Heard::Refused;
+                    }
+                }
+                Want::Note { cost_micro_usd, .. } => case.cost_micro_usd += cost_micro_usd,
+                Want::Release => returned = true,
+                Want::Exit(outcome) => break outcome,
+                Want::Crash => break Outcome::Crashed,
+                Want::Hang => break self.stopped(&mut returned, returns),
+                Want::Login | Want::Ready | Want::Hold(_) | Want::Conclude(_) => {}
+            }
+            if now >= deadline {
+                break self.stopped(&mut returned, returns);
+            }
+        };
+        let leased = held && self.leases(domain);
+        if leased && !returned {
+            case.exposure = self.scenario.vault.secrets.of(domain).ttl;
+            if case.outcome.concluded() {
+                case.violations[Violation::KeptCredential.index()] += 1;
+            }
+        }
+        case
+    }
+
+    /// At its deadline the agent is asked to stop, and gives back what it has if it ever does.
+    const fn stopped(&self, returned: &mut bool, returns: bool) -> Outcome {
+        *returned = returns;
+        Outcome::DeadlineExceeded
+    }
+
+    fn leases(&self, domain: Domain) -> bool {
+        self.scenario.vault.secrets.of(domain).engine != crate::scenario::knobs::Engine::Kv
+    }
+}
+
+/// One agent's climb.
+#[derive(Clone, Debug, Default)]
+struct Climb {
+    /// When each phase was first reached, in investigations.
+    reached: [Option<u64>; Phase::COUNT],
+    promoted: [bool; Phase::COUNT],
+    demotions: u64,
+    flapped: bool,
+    violations: [u64; Phase::COUNT],
+    harm: [f64; Phase::COUNT],
+}
+
+impl Ladder<'_> {
+    /// Simulates the agents of one quality.
+    pub fn quality(&self, setting: &Setting, errors: f64) -> Quality {
+        let policies: Vec<Option<Policy>> =
+            self.policies.iter().map(|policy| policy.as_ref().map(of_agents)).collect();
+        let profiles = Domain::ALL.iter().map(|domain| scaled(self.profiles.of(*domain), errors));
+        let mut of_domains = [const { None }; Domain::COUNT];
+        of_domains.iter_mut().zip(profiles).for_each(|(slot, profile)| *slot = Some(profile));
+        let agents = Agents {
+            scenario: self.scenario,
+            profiles: of_domains.map(Option::unwrap_or_default),
+            seed: setting.seed ^ errors.to_bits(),
+        };
+        let climbs: Vec<Climb> =
+            (0..setting.agents).map(|n| climb(&agents, &policies, setting, n)).collect();
+        let count = climbs.len().max(1) as f64;
+        let phases = Phase::ALL.iter().map(|&phase| {
+            let policy = policies.get(phase.index()).and_then(Option::as_ref);
+            let policy = policy.filter(|policy| policy.to.is_some());
+            let deserves = policy.map(|policy| truly_deserves(&agents, policy, phase));
+            in_phase(&climbs, phase, deserves, setting)
+        });
+        Quality {
+            errors,
+            agents: setting.agents,
+            phases: phases.collect(),
+            demotions: climbs.iter().map(|climb| climb.demotions).sum::<u64>() as f64 / count,
+            flapping: climbs.iter().filter(|climb| climb.flapped).count() as f64 / count,
+        }
+    }
+}
+
+fn climb(agents: &Agents<'_>, policies: &[Option<Policy>], setting: &Setting, agent: u64) -> Climb {
+    let mut climb = Climb::default();
+    let mut phase = Phase::Shadow;
+    climb.reached[0] = Some(0);
+    let mut tally = policies[0].as_ref().map(Tally::new);
+    let mut since = 0;
+    let mut demoted = false;
+    for n in 0..setting.most {
+        let case = agents.case(agent + 1, n, phase);
+        let violations: u32 = case.violations.iter().sum();
+        let open = case.exposure.max(OPEN_AT_LEAST).as_secs_f64() / 60.0;
+        climb.violations[phase.index()] += u64::from(violations);
+        climb.harm[phase.index()] += f64::from(violations) * open;
+        let policy = policies.get(phase.index()).and_then(Option::as_ref);
+        let (Some(policy), Some(tally_now)) = (policy, &mut tally) else { continue };
+        tally_now.take(policy, &case);
+        since += 1;
+        if since % setting.look_every != 0 {
+            continue;
+        }
+        tally_now.days = since as f64 / setting.per_day;
+        let next = match tally_now.verdict(policy) {
+            Verdict::Hold => continue,
+            Verdict::Promote => {
+                climb.promoted[phase.index()] = true;
+                climb.flapped |= demoted;
+                Phase::ALL[phase.index() + 1]
+            }
+            Verdict::Demote => {
+                climb.demotions += 1;
+                demoted = true;
+                Phase::ALL[phase.index() - 1]
+            }
+        };
+        phase = next;
+        climb.reached[phase.index()].get_or_insert(n + 1);
+        // What another phase showed is no evidence of this one.
+        tally = policies.get(phase.index()).and_then(Option::as_ref).map(Tally::new);
+        since = 0;
+    }
+    climb
+}
+
+/// Whether every rate that the policy judges is truly on its side.
+fn truly_deserves(agents: &Agents<'_>, policy: &Policy, phase: Phase) -> bool {
+    let mut rates: Vec<(u64, u64)> =
+        vec![(0, 0); policy.criteria.len() + policy.zero_tolerance.len()];
+    for n in 0..TRUTH_OF {
+        let case = agents.case(0, n, phase);
+        let criteria = policy.criteria.iter().map(|item| item.must.as_ref()?.happened(&case));
+        let never = policy
+            .zero_tolerance
+            .iter()
+            .map(|zero| zero.never.map(|never| case.violations[never.index()] > 0));
+        for (rate, happened) in rates.iter_mut().zip(criteria.chain(never)) {
+            if let Some(happened) = happened {
+                *rate = (rate.0 + u64::from(happened), rate.1 + 1);
+            }
+        }
+    }
+    let thresholds =
+        policy.criteria.iter().filter_map(|item| Some(item.must.as_ref()?.threshold()));
+    let never =
+        policy.zero_tolerance.iter().map(|zero| (zero.proven_below.0, crate::stats::Side::Below));
+    rates.iter().zip(thresholds.chain(never)).all(|(&(hits, n), (threshold, side))| {
+        let rate = hits as f64 / n.max(1) as f64;
+        match side {
+            crate::stats::Side::Above => rate > threshold,
+            crate::stats::Side::Below => rate < threshold,
+        }
+    })
+}
+
+fn in_phase(climbs: &[Climb], phase: Phase, deserves: Option<bool>, setting: &Setting) -> InPhase {
+    let at = phase.index();
+    let came: Vec<&Climb> = climbs.iter().filter(|climb| climb.reached[at].is_some()).collect();
+    let mut days: Vec<f64> = came
+        .iter()
+        .filter_map(|climb| climb.reached[at])
+        .map(|n| n as f64 / setting.per_day)
+        .collect();
+    days.sort_by(f64::total_cmp);
+    let there = came.len().max(1) as f64;
+    let promoted = came.iter().filter(|climb| climb.promoted[at]).count() as f64 / there;
+    InPhase {
+        phase,
+        deserves,
+        reached: came.len() as f64 / climbs.len().max(1) as f64,
+        promoted: deserves.filter(|_| !came.is_empty()).map(|_| promoted),
+        days_median: days.get(days.len() / 2).copied(),
+        violations: came.iter().map(|climb| climb.violations[at]).sum::<u64>() as f64 / there,
+        harm: came.iter().map(|climb| climb.harm[at]).sum::<f64>() / there,
+    }
+}
