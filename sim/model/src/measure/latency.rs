@@ -43,6 +43,12 @@ impl Curve {
         self.histogram.saturating_record(n);
     }
 
+    /// Values as they were recorded, to three digits, and how many had them.
+    pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let recorded = self.histogram.iter_recorded();
+        recorded.map(|at| (at.value_iterated_to(), at.count_at_value()))
+    }
+
     /// How many were recorded.
     pub fn count(&self) -> u64 {
         self.histogram.len()
