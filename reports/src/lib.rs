@@ -4,7 +4,10 @@
 pub mod capacity;
 mod charts;
 pub mod compare;
+pub mod effects;
+pub mod gate;
 pub mod html;
+pub mod plan_diff;
 pub mod promotion;
 mod report;
 pub mod schema;

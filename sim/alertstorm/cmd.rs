@@ -5,6 +5,7 @@ pub mod check;
 pub mod clean;
 pub mod compare;
 pub mod doctor;
+pub mod gate;
 pub mod promote;
 pub mod render;
 pub mod report;

@@ -99,6 +99,30 @@ pub enum World {
 }
 
 impl WorldArgs {
+    /// The options as another program of this kind takes them.
+    pub fn as_typed(&self) -> Vec<String> {
+        let mut typed = vec!["--on".to_owned(), self.on.clone()];
+        let config = self.kind.kind_config.as_ref().map(|path| path.display().to_string());
+        for (name, value) in [
+            ("--agent-image", self.agent_image.clone()),
+            ("--shards", self.shards.map(|count| count.to_string())),
+            ("--shard-image", self.shard_image.clone()),
+            ("--kind-name", self.kind.kind_name.clone()),
+            ("--kind-image", self.kind.kind_image.clone()),
+            ("--kind-config", config),
+            ("--context", self.cluster.context.clone()),
+            ("--vault-for-pods", self.cluster.vault_for_pods.clone()),
+            ("--api-server-for-vault", self.cluster.api_server_for_vault.clone()),
+            ("--priority-level", self.cluster.priority_level.clone()),
+        ] {
+            typed.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+        }
+        for (name, given) in [("--keep", self.kind.keep), ("--yes", self.cluster.yes)] {
+            typed.extend(given.then(|| name.to_owned()));
+        }
+        typed
+    }
+
     /// The world that is meant; `plan` is divided where there are shards.
     pub fn world(&self, plan: &Plan) -> Result<World> {
         let provider = match self.on.as_str() {

@@ -27,7 +27,8 @@ fn sharded() -> Ran {
         .arg(folder.path())
         .output()
         .expect("alertstorm");
-    let said = String::from_utf8_lossy(&done.stderr);
+    let said = [&done.stderr[..], &done.stdout].concat();
+    let said = String::from_utf8_lossy(&said);
     assert!(matches!(done.status.code(), Some(0 | 1)), "{:?}\n{said}", done.status);
     let log = folder.path().join("two-am-flood-small-20260501-1/events.jsonl");
     let log = fs::read_to_string(log).expect("an event log");

@@ -1,29 +1,73 @@
-//! `compare`: runs side by side.
+//! `compare`: runs side by side, with effects and their intervals, and what differs in their plans.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use alertstorm_model::investigation::Stage;
+use alertstorm_model::measure::Reached;
+use alertstorm_reports::effects::{self, Compared};
 use alertstorm_reports::{Report, compare};
 use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
 use crate::run_folder;
 
-/// Print runs side by side: stages, calls, leases, processor time
+/// Print runs side by side, how much they differ and whether that is more than chance
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folders of the runs; each is held against the first
+    /// The folders of the runs. Runs of one plan on one provider are a group; each group is held
+    /// against the first
     #[arg(value_name = "RUN", num_args = 2.., required = true)]
     runs: Vec<PathBuf>,
+    /// Write a page with shift plots, and the comparison as JSON, to this folder
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Print the comparison as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Compares runs.
 pub fn run(args: &Args) -> Result<Exit> {
-    let mut reports: Vec<Report> = Vec::new();
-    for folder in &args.runs {
-        let report = run_folder::read_report(folder)?;
-        let name = folder.display().to_string();
-        reports.push(report.ok_or_else(|| WrongInput::of(&name, "it is no run with a report"))?);
+    let runs = args.runs.iter().map(|folder| read(folder)).collect::<Result<Vec<_>>>()?;
+    let reports: Vec<Report> = runs.iter().map(|run| run.report.clone()).collect();
+    let comparison = effects::compare(&runs);
+    let json = serde_json::to_string_pretty(&comparison)? + "\n";
+    let table = compare::table(&reports);
+    if args.json {
+        anstream::print!("{json}");
+    } else {
+        anstream::print!("{table}{}", comparison.table());
     }
-    anstream::print!("{}", compare::table(&reports));
+    if let Some(folder) = &args.output {
+        fs::create_dir_all(folder)?;
+        run_folder::write(&folder.join("compare.json"), &json)?;
+        let page = folder.join("compare.html");
+        run_folder::write(&page, &comparison.page(&table, &runs)?)?;
+        anstream::eprintln!("{}", page.display());
+    }
     Ok(Exit::Held)
+}
+
+fn read(folder: &Path) -> Result<Compared> {
+    let name = folder.display().to_string();
+    let report = run_folder::read_report(folder)?;
+    let report = report.ok_or_else(|| WrongInput::of(&name, "it is no run with a report"))?;
+    let mut latencies = BTreeMap::new();
+    if folder.join(run_folder::EVENTS).is_file() {
+        let mut reached = Reached::default();
+        run_folder::read_events(folder, &mut reached)?;
+        for &stage in &Stage::ALL[1..] {
+            latencies.insert(stage, reached.latencies(stage));
+        }
+    }
+    Ok(Compared { folder: name, report, scenario: scenario(folder), latencies })
+}
+
+/// The scenario of a run, as plain values; nothing where it is not there to be compared.
+fn scenario(folder: &Path) -> serde_json::Value {
+    let plan = crate::source::load(&folder.join(run_folder::SCENARIO), &[]);
+    let value = plan.ok().and_then(|plan| serde_json::to_value(plan.scenario).ok());
+    value.unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use std::hash::{Hash, Hasher};
 
+use serde_json::Value;
 use twox_hash::XxHash3_128;
 
 use crate::event::Event;
@@ -65,6 +66,25 @@ impl Digest {
         state.write(&self.buffer);
         format!("{:032x}", state.finish_128())
     }
+}
+
+/// JSON with its keys in their order, whether or not another crate of the build has asked serde_json
+/// to keep the order in which they came.
+pub fn canonical(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> = map.into_iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            entries.into_iter().map(|(key, value)| (key, canonical(value))).collect()
+        }
+        Value::Array(items) => items.into_iter().map(canonical).collect(),
+        scalar => scalar,
+    }
+}
+
+/// The canonical JSON of a thing, for its digest.
+pub fn json_of<T: serde::Serialize>(thing: &T) -> String {
+    serde_json::to_value(thing).map_or_else(|_| String::new(), |v| canonical(v).to_string())
 }
 
 /// The digest of a text, as 16 hex digits: names plans and profiles.

@@ -3,6 +3,7 @@
 
 pub mod bottleneck;
 mod latency;
+mod reached;
 mod series;
 
 use rustc_hash::FxHashMap;
@@ -17,6 +18,7 @@ use crate::time::{Span, Time};
 
 pub use bottleneck::{PathShare, Paths};
 pub use latency::{Curve, From, Latencies, Latency, LatencyRow};
+pub use reached::Reached;
 pub use series::{Point, Series};
 
 /// Where every alert went. The last four add up to the first.

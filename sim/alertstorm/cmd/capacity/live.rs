@@ -27,16 +27,18 @@ pub fn steps(
     let settings = settings.unwrap_or_default();
     let mut shares = args.steps.clone();
     shares.sort_by(f64::total_cmp);
-    for (number, share) in shares.iter().enumerate() {
+    // Read before the first: a file that is changed meanwhile changes nothing here.
+    let at = |share: &f64| question.trials.at(&settings, around * share);
+    let all = shares.iter().map(at).collect::<Result<Vec<_>>>()?;
+    for (number, loaded) in all.iter().enumerate() {
         if number > 0 {
             cool_down(Duration::from_secs(args.cool_down));
         }
         if interrupt::asked() {
             return Ok(());
         }
-        let loaded = question.trials.at(&settings, around * share)?;
-        let load = question.axis.load(&loaded.plan).unwrap_or(around * share);
-        let (report, run) = on_servers(&loaded, choice, folder)?;
+        let load = question.axis.load(&loaded.plan).unwrap_or(around * shares[number]);
+        let (report, run) = on_servers(loaded, choice, folder)?;
         let mut measures = Measures::default();
         run_folder::read_events(&run, &mut measures)?;
         measures.close();

@@ -65,6 +65,10 @@ pub enum FleetError {
 struct Shard {
     /// Its pod, once one has said hello.
     pod: Option<String>,
+    /// Whether that pod has ended, and all that it said was heard.
+    ended: bool,
+    /// A pod that takes its place, and waits to be told where to go on.
+    waiting: Option<String>,
     /// Whether it has told all.
     done: bool,
     deaths: u32,
@@ -354,7 +358,7 @@ impl<'a> Merge<'a> {
                     format!("{lines} lines of the log of {pod} were lost: its node rotated it");
                 self.platform(Fact::Invalid { why: why.into() });
             }
-            Heard::End { pod, shard } => self.ended(shard, &pod),
+            Heard::End { pod, shard } => self.ended(shard, &pod).await,
         }
     }
 
@@ -385,11 +389,12 @@ impl<'a> Merge<'a> {
     }
 
     /// A pod of a shard's has come to an end.
-    fn ended(&mut self, shard: u32, pod: &str) {
+    async fn ended(&mut self, shard: u32, pod: &str) {
         let Some(of) = self.fleet.shards.get_mut(shard as usize).filter(|of| !of.done) else {
             return;
         };
         of.deaths += 1;
+        of.ended |= of.pod.as_deref() == Some(pod);
         // Kubernetes makes another pod until the index has failed more often than it may.
         if of.deaths > manifests::DEATHS_MAX {
             of.done = true;
@@ -397,13 +402,23 @@ impl<'a> Merge<'a> {
             return self.platform(Fact::Invalid { why: why.into() });
         }
         self.remark(format!("shard {shard} died ({pod}); another takes up where it left off"));
+        self.replace(shard).await;
     }
 
-    /// A pod takes the place of one that died: it is told what that one told.
+    /// A pod takes the place of one that died.
     async fn replaced(&mut self, shard: u32, pod: String) {
+        if let Some(of) = self.fleet.shards.get_mut(shard as usize) {
+            of.waiting = Some(pod);
+        }
+        self.replace(shard).await;
+    }
+
+    /// Tells the pod that waits what its predecessor told, once all of that was heard.
+    async fn replace(&mut self, shard: u32) {
         let index = shard as usize;
-        let Some(of) = self.fleet.shards.get_mut(index) else { return };
-        of.pod = Some(pod.clone());
+        let Some(of) = self.fleet.shards.get_mut(index).filter(|of| of.ended) else { return };
+        let Some(pod) = of.waiting.take() else { return };
+        (of.pod, of.ended) = (Some(pod.clone()), false);
         let memory = Some(self.fleet.register.memory(shard));
         let begin = Begin { zero: self.fleet.zero, memory };
         if let Err(error) = self.fleet.answer(index, &pod, begin).await {

@@ -398,9 +398,9 @@ fn plan_digest(scenario: &Scenario, sources: &[AlertSource], agents: Option<&Age
     for alerts in &mut scenario.alerts {
         alerts.replay = None;
     }
-    let knobs = serde_json::to_string(&scenario).unwrap_or_default();
+    let knobs = digest::json_of(&scenario);
     let agents = match agents {
-        Some(Agents::Profiles(profiles)) => serde_json::to_string(&**profiles).unwrap_or_default(),
+        Some(Agents::Profiles(profiles)) => digest::json_of(&**profiles),
         Some(Agents::Traces(traces)) => format!("{traces:?}"),
         None => String::new(),
     };

@@ -50,6 +50,26 @@ pub fn ratio_of_quantiles(a: &[f64], b: &[f64], q: f64, confidence: f64) -> Opti
     Some(Effect { ratio: quantile(b, q) / quantile(a, q), interval })
 }
 
+/// The difference of the q-quantiles of two ascending samples, second less first, with its
+/// percentile interval.
+pub fn difference_of_quantiles(
+    a: &[f64],
+    b: &[f64],
+    q: f64,
+    confidence: f64,
+) -> Option<(f64, Interval)> {
+    if a.is_empty() || b.is_empty() {
+        return None;
+    }
+    let stream = &mut Stream::new(1, Purpose::Bootstrap, (a.len() as u64) << 32 | b.len() as u64);
+    let mut draws: Vec<f64> =
+        (0..RESAMPLES).map(|_| redraw(b, q, stream) - redraw(a, q, stream)).collect();
+    draws.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    let interval = Interval { low: quantile(&draws, tail), high: quantile(&draws, 1.0 - tail) };
+    Some((quantile(b, q) - quantile(a, q), interval))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -95,4 +95,22 @@ mod tests {
         assert_eq!(quantile_interval(&sample, 0.99, 0.95), None);
         assert_eq!(median_interval(&[], 0.95), None);
     }
+
+    #[test]
+    fn intervals_contain_the_truth_as_often_as_they_claim() {
+        use crate::seed::{Purpose, Stream};
+        // Ten thousand agents of different quality, 400 investigations each.
+        let (mut score, mut exact) = (0, 0);
+        for agent in 0..10_000 {
+            let stream = &mut Stream::new(7, Purpose::Simulation, agent);
+            let truth = 0.5 + 0.48 * stream.unit();
+            let hits = (0..400).filter(|_| stream.chance(truth)).count() as u64;
+            let contains = |of: Interval| of.low <= truth && truth <= of.high;
+            score += u32::from(contains(wilson(hits, 400, 0.95)));
+            exact += u32::from(contains(clopper_pearson(hits, 400, 0.95)));
+        }
+        let share = |covered: u32| f64::from(covered) / 10_000.0;
+        assert!((share(score) - 0.95).abs() <= 0.01, "wilson covers {}", share(score));
+        assert!((0.95..0.98).contains(&share(exact)), "the exact one covers {}", share(exact));
+    }
 }

@@ -1,0 +1,240 @@
+//! `compare.json`, version 1: how much one run differs from another, stage by stage, and whether that
+//! is more than chance; and what differs in what they were asked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use alertstorm_model::investigation::Stage;
+use alertstorm_model::stats::{Effect, difference_of_quantiles, ratio_of_quantiles, welch};
+use alertstorm_model::time::Span;
+use anstyle::Style;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::charts::{self, Chart};
+use crate::report::Report;
+
+/// Names this version of the format.
+pub const SCHEMA: &str = "alertstorm/compare/v1";
+/// The confidence of every interval.
+const CONFIDENCE: f64 = 0.95;
+/// Quantiles that are compared.
+const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
+/// Stages whose shift is drawn.
+const DRAWN: [Stage; 3] = [Stage::PodRunning, Stage::CredentialsReady, Stage::JobFinished];
+
+const HEAD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// A run as it is compared: its report, and where its log is kept its latencies by stage.
+pub struct Compared {
+    /// Its folder.
+    pub folder: String,
+    /// Its report.
+    pub report: Report,
+    /// Its scenario, with every default.
+    pub scenario: serde_json::Value,
+    /// Ascending seconds from the alert, by stage.
+    pub latencies: BTreeMap<Stage, Vec<f64>>,
+}
+
+/// What differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// Always `alertstorm/compare/v1`.
+    pub schema: String,
+    /// The groups: runs of one plan on one provider, the first of which the others are held against.
+    pub groups: Vec<Group>,
+}
+
+/// Runs of one plan on one provider: repeats, or seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    /// Their folders.
+    pub runs: Vec<String>,
+    /// Their provider.
+    pub provider: String,
+    /// What differs in the plan from the first group's: knob, its value there and here.
+    pub plan: Vec<String>,
+    /// How their latencies differ from the first group's.
+    pub effects: Vec<StageEffect>,
+    /// What the intervals are made of.
+    pub how: String,
+}
+
+/// A figure's effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageEffect {
+    /// Like `pod_running.p95`.
+    pub metric: String,
+    /// The first group's value in seconds.
+    pub before_s: f64,
+    /// This group's.
+    pub after_s: f64,
+    /// Its ratio, with an interval at 95 %.
+    pub effect: Effect,
+}
+
+fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize;
+    sorted.get(rank.min(sorted.len()).checked_sub(1)?).copied()
+}
+
+fn pooled(runs: &[&Compared], stage: Stage) -> Vec<f64> {
+    let mut all: Vec<f64> =
+        runs.iter().filter_map(|run| run.latencies.get(&stage)).flatten().copied().collect();
+    all.sort_by(f64::total_cmp);
+    all
+}
+
+fn effects(first: &[&Compared], own: &[&Compared]) -> (Vec<StageEffect>, &'static str) {
+    let repeated = first.len() > 1 && own.len() > 1;
+    let mut effects = Vec::new();
+    for &to in &Stage::ALL[1..] {
+        let (before, after) = (pooled(first, to), pooled(own, to));
+        for (name, q) in QUANTILES {
+            let (Some(before_s), Some(after_s)) = (quantile(&before, q), quantile(&after, q))
+            else {
+                continue;
+            };
+            let of_each = |runs: &[&Compared]| -> Option<Vec<f64>> {
+                runs.iter().map(|run| quantile(run.latencies.get(&to)?, q)).collect()
+            };
+            let effect = match repeated {
+                true => of_each(first)
+                    .zip(of_each(own))
+                    .and_then(|(before, after)| welch(&before, &after, CONFIDENCE)),
+                false => ratio_of_quantiles(&before, &after, q, CONFIDENCE),
+            };
+            let metric = format!("{to}.{name}");
+            effects.extend(effect.map(|effect| StageEffect { metric, before_s, after_s, effect }));
+        }
+    }
+    let how = match repeated {
+        true => "over runs: what runs of one plan differ by is known",
+        false => "over the investigations of a run: what runs of one plan differ by is not known",
+    };
+    (effects, how)
+}
+
+/// Groups the runs and compares each group with the first.
+pub fn compare(runs: &[Compared]) -> Comparison {
+    let mut groups: Vec<Vec<&Compared>> = Vec::new();
+    for run in runs {
+        let same = |group: &&mut Vec<&Compared>| {
+            let first = &group[0].report;
+            (&first.plan, &first.provider) == (&run.report.plan, &run.report.provider)
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(run),
+            None => groups.push(vec![run]),
+        }
+    }
+    // Two runs of one plan are compared with each other.
+    if groups.len() == 1 && groups[0].len() == 2 {
+        groups = runs.iter().map(|run| vec![run]).collect();
+    }
+    let first = groups.first().cloned().unwrap_or_default();
+    let group = |(n, own): (usize, &Vec<&Compared>)| {
+        let (effects, how) = if n == 0 { (Vec::new(), "") } else { effects(&first, own) };
+        let plan = crate::plan_diff::between(&first[0].scenario, &own[0].scenario);
+        Group {
+            runs: own.iter().map(|run| run.folder.clone()).collect(),
+            provider: own[0].report.provider.clone(),
+            plan: plan.iter().map(ToString::to_string).collect(),
+            effects,
+            how: how.to_owned(),
+        }
+    };
+    let groups = groups.iter().enumerate().map(group).collect();
+    Comparison { schema: SCHEMA.to_owned(), groups }
+}
+
+impl Comparison {
+    /// What a person reads: what differs, and by how much.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        for group in self.groups.iter().skip(1) {
+            // Writing to a string does not fail.
+            let _ = self.write(&mut out, group);
+        }
+        out
+    }
+
+    fn write(&self, out: &mut String, group: &Group) -> std::fmt::Result {
+        let names = |group: &Group| group.runs.join(", ");
+        let before = self.groups.first().map(names).unwrap_or_default();
+        writeln!(out, "\n{HEAD}{} against {before}{HEAD:#}", names(group))?;
+        for difference in &group.plan {
+            writeln!(out, "  {DIM}plan: {difference}{DIM:#}")?;
+        }
+        if group.effects.is_empty() {
+            return writeln!(out, "  without an event log nothing is said of chance");
+        }
+        writeln!(out, "  {DIM}intervals at 95 % {}{DIM:#}", group.how)?;
+        let seconds = |s: f64| Span::from_secs_f64(s).to_string();
+        for StageEffect { metric, before_s, after_s, effect } in &group.effects {
+            let Effect { ratio, interval } = effect;
+            let sure = interval.low > 1.0 || interval.high < 1.0;
+            let style = if sure { HEAD } else { Style::new() };
+            writeln!(
+                out,
+                "  {metric:<24} {:>12} → {:<12} {style}×{ratio:.2}{style:#} ({:.2} to {:.2})",
+                seconds(*before_s),
+                seconds(*after_s),
+                interval.low,
+                interval.high,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The page: the tables, and how each stage's latencies shift along their quantiles.
+    ///
+    /// # Errors
+    /// Where the template cannot be filled; it is checked when the program is compiled.
+    pub fn page(&self, tables: &str, runs: &[Compared]) -> Result<String, askama::Error> {
+        let names: Vec<&str> = runs.iter().map(|run| run.report.name.as_str()).collect();
+        let question = "How do these runs differ, and is it more than chance?";
+        let text = format!("{tables}{}", self.table());
+        crate::html::plain(&names.join(" · "), question, &text, self.shifts(runs))
+    }
+
+    fn shifts(&self, runs: &[Compared]) -> Vec<Chart> {
+        let of = |group: &Group| -> Vec<&Compared> {
+            runs.iter().filter(|run| group.runs.contains(&run.folder)).collect()
+        };
+        let Some((first, others)) = self.groups.split_first() else { return Vec::new() };
+        let Some(other) = others.first() else { return Vec::new() };
+        let (before, after) = (of(first), of(other));
+        let chart = |to: Stage| {
+            let (a, b) = (pooled(&before, to), pooled(&after, to));
+            let mut lines: [Vec<(f64, f64)>; 3] = Default::default();
+            for percent in (5..=95).step_by(5) {
+                let x = f64::from(percent);
+                let (shift, interval) = difference_of_quantiles(&a, &b, x / 100.0, CONFIDENCE)?;
+                for (line, y) in lines.iter_mut().zip([shift, interval.low, interval.high]) {
+                    line.push((x, y));
+                }
+            }
+            let [shift, low, high] = lines;
+            let lines =
+                [("shift".to_owned(), shift), ("from".to_owned(), low), ("to".to_owned(), high)];
+            let title = match to {
+                Stage::PodRunning => "Shift of job startup",
+                Stage::CredentialsReady => "Shift of agent readiness",
+                _ => "Shift of the Job's end",
+            };
+            Some(Chart {
+                title,
+                reading:
+                    "Seconds that the second takes longer than the first, by percentile, with \
+                          the interval at 95 %: above zero it is slower."
+                        .to_owned(),
+                svg: charts::lines("percentile", "seconds", &lines, false),
+                legend: lines.into_iter().map(|(name, _)| name).collect(),
+            })
+        };
+        DRAWN.into_iter().filter_map(chart).collect()
+    }
+}

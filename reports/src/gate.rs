@@ -1,0 +1,229 @@
+//! The gate's baseline and its verdict: as JSON, for the terminal, as Markdown and as JUnit.
+
+use std::fmt::Write as _;
+
+use alertstorm_model::time::Span;
+use alertstorm_model::verdict::gate::{Judged, Rule, Sample, Verdict};
+use anstyle::{AnsiColor, Style};
+use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Names this version of a baseline's format.
+pub const BASELINE_SCHEMA: &str = "alertstorm/baseline/v1";
+/// Names this version of a verdict's format.
+pub const SCHEMA: &str = "alertstorm/gate/v1";
+
+/// What runs are held against: a small file that is committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Baseline {
+    /// Always `alertstorm/baseline/v1`.
+    pub schema: String,
+    /// The scenario's name.
+    pub name: String,
+    /// The version of the program that made it.
+    pub version: String,
+    /// The provider: `embedded` for the twin.
+    pub provider: String,
+    /// The machine on which it was made.
+    pub machine: Machine,
+    /// The digest of the plan.
+    pub plan: String,
+    /// The scenario with every default, to tell what differs where the plan does.
+    pub scenario: serde_json::Value,
+    /// The repeats.
+    pub runs: Vec<Sample>,
+    /// Of the twin's run: four hex digits of each event.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trail: String,
+}
+
+/// A machine, as far as it matters for speed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Machine {
+    /// The processor's model.
+    pub cpu: String,
+    /// Its cores.
+    pub cores: u32,
+    /// Memory in GiB.
+    pub memory_gib: u32,
+}
+
+/// The gate's verdict.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gate {
+    /// Always `alertstorm/gate/v1`.
+    pub schema: String,
+    /// The scenario's name.
+    pub name: String,
+    /// The provider.
+    pub provider: String,
+    /// What the runs were held against: a file, or a program.
+    pub against: String,
+    /// Runs before and after.
+    pub repeats: (u64, u64),
+    /// How it was judged.
+    pub rule: Rule,
+    /// The verdict of all.
+    pub verdict: Verdict,
+    /// Each figure's.
+    pub judged: Vec<Judged>,
+    /// Of the twin, what the first event that differs is; nothing where none does.
+    pub first_difference: Option<String>,
+    /// What a reader must know besides.
+    pub remarks: Vec<String>,
+}
+
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const HEAD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// The verdict of all figures: the worst of each.
+pub fn of_all(judged: &[Judged]) -> Verdict {
+    let any = |verdict: Verdict| judged.iter().any(|judged| judged.verdict == verdict);
+    match judged.is_empty() {
+        true => Verdict::Inconclusive,
+        false if any(Verdict::Regressed) => Verdict::Regressed,
+        false if any(Verdict::Inconclusive) => Verdict::Inconclusive,
+        false if any(Verdict::Improved) => Verdict::Improved,
+        false => Verdict::Held,
+    }
+}
+
+fn seconds(s: f64) -> String {
+    Span::from_secs_f64(s).to_string()
+}
+
+fn change(judged: &Judged) -> String {
+    let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
+    match judged.effect {
+        Some(effect) if effect.interval.low == effect.interval.high => percent(effect.ratio),
+        Some(effect) => {
+            let (low, high) = (percent(effect.interval.low), percent(effect.interval.high));
+            format!("{} ({low} to {high})", percent(effect.ratio))
+        }
+        None => "too few repeats".to_owned(),
+    }
+}
+
+impl Gate {
+    fn heading(&self) -> String {
+        let (before, after) = self.repeats;
+        format!("{} runs on {} against {before} of {}", after, self.provider, self.against)
+    }
+
+    /// What a person reads.
+    pub fn table(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "{HEAD}gate {}{HEAD:#}   {}", self.name, self.heading())?;
+        let rule = &self.rule;
+        writeln!(
+            out,
+            "{DIM}at most {:.0} % of gates raise a false alarm; a change below {:.0} % does not matter{}\
+             {DIM:#}\n",
+            rule.false_alarms * 100.0,
+            rule.least_effect * 100.0,
+            if rule.paired { "; runs made in turns" } else { "" }
+        )?;
+        for judged in &self.judged {
+            let style = style(judged.verdict);
+            let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
+            writeln!(
+                out,
+                "  {style}{:<13}{style:#} {:<24} {before:>12} → {after:<12} {}",
+                judged.verdict.word(),
+                judged.metric,
+                change(judged)
+            )?;
+        }
+        if let Some(difference) = &self.first_difference {
+            writeln!(out, "\n  {BAD}the event log differs{BAD:#}: {difference}")?;
+        }
+        for remark in &self.remarks {
+            writeln!(out, "  {DIM}{remark}{DIM:#}")?;
+        }
+        let style = style(self.verdict);
+        writeln!(out, "\n  {style}{}{style:#}", self.verdict)
+    }
+
+    /// A summary for a pull request.
+    pub fn markdown(&self) -> String {
+        let mut out =
+            format!("### Gate `{}`: {}\n\n{}.\n\n", self.name, self.verdict, self.heading());
+        out += "| | figure | before | after | change |\n| --- | --- | ---: | ---: | --- |\n";
+        for judged in &self.judged {
+            let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
+            let (verdict, metric) = (judged.verdict, &judged.metric);
+            // Writing to a string does not fail.
+            let _ = writeln!(
+                out,
+                "| {verdict} | `{metric}` | {before} | {after} | {} |",
+                change(judged)
+            );
+        }
+        for line in self.first_difference.iter().chain(&self.remarks) {
+            let _ = write!(out, "\n{line}\n");
+        }
+        out
+    }
+
+    /// Annotations for a workflow: one for each figure that is worse.
+    pub fn annotations(&self) -> Vec<String> {
+        let title = format!("gate {}", self.name);
+        let mut lines: Vec<String> = self
+            .judged
+            .iter()
+            .filter(|judged| judged.verdict == Verdict::Regressed)
+            .map(|judged| {
+                let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
+                let metric = &judged.metric;
+                format!("::error title={title}::{metric} {before} → {after}, {}", change(judged))
+            })
+            .collect();
+        if let Some(difference) = &self.first_difference {
+            lines.push(format!("::error title={title}::the event log differs: {difference}"));
+        }
+        lines
+    }
+
+    /// JUnit's XML: a test case for each figure.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn junit(&self) -> Result<String, quick_junit::SerializeError> {
+        let mut suite = TestSuite::new(format!("gate {}", self.name));
+        for judged in &self.judged {
+            let mut status = match judged.verdict {
+                Verdict::Held | Verdict::Improved => TestCaseStatus::success(),
+                Verdict::Regressed => TestCaseStatus::non_success(NonSuccessKind::Failure),
+                Verdict::Inconclusive => TestCaseStatus::skipped(),
+            };
+            status.set_message(format!("{}: {}", judged.verdict, change(judged)));
+            suite.add_test_case(TestCase::new(judged.metric.clone(), status));
+        }
+        if let Some(difference) = &self.first_difference {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(difference.clone());
+            suite.add_test_case(TestCase::new("event log", status));
+        }
+        let mut junit = Junit::new("alertstorm gate");
+        junit.add_test_suite(suite);
+        junit.to_string()
+    }
+}
+
+const fn style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Held | Verdict::Improved => GOOD,
+        Verdict::Regressed => BAD,
+        Verdict::Inconclusive => HEAD,
+    }
+}

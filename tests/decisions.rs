@@ -1,0 +1,354 @@
+//! The three decisions, as a person makes them on the command line: capacity, gate and promotion.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::root;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn scenario(name: &str) -> String {
+    root().join("scenarios").join(name).display().to_string()
+}
+
+fn alertstorm(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_alertstorm"))
+        .args(args)
+        .current_dir(folder)
+        .env_remove("GITHUB_STEP_SUMMARY")
+        .env_remove("GITHUB_ACTIONS")
+        .output()
+        .expect("alertstorm")
+}
+
+fn out(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+fn said(done: &Output) -> String {
+    String::from_utf8_lossy(&done.stderr).into_owned()
+}
+
+#[track_caller]
+fn json(done: &Output) -> Value {
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(done)))
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+#[test]
+fn capacity_finds_the_knee_and_the_component_on_both_sides_of_it() {
+    let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
+    let slo = ["--slo", "job_startup.p99 <= 30s"];
+    let args = ["capacity", &flood, "--seeds", "4", "--json", slo[0], slo[1]];
+    let done = alertstorm(folder.path(), &args);
+    // Its own flood of 300 is not held: that is what the scenario shows.
+    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    let capacity = json(&done);
+    let knee = &capacity["settings"][0];
+    let median = knee["all"]["median"].as_f64().expect("a knee");
+    // The concurrency budget of 150, and the few that are through with it within 30 s.
+    assert!((150.0..165.0).contains(&median), "{median}");
+    let interval = &knee["all"]["interval"];
+    assert!(interval["low"].as_f64() <= Some(median) && interval["high"].as_f64() >= Some(median));
+    let above = &knee["slos"][0]["above"];
+    assert_eq!(above["component"], "investigation controller's concurrency budget");
+    assert_eq!(above["knob"], "controller.concurrency");
+    let page = folder.path().join("runs/capacity-two-am-flood-20260501-1/capacity.html");
+    assert!(fs::read_to_string(page).expect("a page").contains("Latency by load"));
+}
+
+#[test]
+fn capacity_turned_round_names_what_holds_a_load() {
+    let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
+    let base = ["capacity", &flood, "--slo", "job_startup.p99 <= 30s", "--seeds", "2", "--json"];
+    let done = alertstorm(folder.path(), &[&base[..], &["--for", "flood=300"]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    let answer = json(&done)["answer"].clone();
+    let knob = &answer["settings"][0][0];
+    assert_eq!(knob[0], "controller.concurrency");
+    let needed: f64 = knob[1].as_str().and_then(|value| value.parse().ok()).expect("a number");
+    assert!((250.0..=300.0).contains(&needed), "{answer:#}");
+
+    let grid = ["--vary", "controller.concurrency=150,300,600", "--vary", "cluster.nodes=20,40"];
+    let done = alertstorm(folder.path(), &[&base[..], &grid, &["--for", "300"]].concat());
+    let cheapest = json(&done)["answer"]["settings"].clone();
+    let expected =
+        serde_json::json!([[["controller.concurrency", "300"], ["cluster.nodes", "20"]]]);
+    assert_eq!(cheapest, expected);
+}
+
+#[test]
+fn a_typing_error_is_told_before_anything_is_run() {
+    let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
+    for args in [
+        &["capacity", &flood, "--vary", "controller.concurency=1,2"][..],
+        &["capacity", &flood, "--slo", "job_strtup.p99 <= 30s"],
+        &["capacity", &flood, "--load", "rate"],
+        &["capacity", &scenario("least.yaml")],
+        &["gate", &flood, "--baseline", "nowhere.json"],
+    ] {
+        let done = alertstorm(folder.path(), args);
+        assert_eq!(done.status.code(), Some(2), "{args:?}: {}", said(&done));
+        assert!(said(&done).contains("nothing was run"), "{args:?}: {}", said(&done));
+    }
+    assert!(!folder.path().join("runs").exists(), "nothing is written");
+}
+
+#[test]
+fn the_committed_baseline_is_this_twins() {
+    let folder = folder();
+    let baseline = root().join("reports/baselines/two-am-flood.json").display().to_string();
+    let flood = scenario("two-am-flood.yaml");
+    let done = alertstorm(folder.path(), &["gate", &flood, "--baseline", &baseline]);
+    let how = "`alertstorm gate scenarios/two-am-flood.yaml --baseline \
+               reports/baselines/two-am-flood.json --update` makes it anew, where the change is meant";
+    assert_eq!(done.status.code(), Some(0), "{}{}\n{how}", out(&done), said(&done));
+}
+
+/// A baseline of a scenario, in a folder of its own.
+fn baseline(folder: &Path, flood: &str) -> PathBuf {
+    let done = alertstorm(folder, &["gate", flood, "--baseline", "base.json", "--update"]);
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    folder.join("base.json")
+}
+
+#[test]
+fn the_gate_tells_a_changed_plan_and_judges_it_where_it_may_differ() {
+    let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
+    baseline(folder.path(), &flood);
+    let qps = "cluster.control_plane.controller_manager.kube_api_qps";
+    let slower = format!("{qps}=17");
+    let gate = ["gate", &flood, "--baseline", "base.json", "--set", &slower];
+    let refused = alertstorm(folder.path(), &gate);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(said(&refused).contains(&format!("{qps} 20.0 → 17.0")), "{}", said(&refused));
+
+    let files = ["--may-differ", qps, "--junit", "gate.xml", "--summary", "gate.md"];
+    let judged = alertstorm(folder.path(), &[&gate[..], &files].concat());
+    assert_eq!(judged.status.code(), Some(1), "{}", out(&judged));
+    assert!(out(&judged).contains("regressed"), "{}", out(&judged));
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect(name);
+    assert!(read("gate.xml").contains("<failure"));
+    assert!(read("gate.md").contains("| regressed | `pod_running.p95` |"));
+
+    let held = alertstorm(folder.path(), &["gate", &flood, "--baseline", "base.json"]);
+    assert_eq!(held.status.code(), Some(0), "{}", out(&held));
+}
+
+#[test]
+fn the_gate_names_the_first_event_that_differs() {
+    let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
+    let path = baseline(folder.path(), &flood);
+    let mut kept: Value =
+        serde_json::from_str(&fs::read_to_string(&path).expect("it")).expect("JSON");
+    // As another twin would have made it: another digest, and another event 1,000.
+    kept["runs"][0]["digest"] = "0".repeat(32).into();
+    let mut trail = kept["trail"].as_str().expect("a trail").to_owned();
+    let four = if &trail[4_000..4_004] == "0000" { "1111" } else { "0000" };
+    trail.replace_range(4_000..4_004, four);
+    kept["trail"] = trail.into();
+    fs::write(&path, kept.to_string()).expect("it");
+    let done = alertstorm(folder.path(), &["gate", &flood, "--baseline", "base.json"]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(out(&done).contains("event 1000 is now {"), "{}", out(&done));
+}
+
+#[test]
+fn a_baseline_that_is_none_is_refused_by_name_and_left_as_it_is() {
+    let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
+    let path = baseline(folder.path(), &flood);
+    let text = fs::read_to_string(&path).expect("it");
+    let broken = [
+        ("truncated", text[..text.len() / 2].to_owned()),
+        ("of another version", text.replace("baseline/v1", "baseline/v0")),
+        ("with a field too many", text.replacen('{', "{\"surplus\":1,", 1)),
+    ];
+    for (how, broken) in broken {
+        fs::write(&path, &broken).expect("it");
+        let done = alertstorm(folder.path(), &["gate", &flood, "--baseline", "base.json"]);
+        assert_eq!(done.status.code(), Some(2), "{how}: {}", said(&done));
+        assert!(said(&done).contains("base.json"), "{how}: {}", said(&done));
+        assert_eq!(fs::read_to_string(&path).expect("it"), broken, "{how}");
+    }
+}
+
+#[test]
+fn a_build_is_held_against_another_in_turns() {
+    let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
+    let own = env!("CARGO_BIN_EXE_alertstorm");
+    let done = alertstorm(folder.path(), &["gate", &flood, "--against", own]);
+    assert_eq!(done.status.code(), Some(0), "{}{}", out(&done), said(&done));
+    let done = alertstorm(folder.path(), &["gate", &flood, "--against", "no-such-revision"]);
+    assert_eq!(done.status.code(), Some(2), "{}", said(&done));
+}
+
+/// Runs of agents in a phase; their folders.
+fn evidence(folder: &Path, phase: &str, seeds: &[u64], alerts: u64) -> Vec<String> {
+    let text = format!("name: evidence\nalerts: [{{flood: {alerts}, over: 1h}}]\nphase: {phase}\n");
+    fs::write(folder.join("evidence.yaml"), text).expect("it");
+    let run = |seed: &u64| {
+        let seed = seed.to_string();
+        let done = alertstorm(folder, &["run", "evidence.yaml", "--seed", &seed, "--no-advice"]);
+        assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+        format!("runs/evidence-{seed}-1")
+    };
+    seeds.iter().map(run).collect()
+}
+
+fn promote(folder: &Path, policy: &str, runs: &[&str]) -> Output {
+    let args = ["promote", "--policy", policy, "--json", "--evidence"];
+    alertstorm(folder, &[&args[..], runs].concat())
+}
+
+#[test]
+fn enough_evidence_promotes_and_too_little_tells_how_much_is_missing() {
+    let folder = folder();
+    let runs = evidence(folder.path(), "shadow", &[1, 2, 3], 400);
+    let policy = root().join("scenarios/promotion/shadow.yaml").display().to_string();
+    let all: Vec<&str> = runs.iter().map(String::as_str).collect();
+    let done = promote(folder.path(), &policy, &all);
+    assert_eq!(done.status.code(), Some(0), "{}{}", out(&done), said(&done));
+    assert_eq!(json(&done)["verdict"], "promote");
+    assert_eq!(json(&done)["phase"], "read-only-assist");
+
+    let few = evidence(folder.path(), "shadow", &[9], 60);
+    let done = promote(folder.path(), &policy, &[&few[0]]);
+    assert_eq!(done.status.code(), Some(5), "{}", out(&done));
+    let judgement = json(&done);
+    assert_eq!(judgement["verdict"], "hold");
+    assert!(judgement["more"].as_u64() >= Some(240), "{judgement:#}");
+}
+
+/// The known trap: 0.86 of some twenty is no proof of 0.85.
+#[test]
+fn a_point_estimate_above_the_threshold_is_no_promotion() {
+    let folder = folder();
+    let policy = "from: shadow\nto: read-only-assist\nleast: {investigations: 20}\n\
+                  criteria: [{must: success >= 60%}]\n";
+    fs::write(folder.path().join("policy.yaml"), policy).expect("it");
+    // Drawn agents resolve 61 %: by their estimate alone some of these would be promoted.
+    let runs = evidence(folder.path(), "shadow", &[21], 21);
+    let done = promote(folder.path(), "policy.yaml", &[&runs[0]]);
+    let judgement = json(&done);
+    let success = &judgement["records"][1];
+    let rate = success["hits"].as_f64().expect("hits") / success["n"].as_f64().expect("n");
+    assert_eq!(judgement["verdict"], "hold", "{rate}");
+    assert_eq!(success["state"], "open", "{success:#}");
+    if rate > 0.6 {
+        assert!(success["more"].as_u64() > Some(100), "{success:#}");
+    }
+}
+
+#[test]
+fn what_is_no_evidence_is_refused_by_name_and_all_of_it_at_once() {
+    let folder = folder();
+    let shadow = evidence(folder.path(), "shadow", &[1, 2, 3, 4], 40);
+    let other = evidence(folder.path(), "limited-write", &[5], 40);
+    let change = |run: &str, file: &str, change: &dyn Fn(String) -> String| {
+        let path = folder.path().join(run).join(file);
+        let text = fs::read_to_string(&path).expect("a file of the run");
+        fs::write(&path, change(text)).expect("it");
+    };
+    // One run is cut off, another's log is edited, a third calls itself invalid.
+    change(&shadow[1], "events.jsonl", &|text| text[..text.len() - 20].to_owned());
+    change(&shadow[2], "events.jsonl", &|text| text.replacen("\"resolved\"", "\"escalated\"", 1));
+    change(&shadow[3], "report.json", &|text| {
+        text.replacen("\"invalid\": []", "\"invalid\": [\"leases do not add up\"]", 1)
+    });
+    let policy = root().join("scenarios/promotion/shadow.yaml").display().to_string();
+    let mut runs: Vec<&str> = shadow.iter().chain(&other).map(String::as_str).collect();
+    runs.push(&shadow[0]);
+    let done = promote(folder.path(), &policy, &runs);
+    assert_eq!(done.status.code(), Some(2), "{}", out(&done));
+    let told = said(&done);
+    for expected in [
+        "its event log was cut off",
+        "is not the one that its report was made of",
+        "the run is invalid: leases do not add up",
+        "its agents were in the phase limited-write",
+        "seed 1 is that of",
+        "5 problems",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    let policy = root().join("scenarios/promotion/limited-write.yaml").display().to_string();
+    let done = promote(folder.path(), &policy, &[&other[0]]);
+    assert!(said(&done).contains("counts real servers alone"), "{}", said(&done));
+}
+
+#[test]
+fn reviews_beside_a_run_count_and_are_checked() {
+    let folder = folder();
+    let runs = evidence(folder.path(), "shadow", &[1], 40);
+    let policy = "from: shadow\nto: read-only-assist\ncriteria: [{must: false_positives <= 50%}]\n";
+    fs::write(folder.path().join("policy.yaml"), policy).expect("it");
+    let reviews = folder.path().join(&runs[0]).join("reviews.jsonl");
+    let all: String =
+        (0..40).map(|n| format!("{{\"investigation\": {n}, \"right\": false}}\n")).collect();
+    fs::write(&reviews, all).expect("it");
+    let done = promote(folder.path(), "policy.yaml", &[&runs[0]]);
+    let wrong = json(&done)["records"][1].clone();
+    assert_eq!((&wrong["hits"], &wrong["state"]), (&wrong["n"], &"against".into()), "{wrong:#}");
+    fs::write(&reviews, "{\"investigation\": 1, \"rigth\": true}\n").expect("it");
+    let done = promote(folder.path(), "policy.yaml", &[&runs[0]]);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(said(&done).contains("reviews.jsonl:1:"), "{}", said(&done));
+}
+
+#[test]
+fn a_backtest_promotes_the_good_and_not_the_bad() {
+    let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
+    let policy = root().join("scenarios/promotion/shadow.yaml").display().to_string();
+    let done = alertstorm(
+        folder.path(),
+        &[
+            "promote",
+            "--backtest",
+            "--json",
+            "--policy",
+            &policy,
+            "--scenario",
+            &flood,
+            "--agents",
+            "20",
+            "--most",
+            "1500",
+            "--errors",
+            "0.25,2",
+        ],
+    );
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    let backtest = json(&done);
+    let shadow = |quality: usize| backtest["qualities"][quality]["phases"][0].clone();
+    assert_eq!(shadow(0)["deserves"], true);
+    assert_eq!(shadow(1)["deserves"], false);
+    assert!(shadow(0)["promoted"].as_f64() >= Some(0.9), "{:#}", shadow(0));
+    assert!(shadow(1)["promoted"].as_f64() <= Some(0.05), "{:#}", shadow(1));
+}
+
+#[test]
+fn runs_are_compared_with_intervals_and_their_plans_by_knob() {
+    let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
+    let qps = "cluster.control_plane.controller_manager.kube_api_qps=40";
+    for set in [&[][..], &["--set", qps]] {
+        let done = alertstorm(folder.path(), &[&["run", &flood, "--no-advice"], set].concat());
+        assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    }
+    let runs = ["runs/defaults-300-300-1", "runs/defaults-300-300-2"];
+    let done = alertstorm(folder.path(), &[&["compare", "-o", "both"], &runs[..]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert!(out(&done).contains("kube_api_qps 20.0 → 40.0"), "{}", out(&done));
+    let text = fs::read_to_string(folder.path().join("both/compare.json")).expect("it");
+    let comparison: Value = serde_json::from_str(&text).expect("JSON");
+    let effects = comparison["groups"][1]["effects"].as_array().expect("effects");
+    let p50 = effects.iter().find(|effect| effect["metric"] == "pod_created.p50").expect("one");
+    assert!(p50["effect"]["interval"]["high"].as_f64() < Some(0.6), "{p50:#}");
+    let page = fs::read_to_string(folder.path().join("both/compare.html")).expect("it");
+    assert!(page.contains("Shift of job startup"));
+}
