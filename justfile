@@ -40,6 +40,11 @@ beside-kwok jobs="1000":
     cargo build --release
     benches/beside-kwok/measure.sh {{jobs}}
 
+# False alarms of the gate between identical runs, and planted slowdowns caught (needs the servers).
+gate-noise runs="24" planted="12":
+    cargo build --release
+    benches/gate-noise/measure.sh {{runs}} {{planted}}
+
 # The event queue alone, beside others.
 bench-engine:
     cargo bench --bench engine

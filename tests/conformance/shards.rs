@@ -67,7 +67,8 @@ fn three_shards_together_are_the_unsharded_plan() {
 
 /// Kills the shard that it finds first, some seconds after it began.
 fn kill_one() -> bool {
-    let nodes = ["worker", "worker2", "worker3"].map(|name| format!("{}-{name}", live::CLUSTER));
+    let nodes = ["control-plane", "worker", "worker2", "worker3"]
+        .map(|name| format!("{}-{name}", live::CLUSTER));
     let docker = |node: &str, args: &[&str]| {
         let exec = ["exec", node].into_iter().chain(args.iter().copied());
         Command::new("docker").args(exec).output().is_ok_and(|done| done.status.success())
@@ -75,7 +76,7 @@ fn kill_one() -> bool {
     for _ in 0..900 {
         let at_work = |node: &&String| docker(node, &["pgrep", "-f", "^/alertstorm shard"]);
         if let Some(node) = nodes.iter().find(at_work) {
-            thread::sleep(Duration::from_secs(14));
+            thread::sleep(Duration::from_secs(12));
             return docker(node, &["pkill", "-KILL", "-o", "-f", "^/alertstorm shard"]);
         }
         thread::sleep(Duration::from_millis(200));

@@ -37,6 +37,9 @@ pub struct Args {
     /// Runs on real servers; the twin, which has no noise, runs once
     #[arg(long, value_name = "N", default_value = "5")]
     repeats: NonZeroU32,
+    /// Runs that were made before, instead of new ones; their world is theirs
+    #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with = "against")]
+    runs: Vec<PathBuf>,
     /// The share of gates that may raise a false alarm
     #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = share)]
     false_alarms: f64,
@@ -67,6 +70,9 @@ pub struct Args {
     #[command(flatten)]
     world: WorldArgs,
 }
+
+/// The provider of the twin's runs.
+const EMBEDDED: &str = "embedded";
 
 fn share(text: &str) -> Result<f64, String> {
     let share = text.parse().ok().filter(|share: &f64| *share > 0.0 && *share < 1.0);
@@ -159,9 +165,12 @@ fn sample_of(folder: &Path, seed: u64) -> Result<Sample> {
 
 /// Makes the runs of a gate; nothing where somebody broke it off.
 fn make(args: &Args, loaded: &Loaded, world: &World) -> Result<Option<(Made, Vec<Event>)>> {
+    if !args.runs.is_empty() {
+        return made_before(args, loaded).map(Some);
+    }
     let World::Live(choice) = world else {
         let Some((sample, followed)) = in_the_twin(loaded) else { return Ok(None) };
-        let provider = "embedded".to_owned();
+        let provider = EMBEDDED.to_owned();
         let made = Made { provider, runs: vec![sample], trail: followed.trail };
         return Ok(Some((made, followed.events)));
     };
@@ -174,6 +183,41 @@ fn make(args: &Args, loaded: &Loaded, world: &World) -> Result<Option<(Made, Vec
         made.runs.push(sample);
     }
     Ok(Some((made, Vec::new())))
+}
+
+/// Runs of this plan that were made before.
+fn made_before(args: &Args, loaded: &Loaded) -> Result<(Made, Vec<Event>)> {
+    let mut made = Made { provider: String::new(), runs: Vec::new(), trail: Trail::default() };
+    let mut events = Vec::new();
+    for folder in &args.runs {
+        let name = folder.display().to_string();
+        let wrong = |why: String| WrongInput::of(&name, why);
+        let report = run_folder::read_report(folder)?;
+        let report = report.ok_or_else(|| wrong("it is no run with a report".to_owned()))?;
+        if report.plan != loaded.plan.digest {
+            return Err(wrong("it is a run of another plan than the scenario's".to_owned()));
+        }
+        if let Some(why) = report.invalid.first() {
+            return Err(wrong(format!("the run is invalid: {why}")));
+        }
+        if report.interrupted {
+            return Err(wrong("the run was interrupted".to_owned()));
+        }
+        if !made.provider.is_empty() && made.provider != report.provider {
+            return Err(wrong(format!(
+                "it was made on {}, and others on {}",
+                report.provider, made.provider
+            )));
+        }
+        made.provider.clone_from(&report.provider);
+        made.runs.push(sample_of(folder, report.seed)?);
+        if report.provider == EMBEDDED {
+            let mut followed = Followed::default();
+            run_folder::read_events(folder, &mut followed)?;
+            (made.trail, events) = (followed.trail, followed.events);
+        }
+    }
+    Ok((made, events))
 }
 
 fn update(args: &Args, path: &Path, loaded: &Loaded, world: &World) -> Result<Exit> {
@@ -195,13 +239,14 @@ fn held_against(
     let name = path.display().to_string();
     let baseline = baseline::read(path)?;
     baseline::same_plan(&name, &baseline, loaded, &args.may_differ)?;
-    let twin = matches!(world, World::Twin);
-    if twin != (baseline.provider == "embedded") {
-        let here = if twin { "the twin's" } else { "of real servers" };
+    // A baseline of the wrong world is told before anything is run.
+    if args.runs.is_empty() && matches!(world, World::Twin) != (baseline.provider == EMBEDDED) {
+        let here = if matches!(world, World::Twin) { "the twin's" } else { "of real servers" };
         let why = format!("it was made on {}, and these runs are {here}", baseline.provider);
         return Err(WrongInput::of(&name, why));
     }
     let Some((made, events)) = make(args, loaded, world)? else { return Ok(None) };
+    let twin = made.provider == EMBEDDED;
     if made.provider != baseline.provider {
         let why =
             format!("it was made on {}, and these runs on {}", baseline.provider, made.provider);

@@ -392,6 +392,7 @@ impl<'a> Engine<'a> {
                 if std::mem::replace(&mut timeline.ended, true) {
                     return;
                 }
+                timeline.ended_at = event.at;
                 // A kubelet sees that its pod is deleted, and not why: the Job's clock tells.
                 let created = timeline.reached(Stage::JobCreated).or(timeline.sent);
                 let deadline = self.plan.scenario.controller.job.active_deadline;
@@ -487,6 +488,8 @@ impl<'a> Engine<'a> {
         self.fact(Event::of(at, id, Fact::Ended { outcome }));
         let Some(timeline) = self.all.get_mut(&id) else { return };
         timeline.undecided = false;
+        // Two clocks told of the two: a Job ends after its agent.
+        let at = at.max(timeline.ended_at);
         timeline.reach(Stage::JobFinished, at);
         let cost_micro_usd = timeline.cost_micro_usd;
         let waits = timeline.waits(Stage::JobFinished, self.job_controller);

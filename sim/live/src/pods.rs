@@ -19,6 +19,7 @@ use crate::hearing::Hearing;
 use crate::identity::investigation_of;
 use crate::platform::NAMESPACE;
 use crate::reporter::Note;
+use crate::watch::has_run;
 
 /// How long a log is asked for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +28,7 @@ const CLOCKS_AGREE: Span = Span::millis(100);
 
 #[derive(Default)]
 struct Known {
-    /// When a pod was first seen on its node.
+    /// When a pod was first seen on its node; zero where it had begun by then, which tells nothing.
     placed: BTreeMap<InvestigationId, Time>,
     /// Pods whose journals were read.
     read: BTreeSet<String>,
@@ -89,7 +90,8 @@ impl Pods {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         while known.tasks.try_join_next().is_some() {}
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
-            known.placed.entry(id).or_insert_with(|| self.hearing.reporter.now());
+            let now = if has_run(pod) { Time::ZERO } else { self.hearing.reporter.now() };
+            known.placed.entry(id).or_insert(now);
         }
         let untold = !known.told.contains(&id);
         if untold && ended(pod).is_some() && known.read.insert(pod.name_any()) {

@@ -20,6 +20,8 @@ pub struct Timeline {
     pub undecided: bool,
     /// Whether its outcome is known.
     pub ended: bool,
+    /// When its agent ended, where that is known here.
+    pub ended_at: Time,
     /// What it cost so far, in millionths of a dollar.
     pub cost_micro_usd: u64,
     /// When its Job was sent.
@@ -48,6 +50,7 @@ impl Timeline {
             refused: false,
             undecided: true,
             ended: false,
+            ended_at: Time::ZERO,
             told_all: false,
             finished: None,
             cost_micro_usd: 0,

@@ -85,7 +85,7 @@ pub fn finished(job: &Job) -> Option<Finished> {
 }
 
 /// Whether a pod's container runs or has run.
-fn has_run(pod: &Pod) -> bool {
+pub fn has_run(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let containers = status.container_statuses.iter().flatten();
     let ran = |state: &k8s_openapi::api::core::v1::ContainerState| {

@@ -9,7 +9,7 @@ use alertstorm_model::verdict::gate::{self, Rule, Sample};
 use alertstorm_reports::gate::{Gate, SCHEMA, of_all};
 use anyhow::{Context, Result, bail};
 
-use super::{Args, in_the_twin, live_run, sample_of};
+use super::{Args, EMBEDDED, in_the_twin, live_run, sample_of};
 use crate::exit::WrongInput;
 use crate::live::World;
 use crate::source::Loaded;
@@ -32,7 +32,7 @@ pub fn judge(
         World::Live(_) => args.repeats.get(),
     };
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    let mut provider = "embedded".to_owned();
+    let mut provider = EMBEDDED.to_owned();
     for _ in 0..repeats {
         if interrupt::asked() {
             return Ok(None);
