@@ -145,8 +145,11 @@ pub struct Curve {
     /// The limit, in seconds.
     pub limit_s: f64,
     /// Load, median and 99th percentile in seconds.
-    pub points: Vec<(f64, Option<f64>, Option<f64>)>,
+    pub points: Vec<LoadPoint>,
 }
+
+/// Load, median and 99th percentile in seconds.
+pub type LoadPoint = (f64, Option<f64>, Option<f64>);
 
 /// What holds a load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -218,14 +221,12 @@ impl Capacity {
                 false => knob_words(&setting.knobs),
             };
             writeln!(out, "  {HEAD}{knobs:<34}{HEAD:#} {} {unit}", setting.all.words(axis, seeds))?;
+            // Of many settings the sides are in the JSON; a person looks for the frontier.
             let many = self.settings.len() > 1;
             for slo in &setting.slos {
-                if many && slo.knee.median != setting.all.median {
-                    continue;
-                }
                 writeln!(out, "    {:<32} {}", slo.slo, slo.knee.words(axis, seeds))?;
                 for (name, side) in [("below", &slo.below), ("above", &slo.above)] {
-                    if let Some(side) = side {
+                    if let (Some(side), false) = (side, many) {
                         let moved = side.knob.as_ref().map(|knob| format!("; moved by {knob}"));
                         writeln!(
                             out,
@@ -292,7 +293,7 @@ impl Capacity {
 
     fn latency_chart(&self) -> Option<Chart> {
         let curve = self.curve.as_ref()?;
-        let of = |pick: fn(&(f64, Option<f64>, Option<f64>)) -> Option<f64>| -> Vec<(f64, f64)> {
+        let of = |pick: fn(&LoadPoint) -> Option<f64>| -> Vec<(f64, f64)> {
             let points = curve.points.iter();
             points.filter_map(|point| Some((point.0, pick(point)?))).collect()
         };

@@ -103,6 +103,18 @@ pub mod live {
         });
     }
 
+    /// Makes the shards' image of the program under test, and loads it into the cluster; its name.
+    pub fn shards_image() -> String {
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_alertstorm"));
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let image = runtime.block_on(alertstorm_live::provider::kind::image::of_shards(program));
+        let image = image.unwrap_or_else(|error| panic!("{error}"));
+        let load = ["load", "docker-image", &image, "--name", CLUSTER];
+        let loaded = std::process::Command::new("kind").args(load).output().expect("kind");
+        assert!(loaded.status.success(), "{}", String::from_utf8_lossy(&loaded.stderr));
+        image
+    }
+
     pub fn run(arm: Arm, plan: &Plan, sink: &mut dyn Sink) {
         let _alone = (arm == Arm::Kind).then(alone);
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");

@@ -154,9 +154,11 @@ fn a_strangers_cluster_is_asked_for_used_and_left_as_it_was() {
     assert!(said(&refused).contains("lacks these rights"), "{}", said(&refused));
     assert!(said(&refused).contains("create serviceaccounts/token in alertstorm"));
 
-    // Production is meant where it is named.
+    // Production is meant where it is named. Its load is made there too.
+    let image = live::shards_image();
     let args = ["--yes", "--context", "acme-prod-eu", "--priority-level", "workload-low"];
-    let done = visitor.run(&production, &args);
+    let shards = ["--shards", "2", "--shard-image", &image];
+    let done = visitor.run(&production, &[&args[..], &shards].concat());
     assert!(matches!(done.status.code(), Some(0 | 1)), "{}", said(&done));
     let text = fs::read_to_string(visitor.path().join("runs/visitors-1-1/report.json"));
     let report: Value = serde_json::from_str(&text.expect("a report")).expect("JSON");

@@ -217,7 +217,9 @@ pub async fn run(
         .then(|| Alerts::start(Arc::clone(&plan), Part::WHOLE, BTreeSet::new(), reporter.clone()));
     tell("the run has begun");
     let interrupted = lead.run(&mut inbox, &run, watch).await;
-    own.map(Alerts::stop);
+    if let Some(alerts) = own {
+        alerts.stop();
+    }
     let (lags, of_shards) = lead.lags();
     let used = harness_cpu().saturating_sub(began.0) + of_shards;
     let doubts = lags.doubts();
