@@ -9,6 +9,7 @@ mod run_folder;
 mod source;
 mod trial;
 mod ui;
+mod world;
 
 use std::process::ExitCode;
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::exit::Exit;
-use crate::live::ClusterArgs;
+use crate::world::ClusterArgs;
 
 /// Take back what killed runs left behind
 #[derive(Debug, clap::Args)]

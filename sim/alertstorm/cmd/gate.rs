@@ -15,8 +15,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::cmd::run::on_servers;
 use crate::exit::{Exit, WrongInput};
-use crate::live::{World, WorldArgs};
 use crate::source::{self, Loaded, parse_override};
+use crate::world::{World, WorldArgs};
 use crate::{interrupt, run_folder, trial};
 
 /// Hold a scenario's runs against a baseline: has this commit made it worse?
@@ -142,7 +142,7 @@ fn in_the_twin(loaded: &Loaded) -> Option<(Sample, Followed)> {
 /// One run on real servers; an invalid one is an error, one that was broken off nothing.
 fn live_run(
     loaded: &Loaded,
-    choice: &crate::live::Choice,
+    choice: &crate::world::Choice,
     output: &Path,
 ) -> Result<Option<(Sample, String)>> {
     let (report, folder) = on_servers(loaded, choice, output)?;

@@ -13,9 +13,9 @@ use anyhow::Result;
 
 use crate::cmd::report;
 use crate::exit::{Exit, WrongInput};
-use crate::live::{Choice, World, WorldArgs};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
+use crate::world::{Choice, World, WorldArgs};
 use crate::{interrupt, live, parallel, source, trial, ui};
 
 /// Run a scenario and report what it shows

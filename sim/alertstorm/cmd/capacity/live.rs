@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::{Args, Question};
 use crate::cmd::run::on_servers;
-use crate::live::Choice;
+use crate::world::Choice;
 use crate::{interrupt, run_folder};
 
 /// Runs the steps around the twin's knee; the result is written after each.

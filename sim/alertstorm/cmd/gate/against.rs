@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use super::{Args, EMBEDDED, in_the_twin, live_run, sample_of};
 use crate::exit::WrongInput;
-use crate::live::World;
 use crate::source::Loaded;
+use crate::world::World;
 use crate::{interrupt, run_folder};
 
 /// Judges this build against another; nothing where somebody broke it off.
