@@ -34,8 +34,9 @@ pub struct Args {
     /// Hold against another build instead, in turns: a program, or a revision of this repository
     #[arg(long, value_name = "PROGRAM|REV", conflicts_with = "baseline")]
     against: Option<String>,
-    /// Runs on real servers; the twin, which has no noise, runs once
-    #[arg(long, value_name = "N", default_value = "5")]
+    /// Runs on real servers, after one that is not counted, which finds them cold; the twin, which has
+    /// no noise, runs once
+    #[arg(long, value_name = "N", default_value = "6")]
     repeats: NonZeroU32,
     /// Runs that were made before, instead of new ones; their world is theirs
     #[arg(long, value_name = "RUN", num_args = 1.., conflicts_with = "against")]
@@ -175,12 +176,15 @@ fn make(args: &Args, loaded: &Loaded, world: &World) -> Result<Option<(Made, Vec
         return Ok(Some((made, followed.events)));
     };
     let mut made = Made { provider: String::new(), runs: Vec::new(), trail: Trail::default() };
-    for _ in 0..args.repeats.get() {
+    for number in 0..=args.repeats.get() {
         let Some((sample, provider)) = live_run(loaded, choice, &args.output)? else {
             return Ok(None);
         };
         made.provider = provider;
-        made.runs.push(sample);
+        // The first finds the machine cold.
+        if number > 0 {
+            made.runs.push(sample);
+        }
     }
     Ok(Some((made, Vec::new())))
 }

@@ -27,9 +27,10 @@ pub fn judge(
     let folder = run_folder::create(&args.output, &format!("gate-{}", loaded.plan.scenario.name))?;
     let plan = folder.join("plan");
     run_folder::write_inputs(&plan, &loaded.plan, &loaded.files)?;
-    let repeats = match world {
-        World::Twin => 1,
-        World::Live(_) => args.repeats.get(),
+    // On real servers the first pair finds the machine cold, and is not counted.
+    let (repeats, cold) = match world {
+        World::Twin => (1, 0),
+        World::Live(_) => (args.repeats.get() + 1, 1),
     };
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut provider = EMBEDDED.to_owned();
@@ -52,6 +53,7 @@ pub fn judge(
             }
         }
     }
+    let (before, after) = (before.split_off(cold), after.split_off(cold));
     let twin = matches!(world, World::Twin);
     let judged = match (&before[..], &after[..]) {
         ([before], [after]) if twin => gate::judge_exactly(before, after, rule.least_effect),

@@ -56,7 +56,7 @@ fn geometric(values: &[f64]) -> f64 {
 }
 
 /// Judges every figure that both have, each at a confidence that makes one false alarm in all as
-/// rare as the rule says (Bonferroni).
+/// rare as the rule says (Bonferroni). An alarm is one-sided: that something is better is none.
 pub fn judge(before: &[Sample], after: &[Sample], rule: Rule) -> Vec<Judged> {
     let figures: Vec<(String, Vec<f64>, Vec<f64>)> = Sample::metrics()
         .filter_map(|metric| {
@@ -67,7 +67,7 @@ pub fn judge(before: &[Sample], after: &[Sample], rule: Rule) -> Vec<Judged> {
         })
         .filter(|(_, before, after)| !before.is_empty() && !after.is_empty())
         .collect();
-    let confidence = 1.0 - rule.false_alarms / figures.len().max(1) as f64;
+    let confidence = 1.0 - 2.0 * rule.false_alarms / figures.len().max(1) as f64;
     let one = |(metric, before, after): (String, Vec<f64>, Vec<f64>)| {
         let test = if rule.paired { paired } else { welch };
         let effect = test(&before, &after, confidence);
