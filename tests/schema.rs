@@ -40,10 +40,13 @@ fn committed_schemas_are_those_of_the_types() {
 }
 
 #[test]
-fn shipped_scenarios_and_profiles_keep_to_their_schemas() {
-    for (folder, name) in
-        [("scenarios", "scenario.v1.json"), ("scenarios/profiles", "profiles.v1.json")]
-    {
+fn shipped_scenarios_profiles_and_policies_keep_to_their_schemas() {
+    for (folder, name) in [
+        ("scenarios", "scenario.v1.json"),
+        ("benches/gate-noise", "scenario.v1.json"),
+        ("scenarios/profiles", "profiles.v1.json"),
+        ("scenarios/promotion", "policy.v1.json"),
+    ] {
         let schema = committed(name);
         for path in yaml_files(&root().join(folder)) {
             let text = fs::read_to_string(&path).expect("a file");
@@ -51,6 +54,14 @@ fn shipped_scenarios_and_profiles_keep_to_their_schemas() {
             keeps_to(&schema, &value, &path.display().to_string());
         }
     }
+}
+
+#[test]
+fn the_committed_baseline_keeps_to_its_schema() {
+    let path = root().join("reports/baselines/two-am-flood.json");
+    let text = fs::read_to_string(path).expect("a baseline");
+    let value: Value = serde_json::from_str(&text).expect("JSON");
+    keeps_to(&committed("baseline.v1.json"), &value, "the baseline");
 }
 
 #[test]

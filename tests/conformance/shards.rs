@@ -29,7 +29,8 @@ fn sharded() -> Ran {
         .expect("alertstorm");
     let said = [&done.stderr[..], &done.stdout].concat();
     let said = String::from_utf8_lossy(&said);
-    assert!(matches!(done.status.code(), Some(0 | 1)), "{:?}\n{said}", done.status);
+    // Of a run that is invalid the log says whether that is more than a busy machine's doing.
+    assert!(matches!(done.status.code(), Some(0 | 1 | 4)), "{:?}\n{said}", done.status);
     let log = folder.path().join("two-am-flood-small-20260501-1/events.jsonl");
     let log = fs::read_to_string(log).expect("an event log");
     let event = |line| serde_json::from_str(line).expect("an event");

@@ -88,7 +88,8 @@ pub fn job(shards: &Shards, memory_limit: u64) -> Value {
                 "capabilities": {"drop": ["ALL"]},
             },
             "resources": {
-                "requests": {"cpu": "50m", "memory": request},
+                // More than an agent has: what measures must not wait.
+                "requests": {"cpu": "200m", "memory": request},
                 "limits": {"memory": memory_limit.to_string()},
             },
             "volumeMounts": [
