@@ -44,10 +44,9 @@ impl Evidence {
             Side::Below => (self.n - self.hits, 1.0 - threshold),
         };
         let (s, f) = (hits as f64, (self.n - hits) as f64);
-        let mass = |a: f64, b: f64| {
-            // The part above the threshold, by the part of what did not happen below it.
-            ln_beta(a, b) + beta_reg(b, a, 1.0 - threshold).max(f64::MIN_POSITIVE).ln()
-        };
+        // The part above the threshold, by the part of what did not happen below it: nothing, whose
+        // logarithm is below any evidence, where all that was seen is far on the other side.
+        let mass = |a: f64, b: f64| ln_beta(a, b) + beta_reg(b, a, 1.0 - threshold).ln();
         let mixture = mass(PRIOR + s, PRIOR + f) - mass(PRIOR, PRIOR);
         mixture - s * threshold.ln() - f * (1.0 - threshold).ln()
     }
@@ -115,6 +114,24 @@ mod tests {
         let good = Evidence { hits: 190, n: 200 };
         assert!(good.settles(0.85, Side::Above, 0.05));
         assert!(good.bound(Side::Above, 0.05) > 0.85 && good.bound(Side::Above, 0.05) < 0.95);
+    }
+
+    #[test]
+    fn what_lies_on_the_other_side_is_never_settled_however_much_there_is_of_it() {
+        for n in [21_u64, 1_000, 60_000, 1_000_000, 50_000_000] {
+            for rate in [0.0, 0.1, 0.524, 0.59] {
+                let hits = (rate * n as f64) as u64;
+                let few = Evidence { hits, n };
+                assert!(!few.settles(0.6, Side::Above, 0.05), "{few:?}");
+                let many = Evidence { hits: n - hits, n };
+                assert!(!many.settles(0.4, Side::Below, 0.05), "{many:?}");
+            }
+            assert!(n < 1_000 || Evidence { hits: n / 10 * 9, n }.settles(0.6, Side::Above, 0.05));
+        }
+        assert_eq!(
+            Evidence { hits: 11, n: 21 }.more_to_settle(0.6, Side::Above, 0.05, 1 << 20),
+            None
+        );
     }
 
     #[test]
