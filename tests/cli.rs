@@ -208,6 +208,20 @@ fn a_world_that_lacks_something_says_what() {
     assert_eq!(done.status.code(), Some(2));
 }
 
+#[test]
+fn shards_are_refused_where_they_cannot_be_before_anything_starts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = ["run", "scenarios/least.yaml", "--shards", "3"];
+    let done = run_in(folder.path(), &run);
+    assert_eq!(done.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("--on kind or --on cluster"));
+    let few = ["--on", "kind", "--set", "controller.concurrency=2"];
+    let done = run_in(folder.path(), &[&run[..], &few].concat());
+    assert_eq!(done.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(said.contains("`controller.concurrency` is 2: too few"), "{said}");
+}
+
 /// What `render` writes is what a person commits: every phase, every environment, readable YAML.
 #[cfg(feature = "live")]
 #[test]
