@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alertstorm_model::alert::{Alert, Alerts};
 use alertstorm_model::controller::{Controller, Input};
+use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Stage};
 use alertstorm_model::scenario::Part;
 use futures::future::BoxFuture;
@@ -55,8 +56,16 @@ impl Engine<'_> {
     }
 
     /// Takes up where a shard that died left off: what it told is not told again, and of the rest
-    /// its Jobs tell.
-    pub fn resume(&mut self, part: Part, memory: &Memory, found: &[(InvestigationId, bool)]) {
+    /// its Jobs tell. Returns the investigations that are known by their Jobs alone: their alerts
+    /// came, and the shard died before it could tell.
+    pub fn resume(
+        &mut self,
+        part: Part,
+        memory: &Memory,
+        found: &[(InvestigationId, bool)],
+    ) -> Vec<InvestigationId> {
+        let there: BTreeSet<InvestigationId> = found.iter().map(|(id, _)| *id).collect();
+        let mut by_job = Vec::new();
         let over: BTreeSet<InvestigationId> = memory.over.iter().copied().collect();
         let finished: BTreeMap<_, _> = memory.finished.iter().copied().collect();
         let open: BTreeMap<_, &OpenMemory> = memory.open.iter().map(|of| (of.id, of)).collect();
@@ -79,6 +88,13 @@ impl Engine<'_> {
                 timeline.told_all = open.told_all;
                 timeline.cost_micro_usd = open.cost_micro_usd;
                 self.open += 1;
+            } else if there.contains(&alert.id) {
+                let Alert { id, intended, domain, severity, .. } = alert;
+                // It was delivered before its agent began: about when it was meant to be.
+                self.hold(Event::of(intended, id, Fact::Alert { intended, domain, severity }));
+                timeline.undecided = false;
+                self.open += 1;
+                by_job.push(id);
             } else {
                 continue;
             }
@@ -86,18 +102,19 @@ impl Engine<'_> {
         }
         let now = self.reporter.now();
         self.since = now;
-        let there: BTreeSet<InvestigationId> = found.iter().map(|(id, _)| *id).collect();
-        for open in &memory.open {
-            let created = open.stages.iter().any(|(stage, _)| *stage == Stage::JobCreated);
-            if there.contains(&open.id) {
+        for id in memory.open.iter().map(|open| open.id).chain(by_job.iter().copied()) {
+            let created =
+                self.all.get(&id).is_some_and(|of| of.reached(Stage::JobCreated).is_some());
+            if there.contains(&id) {
                 // Its answer came, and whom it was told to is no more.
-                self.stage(open.id, now, Stage::Admitted);
-                self.stage(open.id, now, Stage::JobCreated);
+                self.stage(id, now, Stage::Admitted);
+                self.stage(id, now, Stage::JobCreated);
             } else if created {
                 // It ended, and was collected, while nobody watched.
-                self.reporter.note(Note::Seen { what: Seen::JobGone(open.id), at: now });
+                self.reporter.note(Note::Seen { what: Seen::JobGone(id), at: now });
             }
         }
         self.restart(found);
+        by_job
     }
 }

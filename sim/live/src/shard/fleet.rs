@@ -145,6 +145,13 @@ impl Fleet {
                         shard.pod = Some(pod);
                     }
                 }
+                // One that dies before the run says hello again in another pod.
+                Ok(Some(Heard::End { pod, shard })) => {
+                    let of = self.shards.get_mut(shard as usize);
+                    if let Some(of) = of.filter(|of| of.pod.as_ref() == Some(&pod)) {
+                        of.pod = None;
+                    }
+                }
                 Ok(Some(_)) => {}
                 Ok(None) | Err(_) => {
                     let missing = self.shards.iter().zip(0..);

@@ -181,7 +181,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let (book, mut sink) = (hearing.book.clone(), wire.clone());
     let jobs = Jobs::new(Arc::clone(&plan), client.clone(), agents, reporter.clone(), part);
     let selector = crate::run::first_alert(&plan).map_or_else(String::new, |a| jobs.selector(&a));
-    let known: BTreeSet<InvestigationId> =
+    let mut known: BTreeSet<InvestigationId> =
         begin.memory.iter().flat_map(super::wire::Memory::told_of).collect();
     let mut engine = Engine::new(
         Arc::clone(&plan),
@@ -197,7 +197,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     if let Some(memory) = &begin.memory {
         let found = jobs.list(&selector).await?;
         pods.know(memory.open.iter().filter(|open| open.told_all).map(|open| open.id));
-        engine.resume(part, memory, &found);
+        known.extend(engine.resume(part, memory, &found));
     }
     let namespace = NAMESPACE.to_owned();
     let (seen, of_jobs) = (reporter.clone(), selector.clone());
