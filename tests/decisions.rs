@@ -217,12 +217,17 @@ fn enough_evidence_promotes_and_too_little_tells_how_much_is_missing() {
     assert_eq!(json(&done)["verdict"], "promote");
     assert_eq!(json(&done)["phase"], "read-only-assist");
 
-    let few = evidence(folder.path(), "shadow", &[9], 60);
+    let few = evidence(folder.path(), "shadow", &[10, 9], 60);
     let done = promote(folder.path(), &policy, &[&few[0]]);
     assert_eq!(done.status.code(), Some(5), "{}", out(&done));
     let judgement = json(&done);
     assert_eq!(judgement["verdict"], "hold");
     assert!(judgement["more"].as_u64() >= Some(240), "{judgement:#}");
+
+    // These resolve 43 %, and more of the same earn nothing.
+    let done = promote(folder.path(), &policy, &[&few[1]]);
+    assert_eq!(json(&done)["verdict"], "hold");
+    assert_eq!(json(&done)["more"], Value::Null);
 }
 
 /// The known trap: 0.86 of some twenty is no proof of 0.85.
