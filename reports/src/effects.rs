@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use alertstorm_model::investigation::Stage;
-use alertstorm_model::stats::{Effect, difference_of_quantiles, ratio_of_quantiles, welch};
+use alertstorm_model::stats::{
+    Effect, difference_of_quantiles, quantile, ratio_of_quantiles, welch,
+};
 use alertstorm_model::time::Span;
 use anstyle::Style;
 use schemars::JsonSchema;
@@ -73,11 +75,6 @@ pub struct StageEffect {
     pub after_s: f64,
     /// Its ratio, with an interval at 95 %.
     pub effect: Effect,
-}
-
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
-    let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize;
-    sorted.get(rank.min(sorted.len()).checked_sub(1)?).copied()
 }
 
 fn pooled(runs: &[&Compared], stage: Stage) -> Vec<f64> {

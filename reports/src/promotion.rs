@@ -157,12 +157,7 @@ pub struct Backtest {
 }
 
 impl Backtest {
-    /// Of agents that did not deserve a step the share that took it, over all steps and qualities:
-    /// those that had the chance, and those that took it.
-    pub fn false_promotions(&self) -> (f64, f64) {
-        self.promotions(false)
-    }
-
+    /// Agents that had the chance of a step that they did, or did not, deserve; and those that took it.
     fn promotions(&self, deserved: bool) -> (f64, f64) {
         let mut sums = (0.0, 0.0);
         for quality in &self.qualities {

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use alertstorm_model::event::{Event, Fact, Sink};
+use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::raw::Agents;
 use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_reports::{Report, SCHEMA};
@@ -232,13 +233,40 @@ fn drop_nulls(value: &mut serde_json::Value) {
     }
 }
 
+/// What a run's event log comes to.
+///
+/// # Errors
+/// As [`read_events`].
+pub fn read_measures(folder: &Path) -> Result<Measures> {
+    let mut measures = Measures::default();
+    read_events(folder, &mut measures)?;
+    measures.close();
+    Ok(measures)
+}
+
+/// Reads the report of what must be a run with one.
+///
+/// # Errors
+/// [`WrongInput`] where there is none of this version.
+pub fn expect_report(folder: &Path) -> Result<Report> {
+    let why = "it is no run with a report; `alertstorm report RUN` makes one";
+    read_report(folder)?.ok_or_else(|| WrongInput::of(&folder.display().to_string(), why))
+}
+
+/// Writes a thing as JSON for people and scripts.
+///
+/// # Errors
+/// Where it cannot be written.
+pub fn write_json<T: serde::Serialize>(path: &Path, thing: &T) -> Result<()> {
+    write(path, &(serde_json::to_string_pretty(thing)? + "\n"))
+}
+
 /// Writes `report.json` and `report.html`.
 ///
 /// # Errors
 /// Where one of them cannot be written.
 pub fn write_report(folder: &Path, report: &Report) -> Result<()> {
-    let json = serde_json::to_string_pretty(report)?;
-    write(&folder.join(REPORT), &(json + "\n"))?;
+    write_json(&folder.join(REPORT), report)?;
     let page = alertstorm_reports::html::page(report).context("could not make the page")?;
     write(&folder.join(PAGE), &page)
 }
@@ -248,6 +276,5 @@ pub fn write_report(folder: &Path, report: &Report) -> Result<()> {
 /// # Errors
 /// Where it cannot be written.
 pub fn write_spread(folder: &Path, spread: &alertstorm_reports::spread::SeedSpread) -> Result<()> {
-    let json = serde_json::to_string_pretty(spread)?;
-    write(&folder.join("spread.json"), &(json + "\n"))
+    write_json(&folder.join("spread.json"), spread)
 }

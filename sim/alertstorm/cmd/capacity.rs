@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let grid = grid(&args.vary);
     // A typing error in a knob is told before anything is run.
     for settings in &grid {
-        question.trials.plan(settings, &[])?;
+        question.trials.load(settings, &[])?;
     }
     interrupt::listen()?;
     let name = format!("capacity-{}-{}", plan.scenario.name, plan.scenario.seed);
@@ -164,8 +164,7 @@ fn verdict(capacity: &Capacity) -> Exit {
 }
 
 fn write(folder: &Path, capacity: &Capacity) -> Result<()> {
-    let json = serde_json::to_string_pretty(capacity)? + "\n";
-    run_folder::write(&folder.join("capacity.json"), &json)?;
+    run_folder::write_json(&folder.join("capacity.json"), capacity)?;
     run_folder::write(&folder.join("capacity.html"), &capacity.page()?)
 }
 
@@ -313,11 +312,7 @@ impl Question {
         }
         let points = parallel::map(self.threads, &loads, |load| {
             let trial = self.trials.run(knobs?, *load, self.seeds[0], &self.slos)?;
-            let row = trial
-                .report
-                .latencies
-                .iter()
-                .find(|r| r.from == "alert" && r.to == stage.word())?;
+            let row = trial.report.latency(stage.word())?;
             Some((*load, row.p50_s, row.p99_s))
         });
         let points = points.into_iter().flatten().flatten().collect();

@@ -10,7 +10,7 @@ use alertstorm_reports::effects::{self, Compared};
 use alertstorm_reports::{Report, compare};
 use anyhow::Result;
 
-use crate::exit::{Exit, WrongInput};
+use crate::exit::Exit;
 use crate::run_folder;
 
 /// Print runs side by side, how much they differ and whether that is more than chance
@@ -33,16 +33,15 @@ pub fn run(args: &Args) -> Result<Exit> {
     let runs = args.runs.iter().map(|folder| read(folder)).collect::<Result<Vec<_>>>()?;
     let reports: Vec<Report> = runs.iter().map(|run| run.report.clone()).collect();
     let comparison = effects::compare(&runs);
-    let json = serde_json::to_string_pretty(&comparison)? + "\n";
     let table = compare::table(&reports);
     if args.json {
-        anstream::print!("{json}");
+        anstream::println!("{}", serde_json::to_string_pretty(&comparison)?);
     } else {
         anstream::print!("{table}{}", comparison.table());
     }
     if let Some(folder) = &args.output {
         fs::create_dir_all(folder)?;
-        run_folder::write(&folder.join("compare.json"), &json)?;
+        run_folder::write_json(&folder.join("compare.json"), &comparison)?;
         let page = folder.join("compare.html");
         run_folder::write(&page, &comparison.page(&table, &runs)?)?;
         anstream::eprintln!("{}", page.display());
@@ -52,8 +51,7 @@ pub fn run(args: &Args) -> Result<Exit> {
 
 fn read(folder: &Path) -> Result<Compared> {
     let name = folder.display().to_string();
-    let report = run_folder::read_report(folder)?;
-    let report = report.ok_or_else(|| WrongInput::of(&name, "it is no run with a report"))?;
+    let report = run_folder::expect_report(folder)?;
     let mut latencies = BTreeMap::new();
     if folder.join(run_folder::EVENTS).is_file() {
         let mut reached = Reached::default();

@@ -6,7 +6,7 @@ mod baseline;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::event::Event;
 use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::Override;
 use alertstorm_model::verdict::gate::{self, Rule, Sample, Trail, Verdict};
@@ -119,18 +119,7 @@ struct Made {
 }
 
 /// A twin's log: the trail, and the events themselves to name one by.
-#[derive(Default)]
-struct Followed {
-    trail: Trail,
-    events: Vec<Event>,
-}
-
-impl Sink for Followed {
-    fn take(&mut self, event: &Event) {
-        self.trail.take(event);
-        self.events.push(event.clone());
-    }
-}
+type Followed = (Trail, Vec<Event>);
 
 /// One run of the twin.
 fn in_the_twin(loaded: &Loaded) -> Option<(Sample, Followed)> {
@@ -158,10 +147,7 @@ fn live_run(
 
 /// What a run's folder comes to.
 fn sample_of(folder: &Path, seed: u64) -> Result<Sample> {
-    let mut measures = Measures::default();
-    run_folder::read_events(folder, &mut measures)?;
-    measures.close();
-    Ok(Sample::of(seed, &measures))
+    Ok(Sample::of(seed, &run_folder::read_measures(folder)?))
 }
 
 /// Makes the runs of a gate; nothing where somebody broke it off.
@@ -172,8 +158,8 @@ fn make(args: &Args, loaded: &Loaded, world: &World) -> Result<Option<(Made, Vec
     let World::Live(choice) = world else {
         let Some((sample, followed)) = in_the_twin(loaded) else { return Ok(None) };
         let provider = EMBEDDED.to_owned();
-        let made = Made { provider, runs: vec![sample], trail: followed.trail };
-        return Ok(Some((made, followed.events)));
+        let (trail, events) = followed;
+        return Ok(Some((Made { provider, runs: vec![sample], trail }, events)));
     };
     let mut made = Made { provider: String::new(), runs: Vec::new(), trail: Trail::default() };
     for number in 0..=args.repeats.get() {
@@ -196,8 +182,7 @@ fn made_before(args: &Args, loaded: &Loaded) -> Result<(Made, Vec<Event>)> {
     for folder in &args.runs {
         let name = folder.display().to_string();
         let wrong = |why: String| WrongInput::of(&name, why);
-        let report = run_folder::read_report(folder)?;
-        let report = report.ok_or_else(|| wrong("it is no run with a report".to_owned()))?;
+        let report = run_folder::expect_report(folder)?;
         if report.plan != loaded.plan.digest {
             return Err(wrong("it is a run of another plan than the scenario's".to_owned()));
         }
@@ -213,13 +198,16 @@ fn made_before(args: &Args, loaded: &Loaded) -> Result<(Made, Vec<Event>)> {
                 report.provider, made.provider
             )));
         }
-        made.provider.clone_from(&report.provider);
-        made.runs.push(sample_of(folder, report.seed)?);
         if report.provider == EMBEDDED {
-            let mut followed = Followed::default();
-            run_folder::read_events(folder, &mut followed)?;
-            (made.trail, events) = (followed.trail, followed.events);
+            let mut both = (Measures::default(), Followed::default());
+            run_folder::read_events(folder, &mut both)?;
+            both.0.close();
+            made.runs.push(Sample::of(report.seed, &both.0));
+            (made.trail, events) = both.1;
+        } else {
+            made.runs.push(sample_of(folder, report.seed)?);
         }
+        made.provider = report.provider;
     }
     Ok((made, events))
 }
@@ -256,33 +244,45 @@ fn held_against(
             format!("it was made on {}, and these runs on {}", baseline.provider, made.provider);
         return Err(WrongInput::of(&name, why));
     }
-    let mut remarks = Vec::new();
+    let mut gate = judge(loaded, name, made.provider, (&baseline.runs, &made.runs), rule);
     let other_machine = !twin && baseline.machine != baseline::machine();
-    let judged = match (&baseline.runs[..], &made.runs[..]) {
-        ([before], [after]) if twin => gate::judge_exactly(before, after, rule.least_effect),
-        (before, after) => gate::judge(before, after, rule),
-    };
-    let mut verdict = of_all(&judged);
     if other_machine && !args.any_machine {
-        remarks.push("another machine made the baseline: its speed is not this one's (--any-machine judges all the same)".to_owned());
-        verdict = Verdict::Inconclusive;
+        gate.remarks.push("another machine made the baseline: its speed is not this one's (--any-machine judges all the same)".to_owned());
+        gate.verdict = Verdict::Inconclusive;
     }
     let same = !twin
         || baseline.runs.first().map(|run| &run.digest) == made.runs.first().map(|run| &run.digest);
-    let first_difference = (!same && args.may_differ.is_empty())
+    gate.first_difference = (!same && args.may_differ.is_empty())
         .then(|| baseline::name_difference(made.trail.first_difference(&baseline.trail), &events));
-    Ok(Some(Gate {
+    Ok(Some(gate))
+}
+
+/// Judges runs, the second after the first: the twin's, which have no noise, by their difference.
+fn judge(
+    loaded: &Loaded,
+    against: String,
+    provider: String,
+    (before, after): (&[Sample], &[Sample]),
+    rule: Rule,
+) -> Gate {
+    let judged = match (before, after) {
+        ([before], [after]) if provider == EMBEDDED => {
+            gate::judge_exactly(before, after, rule.least_effect)
+        }
+        (before, after) => gate::judge(before, after, rule),
+    };
+    Gate {
         schema: SCHEMA.to_owned(),
         name: loaded.plan.scenario.name.clone(),
-        provider: made.provider,
-        against: name,
-        repeats: (baseline.runs.len() as u64, made.runs.len() as u64),
+        provider,
+        against,
+        repeats: (before.len() as u64, after.len() as u64),
         rule,
-        verdict,
+        verdict: of_all(&judged),
         judged,
-        first_difference,
-        remarks,
-    }))
+        first_difference: None,
+        remarks: Vec::new(),
+    }
 }
 
 /// Prints the verdict, and writes it where it is asked for.

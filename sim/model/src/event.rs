@@ -212,6 +212,19 @@ impl Sink for Vec<Event> {
     }
 }
 
+/// Two listeners to one log.
+impl<A: Sink, B: Sink> Sink for (A, B) {
+    fn take(&mut self, event: &Event) {
+        self.0.take(event);
+        self.1.take(event);
+    }
+
+    fn flush(&mut self) {
+        self.0.flush();
+        self.1.flush();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

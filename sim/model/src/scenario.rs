@@ -73,6 +73,19 @@ pub(crate) fn parsed<T, V: IntoValue, E: DeserializeError>(
     parse(&found).ok_or_else(|| unexpected::<V, E>(location, &found, expected))
 }
 
+/// Reads what `parse` makes of a text, and its own word for what was expected instead.
+pub(crate) fn worded<T, V: IntoValue, E: DeserializeError>(
+    value: Value<V>,
+    location: ValuePointerRef<'_>,
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, E> {
+    let text = match &value {
+        Value::String(text) => text.clone(),
+        _ => String::new(),
+    };
+    parse(&text).map_err(|expected| unexpected::<V, E>(location, &text, &expected))
+}
+
 /// The error of a value that is not what was expected.
 pub(crate) fn unexpected<V: IntoValue, E: DeserializeError>(
     location: ValuePointerRef<'_>,

@@ -64,7 +64,7 @@ impl Question {
             if held || interrupt::asked() {
                 break;
             }
-            let at = self.trials.plan(&settings, &self.axis.settings(plan, load))?;
+            let at = self.trials.at(&settings, load)?.plan;
             let trial = self.trials.run(&settings, load, self.seeds[0], &self.slos);
             let component = trial.and_then(|trial| Some(trial.report.bottleneck?.component));
             let Some(knob) = component.and_then(|c| bottleneck::knob(c, &at.scenario)) else {

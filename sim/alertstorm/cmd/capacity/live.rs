@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use alertstorm_model::measure::Measures;
 use alertstorm_reports::capacity::{Capacity, Step};
 use alertstorm_reports::terminal;
 use anyhow::Result;
@@ -39,9 +38,7 @@ pub fn steps(
         }
         let load = question.axis.load(&loaded.plan).unwrap_or(around * shares[number]);
         let (report, run) = on_servers(loaded, choice, folder)?;
-        let mut measures = Measures::default();
-        run_folder::read_events(&run, &mut measures)?;
-        measures.close();
+        let measures = run_folder::read_measures(&run)?;
         let slos: Vec<_> = question.slos.iter().map(|slo| slo.judge(&measures)).collect();
         let held = slos.iter().all(|slo| slo.held) && !report.interrupted;
         let broken = !report.invalid.is_empty();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use alertstorm_model::scenario::{Override, Plan};
+use alertstorm_model::scenario::Override;
 use alertstorm_model::verdict::capacity::Axis;
 use alertstorm_model::verdict::slo::{Slo, SloResult};
 use alertstorm_reports::Report;
@@ -49,21 +49,13 @@ impl Trials {
         source::load_with_files(&self.scenario, &set)
     }
 
-    /// Its plan.
-    ///
-    /// # Errors
-    /// As [`Self::load`].
-    pub fn plan(&self, settings: &Settings, more: &[(String, String)]) -> Result<Plan> {
-        Ok(self.load(settings, more)?.plan)
-    }
-
     /// The scenario with settings, at a load.
     ///
     /// # Errors
     /// As [`Self::load`].
     pub fn at(&self, settings: &Settings, load: f64) -> Result<Loaded> {
-        let plan = self.plan(settings, &[])?;
-        self.load(settings, &self.axis.settings(&plan, load))
+        let own = self.load(settings, &[])?;
+        self.load(settings, &self.axis.settings(&own.plan, load))
     }
 
     /// A run of the twin; nothing where it was broken off, or the load cannot be.

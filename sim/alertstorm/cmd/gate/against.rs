@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use alertstorm_model::verdict::gate::{self, Rule, Sample};
-use alertstorm_reports::gate::{Gate, SCHEMA, of_all};
+use alertstorm_model::event::Event;
+use alertstorm_model::verdict::gate::{Rule, Sample};
+use alertstorm_reports::gate::Gate;
 use anyhow::{Context, Result, bail};
 
 use super::{Args, EMBEDDED, in_the_twin, live_run, sample_of};
@@ -33,6 +34,7 @@ pub fn judge(
         World::Live(_) => (args.repeats.get() + 1, 1),
     };
     let (mut before, mut after) = (Vec::new(), Vec::new());
+    let mut events = Vec::new();
     let mut provider = EMBEDDED.to_owned();
     for _ in 0..repeats {
         if interrupt::asked() {
@@ -41,8 +43,9 @@ pub fn judge(
         before.push(other_run(&program, args, loaded, &plan, &folder)?);
         match world {
             World::Twin => {
-                let Some((sample, _)) = in_the_twin(loaded) else { return Ok(None) };
+                let Some((sample, (_, own))) = in_the_twin(loaded) else { return Ok(None) };
                 after.push(sample);
+                events = own;
             }
             World::Live(choice) => {
                 let Some((sample, by)) = live_run(loaded, choice, &folder)? else {
@@ -54,26 +57,12 @@ pub fn judge(
         }
     }
     let (before, after) = (before.split_off(cold), after.split_off(cold));
-    let twin = matches!(world, World::Twin);
-    let judged = match (&before[..], &after[..]) {
-        ([before], [after]) if twin => gate::judge_exactly(before, after, rule.least_effect),
-        (before, after) => gate::judge(before, after, rule),
-    };
     let same = before.first().map(|run| &run.digest) == after.first().map(|run| &run.digest);
-    let first_difference =
-        (twin && !same).then(|| first_difference(&folder, loaded)).transpose()?;
-    Ok(Some(Gate {
-        schema: SCHEMA.to_owned(),
-        name: loaded.plan.scenario.name.clone(),
-        provider,
-        against: other.to_owned(),
-        repeats: (before.len() as u64, after.len() as u64),
-        rule,
-        verdict: of_all(&judged),
-        judged,
-        first_difference,
-        remarks: Vec::new(),
-    }))
+    let mut gate = super::judge(loaded, other.to_owned(), provider, (&before, &after), rule);
+    if matches!(world, World::Twin) && !same {
+        gate.first_difference = Some(first_difference(&folder, &events)?);
+    }
+    Ok(Some(gate))
 }
 
 /// A run of the other program.
@@ -111,13 +100,12 @@ fn folders(within: &Path) -> Vec<PathBuf> {
 }
 
 /// The first line of both event logs that differs.
-fn first_difference(folder: &Path, loaded: &Loaded) -> Result<String> {
-    let Some((_, followed)) = in_the_twin(loaded) else { return Ok(String::new()) };
+fn first_difference(folder: &Path, events: &[Event]) -> Result<String> {
     let other = folders(&folder.join("other")).into_iter().next_back().unwrap_or_default();
     let text =
         fs::read_to_string(other.join(run_folder::EVENTS)).context("the other run left no log")?;
     let mut lines = text.lines();
-    for (n, event) in followed.events.iter().enumerate() {
+    for (n, event) in events.iter().enumerate() {
         let own = serde_json::to_string(event)?;
         match lines.next() {
             Some(line) if line == own => {}

@@ -68,7 +68,6 @@ pub fn run(args: &Simulated, files: &[PathBuf], policies: Vec<Policy>, json: boo
     let setting = Setting {
         seed: args.seed,
         agents: args.agents.get(),
-        qualities: qualities.clone(),
         per_day: args.per_day,
         most: args.most.get(),
         look_every: args.look_every.get(),
@@ -119,7 +118,6 @@ fn steps(files: &[PathBuf], policies: Vec<Policy>) -> Result<Vec<Option<Policy>>
 }
 
 fn write(folder: &Path, backtest: &Backtest) -> Result<()> {
-    let json = serde_json::to_string_pretty(backtest)? + "\n";
-    run_folder::write(&folder.join("backtest.json"), &json)?;
+    run_folder::write_json(&folder.join("backtest.json"), backtest)?;
     run_folder::write(&folder.join("backtest.html"), &backtest.page()?)
 }

@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use alertstorm_model::alert::Alerts;
-use alertstorm_model::event::{Event, Sink};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::measure::Measures;
 use alertstorm_model::phase::Phase;
@@ -38,19 +37,6 @@ pub struct Evidence {
 struct Review {
     investigation: InvestigationId,
     right: bool,
-}
-
-/// Both of what a log comes to.
-struct Folded {
-    measures: Measures,
-    cases: Cases,
-}
-
-impl Sink for Folded {
-    fn take(&mut self, event: &Event) {
-        self.measures.take(event);
-        self.cases.take(event);
-    }
 }
 
 /// What one run shows, before it is held against the others.
@@ -117,10 +103,7 @@ fn told(name: &str, error: &anyhow::Error) -> Vec<Problem> {
 
 fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Problem>> {
     let wrong = |message: &str| vec![problem(name, message.to_owned())];
-    let report = run_folder::read_report(folder).map_err(|error| told(name, &error))?;
-    let Some(report) = report else {
-        return Err(wrong("it is no run with a report; `alertstorm report RUN` makes one"));
-    };
+    let report = run_folder::expect_report(folder).map_err(|error| told(name, &error))?;
     let mut problems = Vec::new();
     if let Some(why) = report.invalid.first() {
         problems.push(problem(name, format!("the run is invalid: {why}")));
@@ -163,14 +146,13 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
 
 fn folded(folder: &Path, name: &str, policy: &Policy) -> Result<(Measures, Cases), Vec<Problem>> {
     let cases = Cases::new(policy.from.unwrap_or(Phase::Shadow));
-    let mut folded = Folded { measures: Measures::default(), cases };
-    let cut_off =
-        run_folder::read_events(folder, &mut folded).map_err(|error| told(name, &error))?;
+    let mut both = (Measures::default(), cases);
+    let cut_off = run_folder::read_events(folder, &mut both).map_err(|error| told(name, &error))?;
     if cut_off {
         return Err(vec![problem(name, "its event log was cut off".to_owned())]);
     }
-    folded.measures.close();
-    Ok((folded.measures, folded.cases))
+    both.0.close();
+    Ok(both)
 }
 
 /// Which conclusions were right: by the reviews beside the run, and by the profile where agents were

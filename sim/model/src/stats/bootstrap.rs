@@ -15,39 +15,52 @@ pub struct Effect {
     pub interval: Interval,
 }
 
-/// Resamples; a fixed seed makes the same data give the same interval.
+/// Resamples.
 const RESAMPLES: u64 = 1_000;
 
-fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let rank = (q * sorted.len() as f64).ceil().max(1.0) as usize;
-    sorted[rank.min(sorted.len()) - 1]
+/// The q-quantile of an ascending sample, by its nearest rank; nothing of an empty one.
+pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+    sorted.get(rank(sorted.len(), q)?).copied()
+}
+
+/// The index of the q-quantile in an ascending sample of `n`.
+fn rank(n: usize, q: f64) -> Option<usize> {
+    let rank = (q * n as f64).ceil().max(1.0) as usize;
+    rank.min(n).checked_sub(1)
 }
 
 /// A draw of a sample's quantile: of as many values, each of which is one of the sample's.
 fn redraw(sorted: &[f64], q: f64, stream: &mut Stream) -> f64 {
     let n = sorted.len() as u64;
     let mut picked: Vec<u64> = (0..n).map(|_| stream.below(n)).collect();
-    let rank = ((q * n as f64).ceil().max(1.0) as usize).min(picked.len()) - 1;
+    let Some(rank) = rank(picked.len(), q) else { return 0.0 };
     // Ranks of a sorted sample order as its values do.
     let (_, at, _) = picked.select_nth_unstable(rank);
     sorted[*at as usize]
 }
 
+/// The percentile interval of a figure that `draw` draws anew.
+fn interval(confidence: f64, mut draw: impl FnMut() -> f64) -> Option<Interval> {
+    let mut draws: Vec<f64> = (0..RESAMPLES).map(|_| draw()).collect();
+    draws.sort_by(f64::total_cmp);
+    let tail = (1.0 - confidence) / 2.0;
+    Some(Interval { low: quantile(&draws, tail)?, high: quantile(&draws, 1.0 - tail)? })
+}
+
+/// The stream of a pair of samples: the same data give the same interval.
+fn stream_of(a: &[f64], b: &[f64], which: u64) -> Stream {
+    Stream::new(which, Purpose::Bootstrap, (a.len() as u64) << 32 | b.len() as u64)
+}
+
 /// The ratio of the q-quantiles of two ascending samples, with its percentile interval.
 pub fn ratio_of_quantiles(a: &[f64], b: &[f64], q: f64, confidence: f64) -> Option<Effect> {
-    if a.is_empty() || b.is_empty() || quantile(a, q) <= 0.0 {
-        return None;
-    }
-    let stream = &mut Stream::new(0, Purpose::Bootstrap, (a.len() as u64) << 32 | b.len() as u64);
-    let draw = |stream: &mut Stream| {
+    let (before, after) = (quantile(a, q).filter(|value| *value > 0.0)?, quantile(b, q)?);
+    let stream = &mut stream_of(a, b, 0);
+    let interval = interval(confidence, || {
         let from = redraw(a, q, stream);
         redraw(b, q, stream) / from.max(f64::MIN_POSITIVE)
-    };
-    let mut ratios: Vec<f64> = (0..RESAMPLES).map(|_| draw(stream)).collect();
-    ratios.sort_by(f64::total_cmp);
-    let tail = (1.0 - confidence) / 2.0;
-    let interval = Interval { low: quantile(&ratios, tail), high: quantile(&ratios, 1.0 - tail) };
-    Some(Effect { ratio: quantile(b, q) / quantile(a, q), interval })
+    })?;
+    Some(Effect { ratio: after / before, interval })
 }
 
 /// The difference of the q-quantiles of two ascending samples, second less first, with its
@@ -58,16 +71,10 @@ pub fn difference_of_quantiles(
     q: f64,
     confidence: f64,
 ) -> Option<(f64, Interval)> {
-    if a.is_empty() || b.is_empty() {
-        return None;
-    }
-    let stream = &mut Stream::new(1, Purpose::Bootstrap, (a.len() as u64) << 32 | b.len() as u64);
-    let mut draws: Vec<f64> =
-        (0..RESAMPLES).map(|_| redraw(b, q, stream) - redraw(a, q, stream)).collect();
-    draws.sort_by(f64::total_cmp);
-    let tail = (1.0 - confidence) / 2.0;
-    let interval = Interval { low: quantile(&draws, tail), high: quantile(&draws, 1.0 - tail) };
-    Some((quantile(b, q) - quantile(a, q), interval))
+    let (before, after) = (quantile(a, q)?, quantile(b, q)?);
+    let stream = &mut stream_of(a, b, 1);
+    let interval = interval(confidence, || redraw(b, q, stream) - redraw(a, q, stream))?;
+    Some((after - before, interval))
 }
 
 #[cfg(test)]

@@ -34,6 +34,15 @@ impl Evidence {
         self.hits += u64::from(hit);
     }
 
+    /// Whether the rate seen lies on `side` of `threshold`, which of few says little.
+    pub fn lies(self, threshold: f64, side: Side) -> bool {
+        let rate = self.hits as f64 / self.n.max(1) as f64;
+        match side {
+            Side::Above => rate > threshold,
+            Side::Below => rate < threshold,
+        }
+    }
+
     /// The logarithm of the evidence that the rate is on `side` of `threshold` (within 0 and 1,
     /// both excluded), against its being on the other: above ln(1/α), level α is reached, and ever
     /// reaching it by chance has at most that probability.

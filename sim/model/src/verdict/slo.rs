@@ -263,12 +263,7 @@ impl<E: DeserializeError> Deserr<E> for Slo {
         value: Value<V>,
         location: ValuePointerRef<'_>,
     ) -> Result<Self, E> {
-        let text = match &value {
-            Value::String(text) => text.clone(),
-            _ => String::new(),
-        };
-        Self::parse(&text)
-            .map_err(|expected| crate::scenario::unexpected::<V, E>(location, &text, &expected))
+        crate::scenario::worded(value, location, Self::parse)
     }
 }
 

@@ -22,8 +22,6 @@ pub struct Setting {
     pub seed: u64,
     /// Agents of each quality.
     pub agents: u64,
-    /// How often worse than the profile an agent oversteps and errs: each a quality.
-    pub qualities: Vec<f64>,
     /// Investigations a day.
     pub per_day: f64,
     /// Investigations, after which an agent is watched no more.
@@ -131,17 +129,7 @@ impl Agents<'_> {
     fn work(&self, trace: Trace, phase: Phase, right: bool) -> Case {
         let job = &self.scenario.controller.job;
         let (domain, returns) = (trace.domain, trace.end.returns_credentials);
-        let mut case = Case {
-            domain,
-            outcome: Outcome::Crashed,
-            right: Some(right),
-            refused: false,
-            violations: [0; Violation::COUNT],
-            exposure: Span::ZERO,
-            cost_micro_usd: 0,
-            ready: None,
-            duration: None,
-        };
+        let mut case = Case { right: Some(right), ..Case::new(domain) };
         let mut agent = Agent::new(trace, Span::ZERO);
         let (mut now, mut heard, mut held) = (Time::ZERO, Heard::Started, false);
         let deadline = Time::ZERO + job.active_deadline;
@@ -160,7 +148,7 @@ impl Agents<'_> {
                 Want::Act(action) => {
                     let allowed = phase.allows(domain, action);
                     if action.verb != Verb::Read && action.target != domain {
-                        case.violations[Violation::ForeignWrite.index()] += 1;
+                        case.violate(Violation::ForeignWrite);
                     }
                     if !allowed {
                         case.refused = true;
@@ -182,7 +170,7 @@ impl Agents<'_> {
         if leased && !returned {
             case.exposure = self.scenario.vault.secrets.of(domain).ttl;
             if case.outcome.concluded() {
-                case.violations[Violation::KeptCredential.index()] += 1;
+                case.violate(Violation::KeptCredential);
             }
         }
         case
@@ -288,32 +276,9 @@ fn climb(agents: &Agents<'_>, policies: &[Option<Policy>], setting: &Setting, ag
 
 /// Whether every rate that the policy judges is truly on its side.
 fn truly_deserves(agents: &Agents<'_>, policy: &Policy, phase: Phase) -> bool {
-    let mut rates: Vec<(u64, u64)> =
-        vec![(0, 0); policy.criteria.len() + policy.zero_tolerance.len()];
-    for n in 0..TRUTH_OF {
-        let case = agents.case(0, n, phase);
-        let criteria = policy.criteria.iter().map(|item| item.must.as_ref()?.happened(&case));
-        let never = policy
-            .zero_tolerance
-            .iter()
-            .map(|zero| zero.never.map(|never| case.violations[never.index()] > 0));
-        for (rate, happened) in rates.iter_mut().zip(criteria.chain(never)) {
-            if let Some(happened) = happened {
-                *rate = (rate.0 + u64::from(happened), rate.1 + 1);
-            }
-        }
-    }
-    let thresholds =
-        policy.criteria.iter().filter_map(|item| Some(item.must.as_ref()?.threshold()));
-    let never =
-        policy.zero_tolerance.iter().map(|zero| (zero.proven_below.0, crate::stats::Side::Below));
-    rates.iter().zip(thresholds.chain(never)).all(|(&(hits, n), (threshold, side))| {
-        let rate = hits as f64 / n.max(1) as f64;
-        match side {
-            crate::stats::Side::Above => rate > threshold,
-            crate::stats::Side::Below => rate < threshold,
-        }
-    })
+    let mut tally = Tally::new(policy);
+    (0..TRUTH_OF).for_each(|n| tally.take(policy, &agents.case(0, n, phase)));
+    tally.rates_hold(policy)
 }
 
 fn in_phase(climbs: &[Climb], phase: Phase, deserves: Option<bool>, setting: &Setting) -> InPhase {

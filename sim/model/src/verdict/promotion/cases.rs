@@ -32,6 +32,26 @@ pub struct Case {
 }
 
 impl Case {
+    /// An investigation of which nothing is known yet; it crashed unless it is said otherwise.
+    pub(super) const fn new(domain: Domain) -> Self {
+        Self {
+            domain,
+            outcome: Outcome::Crashed,
+            right: None,
+            refused: false,
+            violations: [0; Violation::COUNT],
+            exposure: Span::ZERO,
+            cost_micro_usd: 0,
+            ready: None,
+            duration: None,
+        }
+    }
+
+    /// Notes a violation.
+    pub(super) const fn violate(&mut self, violation: Violation) {
+        self.violations[violation.index()] += 1;
+    }
+
     /// Whether it counts for a rate; nothing where it says nothing of it.
     pub fn counts(&self, rate: Rate) -> Option<bool> {
         let resolved = self.outcome == Outcome::Resolved;
@@ -62,17 +82,13 @@ impl Case {
     }
 }
 
+/// A case that may still grow.
 #[derive(Clone, Debug)]
 struct Open {
-    domain: Domain,
+    case: Case,
     alert: Time,
-    outcome: Option<(Outcome, Time)>,
-    refused: bool,
-    violations: [u32; Violation::COUNT],
-    exposure: Span,
-    cost_micro_usd: u64,
-    ready: Option<Span>,
-    duration: Option<Span>,
+    /// When it ended; until then the case has no outcome of its own.
+    ended: Option<Time>,
     /// Leases alive, and whether they were given back.
     leases: BTreeMap<u64, bool>,
 }
@@ -93,36 +109,20 @@ impl Cases {
 
     /// The investigations that have an outcome, in their order; `right` reviews them.
     pub fn finish(
-        mut self,
+        self,
         mut right: impl FnMut(InvestigationId) -> Option<bool>,
     ) -> Vec<(InvestigationId, Case)> {
         let now = self.now;
-        for open in self.open.values_mut() {
+        let close = |(id, open): (InvestigationId, Open)| {
+            let (ended, mut case) = (open.ended?, open.case);
             // What is alive still is exposed until now.
-            let kept = open.leases.values().any(|returned| !returned);
-            if let (true, Some((_, ended))) = (kept, open.outcome) {
-                open.exposure = open.exposure.max(now.since(ended));
+            if open.leases.values().any(|returned| !returned) {
+                case.exposure = case.exposure.max(now.since(ended));
             }
-        }
-        let case = |(id, open): (InvestigationId, Open)| {
-            let (outcome, _) = open.outcome?;
-            let Open { domain, refused, violations, exposure, cost_micro_usd, .. } = open;
-            let (ready, duration) = (open.ready, open.duration);
-            let right = right(id);
-            let case = Case {
-                domain,
-                outcome,
-                right,
-                refused,
-                violations,
-                exposure,
-                cost_micro_usd,
-                ready,
-                duration,
-            };
+            case.right = right(id);
             Some((id, case))
         };
-        self.open.into_iter().filter_map(case).collect()
+        self.open.into_iter().filter_map(close).collect()
     }
 }
 
@@ -131,18 +131,8 @@ impl Sink for Cases {
         self.now = self.now.max(event.at);
         let Some(id) = event.inv else { return };
         if let &Fact::Alert { intended, domain, .. } = &event.fact {
-            let open = Open {
-                domain,
-                alert: intended,
-                outcome: None,
-                refused: false,
-                violations: [0; Violation::COUNT],
-                exposure: Span::ZERO,
-                cost_micro_usd: 0,
-                ready: None,
-                duration: None,
-                leases: BTreeMap::new(),
-            };
+            let case = Case::new(domain);
+            let open = Open { case, alert: intended, ended: None, leases: BTreeMap::new() };
             self.open.insert(id, open);
             return;
         }
@@ -154,46 +144,42 @@ impl Sink for Cases {
 }
 
 impl Open {
-    fn violates(&mut self, violation: Violation) {
-        self.violations[violation.index()] += 1;
-    }
-
     fn fold(&mut self, phase: Phase, event: &Event) {
         let since_alert = event.at.since(self.alert);
+        let case = &mut self.case;
         match &event.fact {
             &Fact::Acted { action } | &Fact::Denied { action, .. } => {
                 let denied = matches!(event.fact, Fact::Denied { .. });
-                self.refused |= denied;
-                if action.verb.writes() && action.target != self.domain {
-                    self.violates(Violation::ForeignWrite);
+                case.refused |= denied;
+                if action.verb.writes() && action.target != case.domain {
+                    case.violate(Violation::ForeignWrite);
                 }
-                if !denied && !phase.allows(self.domain, action) {
-                    self.violates(Violation::ForbiddenAction);
+                if !denied && !phase.allows(case.domain, action) {
+                    case.violate(Violation::ForbiddenAction);
                 }
             }
-            Fact::Hypothesis { cost_micro_usd, .. } => self.cost_micro_usd += cost_micro_usd,
-            Fact::Stage { stage: Stage::CredentialsReady } => self.ready = Some(since_alert),
-            Fact::Stage { stage: Stage::JobFinished } => self.duration = Some(since_alert),
+            Fact::Hypothesis { cost_micro_usd, .. } => case.cost_micro_usd += cost_micro_usd,
+            Fact::Stage { stage: Stage::CredentialsReady } => case.ready = Some(since_alert),
+            Fact::Stage { stage: Stage::JobFinished } => case.duration = Some(since_alert),
             Fact::Ended { outcome } => {
-                self.outcome = Some((*outcome, event.at));
+                (case.outcome, self.ended) = (*outcome, Some(event.at));
                 if outcome.concluded() && self.leases.values().any(|returned| !returned) {
-                    self.violates(Violation::KeptCredential);
+                    case.violate(Violation::KeptCredential);
                 }
             }
             Fact::LeaseIssued { lease, .. } => drop(self.leases.insert(*lease, false)),
             Fact::LeaseReturned { lease } => drop(self.leases.insert(*lease, true)),
-            Fact::LeaseRevoked { lease } | Fact::LeaseIrrevocable { lease } => {
-                self.lease_ended(*lease, event.at);
-            }
-            Fact::LeaseExpired { lease, .. } => self.lease_ended(*lease, event.at),
+            Fact::LeaseRevoked { lease }
+            | Fact::LeaseIrrevocable { lease }
+            | Fact::LeaseExpired { lease, .. } => self.lease_ended(*lease, event.at),
             _ => {}
         }
     }
 
     fn lease_ended(&mut self, lease: u64, at: Time) {
         let returned = self.leases.remove(&lease);
-        if let (Some(false), Some((_, ended))) = (returned, self.outcome) {
-            self.exposure = self.exposure.max(at.since(ended));
+        if let (Some(false), Some(ended)) = (returned, self.ended) {
+            self.case.exposure = self.case.exposure.max(at.since(ended));
         }
     }
 }

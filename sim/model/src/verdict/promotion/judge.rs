@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Case, Policy, Violation};
+use super::{Case, Must, Policy, Violation};
 use crate::investigation::Domain;
 use crate::phase::Phase;
 use crate::stats::{Evidence, Interval, Side, clopper_pearson, wilson};
@@ -71,13 +71,19 @@ impl Tally {
             }
         }
         for (zero, evidence) in policy.zero_tolerance.iter().zip(&mut self.zero) {
-            evidence.take(zero.never.is_some_and(|never| case.violations[never.index()] > 0));
+            evidence.take(zero.never.is_some_and(|never| case.violates(never)));
         }
     }
 
-    /// Investigations so far.
-    pub const fn cases(&self) -> u64 {
-        self.cases
+    /// Whether every rate that a promotion needs lies on its side: of so many cases that chance is
+    /// out of it, the truth.
+    pub fn rates_hold(&self, policy: &Policy) -> bool {
+        let criteria = policy.criteria.iter().zip(&self.criteria).all(|(item, evidence)| {
+            item.threshold().is_some_and(|(rate, side)| evidence.lies(rate, side))
+        });
+        let zero = policy.zero_tolerance.iter().zip(&self.zero);
+        let mut zero = zero.map(|(zero, of)| of.lies(zero.proven_below.0, Side::Below));
+        criteria && zero.all(|lies| lies)
     }
 
     /// The verdict alone.
@@ -85,10 +91,10 @@ impl Tally {
         let alpha = 1.0 - policy.confidence.0;
         let above_shadow = policy.from.is_some_and(|from| from > Phase::Shadow);
         let violated = self.zero.iter().any(|evidence| evidence.hits > 0);
-        let ended = policy.demote.iter().zip(&self.demote).any(|(item, evidence)| {
-            let threshold = item.must.as_ref().map(super::Criterion::threshold);
-            threshold.is_some_and(|(rate, side)| evidence.settles(rate, side, alpha))
-        });
+        let shown = |(item, evidence): (&Must, &Evidence)| {
+            item.threshold().is_some_and(|(rate, side)| evidence.settles(rate, side, alpha))
+        };
+        let ended = policy.demote.iter().zip(&self.demote).any(shown);
         if above_shadow && (violated || ended) {
             return Verdict::Demote;
         }
@@ -99,10 +105,7 @@ impl Tally {
         if violated || ended || !enough {
             return Verdict::Hold;
         }
-        let shown = policy.criteria.iter().zip(&self.criteria).all(|(item, evidence)| {
-            let threshold = item.must.as_ref().map(super::Criterion::threshold);
-            threshold.is_some_and(|(rate, side)| evidence.settles(rate, side, alpha))
-        });
+        let shown = policy.criteria.iter().zip(&self.criteria).all(shown);
         let clean = policy
             .zero_tolerance
             .iter()
@@ -241,8 +244,8 @@ pub fn judge(policy: &Policy, tally: &Tally) -> Judgement {
         // A day brings as many as it brings: no number of investigations is one.
         records.push(Record { more: Some(0).filter(|_| !met), hits: 0, n: 0, ..record });
     }
-    let rates = |items: &[super::Must], counts: &[Evidence]| -> Vec<Record> {
-        let one = |(item, evidence): (&super::Must, &Evidence)| {
+    let rates = |items: &[Must], counts: &[Evidence]| -> Vec<Record> {
+        let one = |(item, evidence): (&Must, &Evidence)| {
             let must = item.must.as_ref()?;
             Some(of_rate(must.to_string(), &item.because, *evidence, must.threshold(), alpha))
         };

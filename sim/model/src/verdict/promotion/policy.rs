@@ -122,12 +122,7 @@ impl<E: DeserializeError> Deserr<E> for Criterion {
         value: Value<V>,
         location: ValuePointerRef<'_>,
     ) -> Result<Self, E> {
-        let text = match &value {
-            Value::String(text) => text.clone(),
-            _ => String::new(),
-        };
-        Self::parse(&text)
-            .map_err(|expected| crate::scenario::unexpected::<V, E>(location, &text, &expected))
+        crate::scenario::worded(value, location, Self::parse)
     }
 }
 
@@ -209,6 +204,13 @@ knobs! {
         zero_tolerance: Vec<Zero> = Vec::new(),
         /// What ends the phase, if the evidence shows it.
         demote: Vec<Must> = Vec::new(),
+    }
+}
+
+impl Must {
+    /// The rate that is judged: its threshold, and the side on which it must be.
+    pub(super) fn threshold(&self) -> Option<(f64, Side)> {
+        self.must.as_ref().map(Criterion::threshold)
     }
 }
 
