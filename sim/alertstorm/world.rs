@@ -133,9 +133,8 @@ impl WorldArgs {
                 return Err(WrongInput::of("--shards", why));
             }
             // What cannot be divided is told before anything starts.
-            let last = Part::new(of.get() - 1, of).unwrap_or(Part::WHOLE);
             let wrong = |error: Indivisible| WrongInput::of("--shards", error.to_string());
-            last.of_plan(plan).map_err(wrong)?;
+            Part::divides(of, plan).map_err(wrong)?;
         }
         let Some(provider) = provider else { return Ok(World::Twin) };
         Ok(World::Live(Box::new(Choice {

@@ -33,6 +33,17 @@ pub fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404)
 }
 
+/// A deletion, of which what is not there any more is as good as deleted.
+///
+/// # Errors
+/// Any other failure.
+pub fn deleted<T>(done: Result<T, Error>) -> Result<(), Error> {
+    match done {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the caller may not do it.
 pub fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 403)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alertstorm_agent::Task;
 use alertstorm_agent::names::role;
-use alertstorm_model::alert::Alert;
+use alertstorm_model::alert::{Alert, Alerts};
 use alertstorm_model::controller::job::{self, JobTemplate};
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{IdentityKind, InvestigationId};
@@ -137,8 +137,9 @@ impl Jobs {
     }
 
     /// The selector of the run's objects, in a shard of the shard's own.
-    pub fn selector(&self, alert: &Alert) -> String {
-        let template = self.template(alert);
+    pub fn selector(&self) -> String {
+        let Some(first) = Alerts::new(&self.plan).next() else { return String::new() };
+        let template = self.template(&first);
         let narrow = ["alertstorm.dev/run", SHARD];
         let own = template.labels.iter().filter(|(name, _)| narrow.contains(name));
         let own: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
@@ -240,19 +241,15 @@ impl Jobs {
         let name = job::template(&self.plan, &alert).service_account;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let gone = |done: Result<(), kube::Error>| match done {
-            Err(error) if call::is_gone(&error) => Ok(()),
-            done => done,
-        };
         let params = DeleteParams::default();
         let binding = call::patiently(PATIENCE, || async {
             self.turn().await;
-            gone(bindings.delete(&name, &params).await.map(drop))
+            call::deleted(bindings.delete(&name, &params).await)
         });
         let bound = binding.await;
         let account = call::patiently(PATIENCE, || async {
             self.turn().await;
-            gone(accounts.delete(&name, &params).await.map(drop))
+            call::deleted(accounts.delete(&name, &params).await)
         });
         if let Err(error) = bound.and(account.await) {
             let text =

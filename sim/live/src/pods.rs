@@ -19,7 +19,7 @@ use crate::hearing::Hearing;
 use crate::identity::investigation_of;
 use crate::platform::NAMESPACE;
 use crate::reporter::Note;
-use crate::watch::has_run;
+use crate::watch::{PodChange, has_run};
 
 /// How long a log is asked for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -84,8 +84,17 @@ impl Pods {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).told.extend(told);
     }
 
+    /// Sees what a watch shows.
+    pub fn see(&self, change: &PodChange) {
+        match change {
+            PodChange::Is(pod) => self.look(pod),
+            PodChange::Gone(pod) => self.gone(pod),
+            PodChange::All(_) => {}
+        }
+    }
+
     /// Looks at a pod as a watch shows it.
-    pub fn look(&self, pod: &Pod) {
+    fn look(&self, pod: &Pod) {
         let Some(id) = investigation_of(&pod.name_any()) else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         while known.tasks.try_join_next().is_some() {}
@@ -101,7 +110,7 @@ impl Pods {
     }
 
     /// A pod is gone: nothing more comes of it.
-    pub fn gone(&self, pod: &Pod) {
+    fn gone(&self, pod: &Pod) {
         self.look(pod);
         let Some(id) = investigation_of(&pod.name_any()) else { return };
         if ended(pod).is_none() {

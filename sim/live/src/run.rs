@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alertstorm_agent::trust;
-use alertstorm_model::alert::{Alert, Alerts as AlertStream};
 use alertstorm_model::event::{Audited, Fact, Sink, WaitSummary};
 use alertstorm_model::scenario::{FaultKind, Part, Plan};
 use alertstorm_model::time::Time;
@@ -38,6 +37,7 @@ use crate::shard::fleet::{self, Fleet, Merge};
 use crate::shard::{FleetError, Shards};
 use crate::vault::leases::LeaseBook;
 use crate::vault::{VaultError, setup};
+pub(crate) use host::plan_faults;
 use lead::Lead;
 
 /// Nodes that are not ready by then will not be.
@@ -167,7 +167,7 @@ pub async fn run(
     let in_pods = matches!(agents, Agents::Pods(_));
     let jobs =
         Jobs::new(Arc::clone(&plan), clients.backend()?, agents, reporter.clone(), Part::WHOLE);
-    let selector = first_alert(&plan).map_or_else(String::new, |alert| jobs.selector(&alert));
+    let selector = jobs.selector();
     let sharded = fleet.is_some();
     let (mut lead, restart): (_, Arc<dyn Fn() + Send + Sync>) = match fleet {
         Some(mut fleet) => {
@@ -262,10 +262,6 @@ pub async fn run(
         run.clean(&jobs, &selector, admin).await?;
     }
     Ok(())
-}
-
-pub(crate) fn first_alert(plan: &Plan) -> Option<Alert> {
-    AlertStream::new(plan).next()
 }
 
 async fn register(

@@ -20,7 +20,7 @@ use crate::kubelet::HollowNode;
 use crate::platform::{Agents, Clients, NAMESPACE, Platform};
 use crate::pods::Pods;
 use crate::provider::{Program, Provider};
-use crate::reporter::Note;
+use crate::reporter::{Note, Reporter};
 use crate::scrape::Scraper;
 use crate::vault::leases;
 use crate::vault::{VaultError, setup};
@@ -84,11 +84,7 @@ impl Run {
     fn also(&self, backend: &Client) -> Box<dyn Fn(PodChange) + Send> {
         if let Agents::Pods(_) = self.platform.agents {
             let pods = Pods::new(self.hearing.clone(), backend.clone());
-            return Box::new(move |change| match change {
-                PodChange::Is(pod) => pods.look(&pod),
-                PodChange::Gone(pod) => pods.gone(&pod),
-                PodChange::All(_) => {}
-            });
+            return Box::new(move |change| pods.see(&change));
         }
         if !self.plan.scenario.cluster.node.shared_watch {
             return Box::new(|_| {});
@@ -105,18 +101,9 @@ impl Run {
     }
 
     pub fn plan_faults(&self, tasks: &mut JoinSet<()>) {
-        for (number, fault) in self.plan.faults.iter().enumerate() {
-            if self.sharded && fault.kind == FaultKind::ControllerCrash {
-                continue;
-            }
-            for (at, begins) in [(fault.from, true), (fault.until, false)] {
-                let reporter = self.hearing.reporter.clone();
-                tasks.spawn(async move {
-                    tokio::time::sleep_until(reporter.clock().instant(at)).await;
-                    reporter.note(Note::Fault(number, begins));
-                });
-            }
-        }
+        // Controllers are in the shards, and so are their crashes.
+        let here = |kind| !(self.sharded && kind == FaultKind::ControllerCrash);
+        plan_faults(&self.plan, &self.hearing.reporter, here, tasks);
     }
 
     /// Sees to a Vault that is back: it is unsealed, and where it lost its memory it is configured
@@ -245,6 +232,25 @@ impl Run {
                 reporter.note(Note::Invalid(format!("vault could not be sealed: {error}")));
             }
         });
+    }
+}
+
+/// Tells the engine of the beginnings and ends of the plan's faults, of the kinds that are `here`'s.
+pub(crate) fn plan_faults(
+    plan: &Plan,
+    reporter: &Reporter,
+    here: impl Fn(FaultKind) -> bool,
+    tasks: &mut JoinSet<()>,
+) {
+    let faults = plan.faults.iter().enumerate();
+    for (number, fault) in faults.filter(|(_, fault)| here(fault.kind)) {
+        for (at, begins) in [(fault.from, true), (fault.until, false)] {
+            let reporter = reporter.clone();
+            tasks.spawn(async move {
+                tokio::time::sleep_until(reporter.clock().instant(at)).await;
+                reporter.note(Note::Fault(number, begins));
+            });
+        }
     }
 }
 

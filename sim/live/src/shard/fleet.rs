@@ -103,9 +103,7 @@ impl Fleet {
         if size > manifests::PLAN_MAX * 9 / 10 {
             return Err(FleetError::PlanTooLarge(size));
         }
-        for index in 0..shards.count.get() {
-            Part::new(index, shards.count).unwrap_or(Part::WHOLE).of_plan(&plan)?;
-        }
+        Part::divides(shards.count, &plan)?;
         clear(&client).await?;
         let seed = plan.scenario.seed;
         let orders = Orders { plan: plan.digest.clone(), seed, of: shards.count, pods };
@@ -213,22 +211,15 @@ async fn clear(client: &Client) -> Result<(), kube::Error> {
     let Some(job) = found else { return Ok(()) };
     let count = job.spec.and_then(|spec| spec.completions).unwrap_or(0);
     let delete = || async { jobs.delete(manifests::NAME, &foreground).await };
-    gone(call::patiently(PATIENCE, delete).await.map(drop))?;
+    call::deleted(call::patiently(PATIENCE, delete).await)?;
     for shard in 0..count.unsigned_abs() {
         let (name, now) = (manifests::begin_name(shard), DeleteParams::default());
         let delete = || async { maps.delete(&name, &now).await };
-        gone(call::patiently(PATIENCE, delete).await.map(drop))?;
+        call::deleted(call::patiently(PATIENCE, delete).await)?;
     }
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until && jobs.get_opt(manifests::NAME).await?.is_some() {
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())
-}
-
-fn gone(done: Result<(), kube::Error>) -> Result<(), kube::Error> {
-    match done {
-        Err(error) if call::is_gone(&error) => Ok(()),
-        done => done,
-    }
 }

@@ -31,9 +31,9 @@ use crate::jobs::Jobs;
 use crate::platform::{Agents, NAMESPACE};
 use crate::pods::Pods;
 use crate::reporter::{Clock, Note, Reporter};
-use crate::run::{harness_cpu, resident_max};
+use crate::run::{harness_cpu, plan_faults, resident_max};
 use crate::vault::leases::LeaseBook;
-use crate::watch::{self, PodChange};
+use crate::watch;
 
 /// How often a shard asks whether the run begins.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -180,7 +180,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let agents = Agents::Pods(orders.pods);
     let (book, mut sink) = (hearing.book.clone(), wire.clone());
     let jobs = Jobs::new(Arc::clone(&plan), client.clone(), agents, reporter.clone(), part);
-    let selector = crate::run::first_alert(&plan).map_or_else(String::new, |a| jobs.selector(&a));
+    let selector = jobs.selector();
     let mut known: BTreeSet<InvestigationId> =
         begin.memory.iter().flat_map(super::wire::Memory::told_of).collect();
     let mut engine = Engine::new(
@@ -202,11 +202,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let namespace = NAMESPACE.to_owned();
     let (seen, of_jobs) = (reporter.clone(), selector.clone());
     tasks.spawn(watch::jobs(client.clone(), namespace.clone(), of_jobs, seen));
-    let also = move |change| match change {
-        PodChange::Is(pod) => pods.look(&pod),
-        PodChange::Gone(pod) => pods.gone(&pod),
-        PodChange::All(_) => {}
-    };
+    let also = move |change| pods.see(&change);
     tasks.spawn(watch::pods(client, namespace, selector, reporter.clone(), also));
     let lists = engine.lists();
     let host = OwnFaults {
@@ -214,7 +210,8 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         reporter: reporter.clone(),
         restart: Box::new(move || drop(tokio::spawn(lists()))),
     };
-    plan_crashes(&plan, &reporter, &mut tasks);
+    let own = |kind| kind == FaultKind::ControllerCrash;
+    plan_faults(&plan, &reporter, own, &mut tasks);
     let alerts = Alerts::start(plan, part, known, reporter);
     let began = harness_cpu();
     let mut told = Instant::now();
@@ -273,18 +270,5 @@ fn instant_of(nanos: u64) -> Instant {
     match at.duration_since(SystemTime::now()) {
         Ok(ahead) => Instant::now() + ahead,
         Err(past) => Instant::now().checked_sub(past.duration()).unwrap_or_else(Instant::now),
-    }
-}
-
-fn plan_crashes(plan: &Plan, reporter: &Reporter, tasks: &mut JoinSet<()>) {
-    let crashes = plan.faults.iter().enumerate();
-    for (number, fault) in crashes.filter(|(_, fault)| fault.kind == FaultKind::ControllerCrash) {
-        for (at, begins) in [(fault.from, true), (fault.until, false)] {
-            let reporter = reporter.clone();
-            tasks.spawn(async move {
-                tokio::time::sleep_until(reporter.clock().instant(at)).await;
-                reporter.note(Note::Fault(number, begins));
-            });
-        }
     }
 }

@@ -36,6 +36,14 @@ impl Part {
         (index < of.get()).then_some(Self { index, of })
     }
 
+    /// Whether a plan can be divided into so many parts: each has something of every budget.
+    ///
+    /// # Errors
+    /// The first budget that has nothing for some part.
+    pub fn divides(of: NonZeroU32, plan: &Plan) -> Result<(), Indivisible> {
+        Self { index: 0, of }.of_plan(plan).map(drop)
+    }
+
     /// Which it is, from 0.
     pub const fn index(self) -> u32 {
         self.index

@@ -41,10 +41,7 @@ pub(super) async fn delete(client: &Client, path: &str) -> Result<(), Failure> {
         let request = Request::delete(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
         client.request::<Value>(request).await
     });
-    match done.await {
-        Err(error) if !call::is_gone(&error) => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(call::deleted(done.await)?)
 }
 
 pub(super) fn is_ours(object: &Value) -> bool {
