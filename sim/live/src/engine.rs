@@ -4,6 +4,9 @@
 mod held;
 mod lags;
 mod restart;
+mod seen;
+#[cfg(test)]
+mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -24,7 +27,6 @@ use crate::jobs::Jobs;
 use crate::reporter::{Note, Reporter};
 use crate::timeline::Timeline;
 use crate::vault::leases::LeaseBook;
-use crate::watch::{Finished, Seen};
 
 use held::Held;
 pub use lags::Lags;
@@ -42,8 +44,6 @@ const WAIT_FOR_COLLECTION: Span = Span::secs(60);
 pub const REVOCATION_GRACE: Span = Span::secs(60);
 /// A client whose calls wait longer than this for a token on the mean is limited by its bucket.
 const BUCKET_LIMITS: Span = Span::millis(20);
-/// After a Job's end its pod's own words are waited for so long.
-const WAIT_FOR_WORDS: Span = Span::secs(10);
 
 /// Whether the Job controller's workers wait for their client's bucket, or are too few or too slow.
 /// A bucket that is not empty costs microseconds a call.
@@ -264,11 +264,13 @@ impl<'a> Engine<'a> {
                     self.tell(Input::Alert(alert));
                 }
             }
-            Note::ToldAll(id) | Note::Untold(id) => {
-                let Some(timeline) = self.all.get_mut(&id) else { return };
-                timeline.told_all = true;
-                if let Some((at, finished)) = timeline.finished.take() {
-                    self.job_finished(id, at, finished);
+            Note::ToldAll(id) => {
+                self.told_all(id);
+            }
+            Note::Untold(id) => {
+                if self.told_all(id) {
+                    let text = format!("nothing was heard of the agent of {id}, whose Job ended");
+                    self.platform(Fact::Remark { text: text.into() });
                 }
             }
             Note::Wake => self.tell(Input::Wake),
@@ -410,105 +412,5 @@ impl<'a> Engine<'a> {
     /// A stage that the engine works out itself.
     fn stage(&mut self, id: InvestigationId, at: Time, stage: Stage) {
         self.fact(Event::of(at, id, Fact::Stage { stage }));
-    }
-
-    fn answered(&mut self, id: InvestigationId, at: Time, created: bool) {
-        let Some(timeline) = self.all.get_mut(&id) else { return };
-        if !created {
-            return self.tell(Input::JobFailedToCreate(id));
-        }
-        timeline.undecided = false;
-        // A watch may show the Job before its answer is here.
-        match timeline.shown {
-            true => record(&mut self.lags.watch, Span::ZERO),
-            false => timeline.answered = Some(at),
-        }
-        self.stage(id, at, Stage::JobCreated);
-        self.tell(Input::JobCreated(id));
-    }
-
-    fn seen(&mut self, what: Seen, at: Time) {
-        match what {
-            Seen::Job { id, finished } => {
-                let Some(timeline) = self.all.get_mut(&id) else { return };
-                timeline.shown = true;
-                if let Some(answered) = timeline.answered.take() {
-                    record(&mut self.lags.watch, at.since(answered));
-                }
-                if let Some(finished) = finished {
-                    self.job_finished(id, at, finished);
-                }
-            }
-            Seen::JobGone(id) => {
-                let over = self.all.get(&id).is_some_and(Timeline::is_over);
-                if !over {
-                    // Somebody deleted it before its end.
-                    self.job_finished(id, at, Finished::Failed);
-                }
-                if let Some(timeline) = self.all.get_mut(&id)
-                    && timeline.reach(Stage::JobCollected, at)
-                {
-                    let fact = Fact::Stage { stage: Stage::JobCollected };
-                    self.hold(Event::of(at, id, fact));
-                }
-            }
-            Seen::Pod { id, scheduled, has_run } => {
-                self.stage(id, at, Stage::PodCreated);
-                if scheduled {
-                    self.stage(id, at, Stage::PodScheduled);
-                }
-                if has_run {
-                    self.stage(id, at, Stage::PodRunning);
-                }
-            }
-        }
-    }
-
-    fn job_finished(&mut self, id: InvestigationId, at: Time, finished: Finished) {
-        let Some(timeline) = self.all.get(&id).filter(|timeline| !timeline.is_over()) else {
-            return;
-        };
-        if self.in_pods && !timeline.told_all && timeline.reached(Stage::PodScheduled).is_some() {
-            return self.await_words(id, at, finished);
-        }
-        let (alert, ran) = (timeline.alert, timeline.ended && finished == Finished::Complete);
-        // Two watches are two clocks: what the other has not shown yet has happened all the same.
-        self.stage(id, at, Stage::JobCreated);
-        if ran {
-            for stage in [Stage::PodCreated, Stage::PodScheduled, Stage::PodRunning] {
-                self.stage(id, at, stage);
-            }
-        }
-        let outcome = match finished {
-            Finished::DeadlineExceeded => Outcome::DeadlineExceeded,
-            Finished::Complete => Outcome::Inconclusive,
-            Finished::Failed => Outcome::Evicted,
-        };
-        // For what never had an agent, and for an agent that nobody heard of again.
-        self.fact(Event::of(at, id, Fact::Ended { outcome }));
-        let Some(timeline) = self.all.get_mut(&id) else { return };
-        timeline.undecided = false;
-        // Two clocks told of the two: a Job ends after its agent.
-        let at = at.max(timeline.ended_at);
-        timeline.reach(Stage::JobFinished, at);
-        let cost_micro_usd = timeline.cost_micro_usd;
-        let waits = timeline.waits(Stage::JobFinished, self.job_controller);
-        let needs_vault = timeline.reached(Stage::VaultLogin).is_some();
-        self.open -= 1;
-        if !needs_vault {
-            let fact = Fact::Waited { until: Stage::JobFinished, waits };
-            self.hold(Event::of(at, id, fact));
-        }
-        self.hold(Event::of(at, id, Fact::Stage { stage: Stage::JobFinished }));
-        self.tasks.spawn(Arc::clone(&self.jobs).end_identity(alert));
-        self.tell(Input::JobFinished { id, cost_micro_usd });
-    }
-
-    /// A pod may tell of what came before its Job's end after that was seen.
-    fn await_words(&mut self, id: InvestigationId, at: Time, finished: Finished) {
-        let Some(timeline) = self.all.get_mut(&id) else { return };
-        if timeline.finished.replace((at, finished)).is_none() {
-            self.later(at + WAIT_FOR_WORDS, Note::Untold(id));
-        }
     }
 }

@@ -30,6 +30,8 @@ pub struct Timeline {
     pub told_all: bool,
     /// Its Job's end, while its pod has not.
     pub finished: Option<(Time, Finished)>,
+    /// When its Job was seen to be gone, before its end was told.
+    pub gone: Option<Time>,
     /// When the API server answered.
     pub answered: Option<Time>,
     /// Whether a watch has shown its Job.
@@ -53,6 +55,7 @@ impl Timeline {
             ended_at: Time::ZERO,
             told_all: false,
             finished: None,
+            gone: None,
             cost_micro_usd: 0,
             sent: None,
             answered: None,
@@ -78,6 +81,20 @@ impl Timeline {
     /// Whether nothing more is to come but its Job's collection.
     pub fn is_over(&self) -> bool {
         self.refused || self.reached(Stage::JobFinished).is_some()
+    }
+
+    /// The last instant that is known of it: its Job's end, whichever watch or clock told of that,
+    /// was not before.
+    pub fn latest(&self) -> Time {
+        self.at.iter().flatten().fold(self.ended_at, |latest, at| latest.max(*at))
+    }
+
+    /// Whether an agent may have run of which nothing was heard yet. A Job that was stopped by its
+    /// clock may have had none: what watches have shown tells, where they showed `all` of it.
+    pub fn may_have_words(&self, finished: Finished, all: bool) -> bool {
+        let stopped = finished == Finished::DeadlineExceeded;
+        let never_ran = stopped && all && self.reached(Stage::PodScheduled).is_none();
+        !self.told_all && !never_ran
     }
 
     /// Where the time up to `until` went: each gap between two stages is the component's that ends
@@ -126,5 +143,47 @@ impl Timeline {
             .filter(|(_, span)| span.0 > 0)
             .map(|(component, span)| Wait { component, span })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alertstorm_model::investigation::{Domain, InvestigationId, Severity};
+
+    use super::*;
+
+    fn timeline() -> Timeline {
+        let (domain, severity) = (Domain::Network, Severity::Low);
+        let (id, intended) = (InvestigationId(0), Time(5));
+        let alert = Alert { id, intended, domain, severity, fingerprint: 0 };
+        Timeline::new(alert, 0)
+    }
+
+    #[test]
+    fn a_job_ends_after_all_that_is_known_of_it() {
+        let mut timeline = timeline();
+        assert_eq!(timeline.latest(), Time(5));
+        // A watch of pods that lists later than that of Jobs shows a pod after its Job's end.
+        timeline.reach(Stage::PodRunning, Time(30));
+        timeline.reach(Stage::VaultLogin, Time(20));
+        timeline.ended_at = Time(25);
+        assert_eq!(timeline.latest(), Time(30));
+        timeline.ended_at = Time(40);
+        assert_eq!(timeline.latest(), Time(40));
+    }
+
+    #[test]
+    fn words_are_waited_for_unless_there_can_be_none() {
+        let mut timeline = timeline();
+        // A Job watch may be ahead of the pods' watch: a Job that completed had an agent.
+        assert!(timeline.may_have_words(Finished::Complete, true));
+        assert!(timeline.may_have_words(Finished::Failed, true));
+        assert!(!timeline.may_have_words(Finished::DeadlineExceeded, true));
+        // Whoever took up where another left off has not seen all.
+        assert!(timeline.may_have_words(Finished::DeadlineExceeded, false));
+        timeline.reach(Stage::PodScheduled, Time(9));
+        assert!(timeline.may_have_words(Finished::DeadlineExceeded, true));
+        timeline.told_all = true;
+        assert!(!timeline.may_have_words(Finished::Complete, false));
     }
 }

@@ -32,6 +32,17 @@ impl Known {
         };
         Self { shard, memory, finished: None, over: false }
     }
+
+    /// What a successor must know of it, where it is under way.
+    fn open(&self) -> OpenMemory {
+        let mut open = self.memory.clone();
+        // Its pod has told how its agent ended, and whom it told that died with it: the successor
+        // reads the journal again, of which nothing is told twice.
+        if open.told_all && !open.ended {
+            (open.told_all, open.cost_micro_usd) = (false, 0);
+        }
+        open
+    }
 }
 
 /// What shards told.
@@ -92,7 +103,7 @@ impl Register {
             match (known.over, known.finished) {
                 (true, _) => memory.over.push(*id),
                 (false, Some(at)) => memory.finished.push((*id, at)),
-                (false, None) => memory.open.push(known.memory.clone()),
+                (false, None) => memory.open.push(known.open()),
             }
         }
         memory
@@ -136,8 +147,25 @@ mod tests {
         assert_eq!(memory.over, [InvestigationId(0)]);
         assert_eq!(memory.finished, [(InvestigationId(6), Time(9))]);
         let [open] = &memory.open[..] else { panic!("{memory:?}") };
-        assert!(open.told_all && open.sent == Some(Time(1)) && !open.ended);
+        assert!(open.sent == Some(Time(1)) && !open.ended);
         assert_eq!(open.stages, [(Stage::JobCreated, Time(2))]);
         assert_eq!(register.memory(0), Memory::default());
+    }
+
+    #[test]
+    fn an_end_that_was_not_told_is_read_again() {
+        let (mut register, id) = (Register::default(), InvestigationId(3));
+        let of = |fact| Event::of(Time(1), id, fact);
+        register.note(Some(1), &of(Fact::JobSent));
+        register.journal(1, id);
+        let cost = Fact::Hypothesis { tool_calls: 1, tokens: 1, cost_micro_usd: 7 };
+        register.note(None, &of(cost));
+        // The shard died between the journal and the outcome.
+        let [open] = &register.memory(1).open[..] else { panic!("one is under way") };
+        assert!(!open.told_all && open.cost_micro_usd == 0);
+        assert!(!register.journal(1, id), "what it tells again is not heard again");
+        register.note(Some(1), &of(Fact::Ended { outcome: Outcome::Resolved }));
+        let [open] = &register.memory(1).open[..] else { panic!("one is under way") };
+        assert!(open.told_all && open.cost_micro_usd == 7);
     }
 }

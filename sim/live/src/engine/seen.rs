@@ -1,0 +1,138 @@
+//! What the servers show of Jobs and pods: two watches and agents' own words, by as many clocks, in
+//! whichever order they come.
+
+use std::sync::Arc;
+
+use alertstorm_model::controller::Input;
+use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
+use alertstorm_model::time::{Span, Time};
+
+use super::Engine;
+use super::lags::record;
+use crate::reporter::Note;
+use crate::watch::{Finished, Seen};
+
+/// After a Job's end its pod's own words are waited for so long: longer than its log is asked for.
+const WAIT_FOR_WORDS: Span = Span::secs(30);
+
+impl Engine<'_> {
+    pub(super) fn answered(&mut self, id: InvestigationId, at: Time, created: bool) {
+        let Some(timeline) = self.all.get_mut(&id) else { return };
+        if !created {
+            return self.tell(Input::JobFailedToCreate(id));
+        }
+        timeline.undecided = false;
+        // A watch may show the Job before its answer is here.
+        match timeline.shown {
+            true => record(&mut self.lags.watch, Span::ZERO),
+            false => timeline.answered = Some(at),
+        }
+        self.stage(id, at, Stage::JobCreated);
+        self.tell(Input::JobCreated(id));
+    }
+
+    pub(super) fn seen(&mut self, what: Seen, at: Time) {
+        match what {
+            Seen::Job { id, finished } => {
+                let Some(timeline) = self.all.get_mut(&id) else { return };
+                timeline.shown = true;
+                if let Some(answered) = timeline.answered.take() {
+                    record(&mut self.lags.watch, at.since(answered));
+                }
+                if let Some(finished) = finished {
+                    self.job_finished(id, at, finished);
+                }
+            }
+            Seen::JobGone(id) => {
+                // Where it is not over, somebody deleted it before its end.
+                self.job_finished(id, at, Finished::Failed);
+                self.job_gone(id, at);
+            }
+            Seen::Pod { id, scheduled, has_run } => {
+                self.stage(id, at, Stage::PodCreated);
+                if scheduled {
+                    self.stage(id, at, Stage::PodScheduled);
+                }
+                if has_run {
+                    self.stage(id, at, Stage::PodRunning);
+                }
+            }
+        }
+    }
+
+    fn job_finished(&mut self, id: InvestigationId, at: Time, finished: Finished) {
+        let Some(timeline) = self.all.get(&id).filter(|timeline| !timeline.is_over()) else {
+            return;
+        };
+        let seen_all = self.since == Time::ZERO;
+        if self.in_pods && timeline.may_have_words(finished, seen_all) {
+            return self.await_words(id, at, finished);
+        }
+        let (alert, ran) = (timeline.alert, timeline.ended && finished == Finished::Complete);
+        // Two watches are two clocks: what the other has not shown yet has happened all the same.
+        self.stage(id, at, Stage::JobCreated);
+        if ran {
+            for stage in [Stage::PodCreated, Stage::PodScheduled, Stage::PodRunning] {
+                self.stage(id, at, stage);
+            }
+        }
+        let outcome = match finished {
+            Finished::DeadlineExceeded => Outcome::DeadlineExceeded,
+            Finished::Complete => Outcome::Inconclusive,
+            Finished::Failed => Outcome::Evicted,
+        };
+        // For what never had an agent, and for an agent that nobody heard of again.
+        self.fact(Event::of(at, id, Fact::Ended { outcome }));
+        let Some(timeline) = self.all.get_mut(&id) else { return };
+        timeline.undecided = false;
+        // Two watches and an agent's clock told of it.
+        let at = at.max(timeline.latest());
+        timeline.reach(Stage::JobFinished, at);
+        let cost_micro_usd = timeline.cost_micro_usd;
+        let waits = timeline.waits(Stage::JobFinished, self.job_controller);
+        let needs_vault = timeline.reached(Stage::VaultLogin).is_some();
+        self.open -= 1;
+        if !needs_vault {
+            let fact = Fact::Waited { until: Stage::JobFinished, waits };
+            self.hold(Event::of(at, id, fact));
+        }
+        self.hold(Event::of(at, id, Fact::Stage { stage: Stage::JobFinished }));
+        self.tasks.spawn(Arc::clone(&self.jobs).end_identity(alert));
+        self.tell(Input::JobFinished { id, cost_micro_usd });
+        let gone = self.all.get(&id).and_then(|timeline| timeline.gone);
+        if let Some(gone) = gone {
+            self.job_gone(id, gone.max(at));
+        }
+    }
+
+    /// A Job is collected after its end, which may still be waited for.
+    fn job_gone(&mut self, id: InvestigationId, at: Time) {
+        let Some(timeline) = self.all.get_mut(&id) else { return };
+        if !timeline.is_over() {
+            timeline.gone = Some(at);
+        } else if timeline.reach(Stage::JobCollected, at) {
+            let fact = Fact::Stage { stage: Stage::JobCollected };
+            self.hold(Event::of(at, id, fact));
+        }
+    }
+
+    /// Nothing more is waited for; whether its Job's end waited.
+    pub(super) fn told_all(&mut self, id: InvestigationId) -> bool {
+        let Some(timeline) = self.all.get_mut(&id) else { return false };
+        timeline.told_all = true;
+        let waited = timeline.finished.take();
+        if let Some((at, finished)) = waited {
+            self.job_finished(id, at, finished);
+        }
+        waited.is_some()
+    }
+
+    /// A pod may tell of what came before its Job's end after that was seen.
+    fn await_words(&mut self, id: InvestigationId, at: Time, finished: Finished) {
+        let Some(timeline) = self.all.get_mut(&id) else { return };
+        if timeline.finished.replace((at, finished)).is_none() {
+            self.later(at + WAIT_FOR_WORDS, Note::Untold(id));
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! A shard's successor, whose two watches and whose pods' words come in any order.
+
+use std::sync::Arc;
+
+use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
+use alertstorm_model::measure::Measures;
+use alertstorm_model::scenario::{Files, Part, Plan, load};
+use kube::Client;
+use kube::client::Body;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+use crate::platform::{Agents, PodSpec};
+use crate::reporter::Clock;
+use crate::shard::{Memory, OpenMemory};
+use crate::watch::{Finished, Seen};
+
+const ID: InvestigationId = InvestigationId(0);
+
+struct NoFiles;
+
+impl Files for NoFiles {
+    fn read(&self, name: &str) -> Result<String, String> {
+        Err(format!("{name} is not there"))
+    }
+}
+
+struct NoHost;
+
+impl Host for NoHost {
+    fn fault(&self, _: usize, _: bool) {}
+
+    fn look(&self) {}
+
+    fn sample(&self) {}
+}
+
+/// A plan of one alert, and the Jobs of an API server that never answers.
+fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, UnboundedReceiver<Note>) {
+    let plan = load("alerts: [{flood: 1}]", "plan", &[], &NoFiles);
+    let plan = Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}")));
+    let silent = tower::service_fn(|_: http::Request<Body>| async {
+        std::future::pending::<Result<http::Response<Body>, std::io::Error>>().await
+    });
+    let client = Client::new(silent, "default");
+    let (reporter, inbox) = Reporter::new(Clock::default());
+    reporter.clock().start(tokio::time::Instant::now());
+    let pods = Agents::Pods(PodSpec {
+        image: "agent".to_owned(),
+        vault: "http://127.0.0.1:8200".to_owned(),
+        vault_ca: String::new(),
+        postgres: ([127, 0, 0, 1], 5432).into(),
+    });
+    let jobs = Jobs::new(Arc::clone(&plan), client, pods, reporter.clone(), Part::WHOLE);
+    (plan, jobs, reporter, inbox)
+}
+
+/// What came before the shard died: its pod was placed, and not seen to run.
+fn before() -> (Vec<Event>, Memory) {
+    let alert =
+        Fact::Alert { intended: Time::ZERO, domain: Domain::Network, severity: Severity::Low };
+    let stages = [Stage::Admitted, Stage::JobCreated, Stage::PodCreated, Stage::PodScheduled];
+    let stages: Vec<_> = stages.into_iter().zip((1..).map(Time)).collect();
+    let mut told = vec![Event::of(Time::ZERO, ID, alert), Event::of(Time(1), ID, Fact::JobSent)];
+    told.extend(stages.iter().map(|&(stage, at)| Event::of(at, ID, Fact::Stage { stage })));
+    let open = OpenMemory {
+        id: ID,
+        sent: Some(Time(1)),
+        stages,
+        ended: false,
+        told_all: false,
+        cost_micro_usd: 0,
+    };
+    (told, Memory { open: vec![open], ..Memory::default() })
+}
+
+/// The measures of a run whose second shard sees `notes`.
+async fn succeeded_by(memory: &Memory, told: Vec<Event>, notes: Vec<Note>) -> Measures {
+    let (plan, jobs, reporter, mut inbox) = plan_and_jobs();
+    let mut events = told;
+    let (selector, book) = (jobs.selector(), LeaseBook::new(reporter.clone()));
+    let mut engine = Engine::new(plan, &mut events, reporter.clone(), jobs, selector, book, true);
+    tokio::time::advance(Duration::from_secs(5)).await;
+    engine.resume(Part::WHOLE, memory, &[(ID, true)]);
+    notes.into_iter().for_each(|note| reporter.note(note));
+    engine.close(&mut inbox, &NoHost);
+    drop(engine);
+    events.sort_by_key(|event| event.at);
+    let mut measures = Measures::default();
+    events.iter().for_each(|event| measures.take(event));
+    measures.close();
+    measures
+}
+
+fn seconds(n: u64) -> Time {
+    Time::ZERO + Span::secs(n)
+}
+
+fn job(at: Time) -> Note {
+    Note::Seen { what: Seen::Job { id: ID, finished: Some(Finished::Complete) }, at }
+}
+
+fn pod(at: Time) -> Note {
+    Note::Seen { what: Seen::Pod { id: ID, scheduled: true, has_run: true }, at }
+}
+
+fn words() -> [Note; 2] {
+    let outcome = Outcome::Resolved;
+    [Note::Fact(Event::of(seconds(4), ID, Fact::Ended { outcome })), Note::ToldAll(ID)]
+}
+
+fn is_resolved(measures: &Measures) {
+    assert_eq!(measures.invalid, Vec::<String>::new());
+    assert_eq!(measures.outcome(Outcome::Resolved), 1);
+    assert_eq!(measures.accounting.finished, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_is_shown_after_its_jobs_end_ran_before_it() {
+    let (told, memory) = before();
+    let mut notes = vec![job(seconds(6)), pod(seconds(7))];
+    notes.extend(words());
+    is_resolved(&succeeded_by(&memory, told, notes).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_collected_after_its_end_though_its_pods_words_come_last() {
+    let (told, memory) = before();
+    let mut notes = vec![pod(seconds(5)), job(seconds(6))];
+    notes.push(Note::Seen { what: Seen::JobGone(ID), at: seconds(7) });
+    notes.extend(words());
+    is_resolved(&succeeded_by(&memory, told, notes).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_whose_pod_no_watch_has_shown_yet_is_waited_for() {
+    let (mut told, mut memory) = before();
+    for stages in memory.open.iter_mut().map(|open| &mut open.stages) {
+        stages.truncate(2);
+    }
+    told.truncate(4);
+    let mut notes = vec![job(seconds(6)), pod(seconds(7))];
+    notes.extend(words());
+    is_resolved(&succeeded_by(&memory, told, notes).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_nobody_heard_of_is_told() {
+    let (told, memory) = before();
+    let notes = vec![pod(seconds(5)), job(seconds(6)), Note::Untold(ID)];
+    let measures = succeeded_by(&memory, told, notes).await;
+    assert_eq!(measures.invalid, Vec::<String>::new());
+    assert_eq!(measures.accounting.finished, 1);
+    assert!(measures.remarks.iter().any(|remark| remark.contains("nothing was heard")));
+}
