@@ -61,7 +61,7 @@ mod with {
     use alertstorm_live::provider::kind::{self, Kind};
     use alertstorm_live::provider::local::{Local, LocalError, UnknownFlag};
     use alertstorm_live::provider::{self, Failure};
-    use alertstorm_live::shard::{FleetError, Shards};
+    use alertstorm_live::shard::{self, FleetError, Shards};
     use alertstorm_model::event::{Event, Fact, Sink};
     use alertstorm_model::investigation::Stage;
     use alertstorm_model::scenario::{Plan, Problem};
@@ -230,9 +230,9 @@ mod with {
 
     /// Runs the shard of this pod.
     pub fn shard(folder: &Path) -> Result<()> {
-        runtime()?.block_on(alertstorm_live::shard::run(folder, |folder| {
-            crate::source::load(&folder.join(crate::run_folder::SCENARIO), &[])
-        }))
+        let orders = shard::orders(folder)?;
+        let plan = crate::source::load(&folder.join(crate::run_folder::SCENARIO), &[])?;
+        Ok(runtime()?.block_on(shard::run(plan, orders))?)
     }
 
     /// Takes back what killed runs left behind on this machine; what there was.

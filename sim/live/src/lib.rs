@@ -1,5 +1,8 @@
 //! The platform on real servers. A provider hands over a platform (addresses, identities, trails); the engine runs a
 //! plan on it with the model's controller and the model's agents, and writes the same events.
+//!
+//! What others await here is boxed: the code of a future is made in the crate that makes it a
+//! `dyn Future` or polls it, and all of Kubernetes' client would be made there once more.
 
 mod alerts;
 mod bootstrap;

@@ -20,6 +20,9 @@ pub use local::{Program, Usage};
 /// Why a provider could not do something.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
+/// Hears, line by line, what is being done.
+pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);
+
 /// What the engine asks of whoever made the platform, while a run lasts.
 pub trait Provider: Send + Sync {
     /// The platform.

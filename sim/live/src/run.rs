@@ -14,6 +14,7 @@ use alertstorm_agent::trust;
 use alertstorm_model::event::{Audited, Fact, Sink, WaitSummary};
 use alertstorm_model::scenario::{FaultKind, Part, Plan};
 use alertstorm_model::time::Time;
+use futures::future::LocalBoxFuture;
 use hdrhistogram::Histogram;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
@@ -30,7 +31,7 @@ use crate::hearing::Hearing;
 use crate::jobs::{self, Jobs};
 use crate::kubelet::{HollowNode, Shared, node_name};
 use crate::platform::{Agents, Clients, Identities};
-use crate::provider::{Failure, Provider};
+use crate::provider::{Failure, Provider, Tell};
 use crate::reporter::{Clock, Reporter};
 use crate::scrape::Scraper;
 use crate::shard::fleet::{self, Fleet, Merge};
@@ -101,12 +102,23 @@ pub fn check_faults(plan: &Plan, can: impl Fn(FaultKind) -> bool) -> Result<(), 
 /// # Errors
 /// Where the platform cannot be set up for the run, or its trails not be read; what happened until
 /// then is written.
-pub async fn run(
+pub fn run<'a>(
+    plan: &'a Plan,
+    provider: Arc<dyn Provider>,
+    shards: Option<&'a Shards>,
+    sink: &'a mut dyn Sink,
+    tell: Tell<'a>,
+    watch: &'a mut dyn FnMut(Time) -> ControlFlow<()>,
+) -> LocalBoxFuture<'a, Result<(), RunError>> {
+    Box::pin(on_platform(plan, provider, shards, sink, tell, watch))
+}
+
+async fn on_platform(
     plan: &Plan,
     provider: Arc<dyn Provider>,
     shards: Option<&Shards>,
     sink: &mut dyn Sink,
-    tell: &(dyn Fn(&str) + Sync),
+    tell: Tell<'_>,
     watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
 ) -> Result<(), RunError> {
     check_faults(plan, |fault| provider.can(fault))?;

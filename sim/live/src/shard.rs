@@ -13,7 +13,8 @@ use std::num::NonZeroU32;
 
 pub use fleet::FleetError;
 pub(crate) use runner::Wire;
-pub use runner::{RunnerError, run};
+pub use runner::{RunnerError, orders, run};
+pub use wire::Orders;
 pub(crate) use wire::{Memory, OpenMemory};
 
 /// How many shards a run has, and their image.

@@ -13,7 +13,7 @@ use alertstorm_agent::trust;
 use alertstorm_model::investigation::Domain;
 use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
 use alertstorm_model::scenario::{FaultKind, Plan};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 
 use super::kind::AGENT_IMAGE;
 use super::{Failure, Program, Provider, Usage, secret};
@@ -120,7 +120,15 @@ impl Cluster {
     ///
     /// # Errors
     /// What is missing, forbidden or refused.
-    pub async fn start(
+    pub fn start<'a>(
+        plan: &'a Plan,
+        options: &'a Options,
+        confirm: &'a (dyn Fn(&str) -> bool + Sync),
+    ) -> LocalBoxFuture<'a, Result<Self, Failure>> {
+        Box::pin(Self::ask_and_take(plan, options, confirm))
+    }
+
+    async fn ask_and_take(
         plan: &Plan,
         options: &Options,
         confirm: &(dyn Fn(&str) -> bool + Sync),

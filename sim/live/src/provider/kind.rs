@@ -15,13 +15,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alertstorm_model::scenario::{FaultKind, Plan};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 use serde_json::Value;
 use tokio::time::sleep;
 
 use super::command::run;
 use super::state::{Folder, ProcessId, Record};
-use super::{Failure, Program, Provider, Usage, secret};
+use super::{Failure, Program, Provider, Tell, Usage, secret};
 use crate::platform::Platform;
 use crate::vault::{Vault, VaultError};
 use beside::Beside;
@@ -91,11 +91,15 @@ impl Kind {
     ///
     /// # Errors
     /// What is missing or failed; nothing is left running then.
-    pub async fn start(
-        plan: &Plan,
-        options: &Options,
-        tell: &(dyn Fn(&str) + Sync),
-    ) -> Result<Self, Failure> {
+    pub fn start<'a>(
+        plan: &'a Plan,
+        options: &'a Options,
+        tell: Tell<'a>,
+    ) -> LocalBoxFuture<'a, Result<Self, Failure>> {
+        Box::pin(Self::take_or_make(plan, options, tell))
+    }
+
+    async fn take_or_make(plan: &Plan, options: &Options, tell: Tell<'_>) -> Result<Self, Failure> {
         let agent = options.agent_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned());
         run("docker", &["image", "inspect", "--format", "{{.Id}}", &agent]).await.map_err(
             |error| format!("{error}\nthe agent's image {agent} comes by: alertstorm setup kind"),

@@ -19,9 +19,11 @@ use std::time::Duration;
 
 use alertstorm_agent::trust;
 use alertstorm_model::scenario::Scenario;
+use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Tell;
 use super::state::{self, Folder, ProcessId, Record};
 use crate::postgres::VAULT_USER;
 use crate::vault::{Address, VaultError};
@@ -165,10 +167,18 @@ impl Local {
     ///
     /// # Errors
     /// [`LocalError`]; nothing is left running then.
-    pub async fn start(
+    pub fn start<'a>(
+        scenario: &'a Scenario,
+        keep: bool,
+        tell: Tell<'a>,
+    ) -> LocalBoxFuture<'a, Result<Self, LocalError>> {
+        Box::pin(Self::take_or_make(scenario, keep, tell))
+    }
+
+    async fn take_or_make(
         scenario: &Scenario,
         keep: bool,
-        tell: &(dyn Fn(&str) + Sync),
+        tell: Tell<'_>,
     ) -> Result<Self, LocalError> {
         let assets = Assets::find().map_err(LocalError::Missing)?;
         check_flags(scenario, &assets)?;
@@ -283,7 +293,7 @@ impl Local {
         &self,
         scenario: &Scenario,
         assets: &Assets,
-        tell: &(dyn Fn(&str) + Sync),
+        tell: Tell<'_>,
     ) -> Result<(), LocalError> {
         let start = |program: Program, spec| {
             let what = format!("start {}", program.file());

@@ -14,6 +14,7 @@ use alertstorm_model::event::{Event, Sink};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{FaultKind, Indivisible, Part, Plan};
 use alertstorm_model::time::Time;
+use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -139,21 +140,17 @@ fn file(path: &str) -> Result<String, RunnerError> {
 ///
 /// # Errors
 /// Where they are not there.
-fn orders(folder: &Path) -> Result<Orders, RunnerError> {
+pub fn orders(folder: &Path) -> Result<Orders, RunnerError> {
     Ok(serde_json::from_str(&file(&folder.join(ORDERS).display().to_string())?)?)
 }
 
-/// Runs the shard of this pod on the plan of `folder`; `load` reads its scenario there.
+/// Runs the shard of this pod on the plan whose scenario and orders are in its folder.
 ///
 /// # Errors
 /// What is missing, or failed for good.
-pub async fn run<E: From<RunnerError>>(
-    folder: &Path,
-    load: impl FnOnce(&Path) -> Result<Plan, E>,
-) -> Result<(), E> {
-    let orders = orders(folder)?;
-    let plan = load(folder)?.with_seed(orders.seed);
-    Ok(run_plan(plan, orders).await?)
+pub fn run(plan: Plan, orders: Orders) -> LocalBoxFuture<'static, Result<(), RunnerError>> {
+    let seed = orders.seed;
+    Box::pin(run_plan(plan.with_seed(seed), orders))
 }
 
 async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {

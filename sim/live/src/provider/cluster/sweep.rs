@@ -4,6 +4,7 @@ use alertstorm_agent::names::{self, login_mount, mount};
 use alertstorm_model::investigation::Domain;
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::knobs::AuthMethod;
+use futures::future::LocalBoxFuture;
 use http::Request;
 use kube::Client;
 use serde_json::Value;
@@ -103,7 +104,11 @@ pub(super) async fn sweep_vault(vault: &Vault, auth: AuthMethod) -> Result<(), V
 ///
 /// # Errors
 /// Where a call fails.
-pub async fn clean(options: &Options) -> Result<Vec<String>, Failure> {
+pub fn clean(options: &Options) -> LocalBoxFuture<'_, Result<Vec<String>, Failure>> {
+    Box::pin(sweep_all(options))
+}
+
+async fn sweep_all(options: &Options) -> Result<Vec<String>, Failure> {
     let target = Target::find(options).await?;
     let mut swept = sweep(&target.client).await?;
     if let Ok((vault, token)) = vault_from_environment() {

@@ -6,11 +6,13 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use futures::future::LocalBoxFuture;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use twox_hash::XxHash3_128;
 
-use super::super::Failure;
 use super::super::command::run;
+use super::super::{Failure, Tell};
 use super::{AGENT_IMAGE, SHARD_IMAGE};
 
 /// The package of the agent, and its program.
@@ -20,7 +22,14 @@ const PACKAGE: &str = "alertstorm-agent";
 ///
 /// # Errors
 /// What is missing or failed.
-pub async fn make(binary: Option<&Path>, tell: &(dyn Fn(&str) + Sync)) -> Result<String, Failure> {
+pub fn make<'a>(
+    binary: Option<&'a Path>,
+    tell: Tell<'a>,
+) -> LocalBoxFuture<'a, Result<String, Failure>> {
+    Box::pin(of_agents(binary, tell))
+}
+
+async fn of_agents(binary: Option<&Path>, tell: Tell<'_>) -> Result<String, Failure> {
     let binary = match binary {
         Some(binary) => binary.to_owned(),
         None => {
@@ -42,7 +51,11 @@ pub async fn make(binary: Option<&Path>, tell: &(dyn Fn(&str) + Sync)) -> Result
 ///
 /// # Errors
 /// What is missing or failed.
-pub async fn of_shards(program: &Path) -> Result<String, Failure> {
+pub fn of_shards(program: &Path) -> LocalBoxFuture<'_, Result<String, Failure>> {
+    Box::pin(of_program(program))
+}
+
+async fn of_program(program: &Path) -> Result<String, Failure> {
     let mut layer = tar::Builder::new(Vec::new());
     add(&mut layer, "alertstorm", &std::fs::read(program)?)?;
     for library in libraries(program).await? {
@@ -97,18 +110,45 @@ async fn build() -> Result<PathBuf, Failure> {
     Ok(Path::new(&target).join(host).join("release").join(PACKAGE))
 }
 
+/// What an image was made of, as a label: one that is there already is not made again, and `kind
+/// load` finds it in its nodes.
+const MADE_OF: &str = "alertstorm/made-of";
+
+/// An image's id, and what it was made of; none where there is no such image.
+async fn known(image: &str) -> Option<(String, String)> {
+    let format = format!("{{{{.Id}}}} {{{{index .Config.Labels \"{MADE_OF}\"}}}}");
+    let found = run("docker", &["image", "inspect", "--format", &format, image]).await.ok()?;
+    let (id, made_of) = found.trim_end().split_once(' ').unwrap_or((found.trim_end(), ""));
+    Some((id.to_owned(), made_of.to_owned()))
+}
+
 async fn import(layer: &[u8], program: &str, image: &str) -> Result<(), Failure> {
-    let entry = format!("ENTRYPOINT [\"{program}\"]");
+    let changes = [format!("ENTRYPOINT [\"{program}\"]"), "USER 65532:65532".to_owned()];
+    let mut digest = XxHash3_128::new();
+    digest.write(layer);
+    digest.write(changes.concat().as_bytes());
+    let made_of = format!("{:032x}", digest.finish_128());
+    let before = known(image).await;
+    if before.as_ref().is_some_and(|(_, of)| *of == made_of) {
+        return Ok(());
+    }
+    let label = format!("LABEL {MADE_OF}={made_of}");
     let mut docker = Command::new("docker");
-    docker
-        .args(["import", "--change", &entry, "--change", "USER 65532:65532"])
-        .args(["-", image])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true);
+    docker.arg("import");
+    for change in changes.iter().chain([&label]) {
+        docker.args(["--change", change]);
+    }
+    docker.args(["-", image]).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
     let mut docker = docker.spawn().map_err(|error| format!("docker: {error}"))?;
     let mut input = docker.stdin.take().ok_or("docker has no input")?;
     input.write_all(layer).await?;
     drop(input);
-    if docker.wait().await?.success() { Ok(()) } else { Err("docker import failed".into()) }
+    if !docker.wait().await?.success() {
+        return Err("docker import failed".into());
+    }
+    if let Some((id, _)) = before {
+        // It has no name any more. Where a container still has it, Docker keeps it.
+        let _ = run("docker", &["image", "rm", &id]).await;
+    }
+    Ok(())
 }

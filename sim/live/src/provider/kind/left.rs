@@ -1,5 +1,6 @@
 //! What a run leaves behind, by its own end or by its death: known from the cluster's folder.
 
+use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::super::Failure;
@@ -22,7 +23,11 @@ pub(super) struct Known {
 ///
 /// # Errors
 /// Where `kind` or Docker fails.
-pub async fn clean() -> Result<usize, Failure> {
+pub fn clean() -> LocalBoxFuture<'static, Result<usize, Failure>> {
+    Box::pin(sweep())
+}
+
+async fn sweep() -> Result<usize, Failure> {
     let folders = state::all(NAME)?;
     // Who never used kind need not have it.
     if folders.is_empty() {
