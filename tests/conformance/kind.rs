@@ -9,6 +9,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use alertstorm_live::provider::state::{Folder, ProcessId, Record};
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::Outcome;
 
@@ -112,6 +113,24 @@ fn a_stopped_worker_ends_its_investigations() {
         (ran.measures.outcome(Outcome::Evicted), ran.measures.outcome(Outcome::Resolved));
     assert!((1..=8).contains(&evicted), "{evicted} evicted, {resolved} resolved");
     assert_eq!(evicted + resolved, 8);
+}
+
+/// A run was killed, and its kept cluster deleted: nothing is left that would be in the next one's
+/// way.
+#[test]
+#[ignore = "needs Docker and kind"]
+fn a_cluster_deleted_after_its_run_was_killed_leaves_nothing() {
+    let _alone = live::alone();
+    let folder = Folder::named("kind", "alertstorm-test-deleted").expect("a place for its folder");
+    std::fs::create_dir_all(folder.path().join("trail")).expect("its folder");
+    let dead = ProcessId { pid: i32::MAX, started: 0 };
+    let platform = serde_json::json!({"ours": false, "platform": "deleted"});
+    let record = Record { owner: Some(dead), servers: Vec::new(), platform };
+    folder.write_record(&record).expect("its record");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let cleaned = runtime.block_on(alertstorm_live::provider::kind::clean());
+    assert!(cleaned.unwrap_or_else(|error| panic!("{error}")) > 0);
+    assert!(!folder.path().exists());
 }
 
 /// Vault in dev mode forgets all when it dies; the report says what that means.

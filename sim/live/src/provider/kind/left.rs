@@ -64,9 +64,11 @@ pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(
         run("kind", &["delete", "cluster", "--name", name]).await?;
         return Ok(folder.remove()?);
     }
-    if clusters().await?.iter().any(|there| there == name) {
-        mend(name).await?;
+    if !clusters().await?.iter().any(|there| there == name) {
+        // Somebody deleted it meanwhile: the next of its name begins with a folder of its own.
+        return Ok(folder.remove()?);
     }
+    mend(name).await?;
     std::fs::remove_dir_all(folder.private(PRIVATE)?)?;
     Ok(folder.write_record(&Record { owner: None, ..record })?)
 }
