@@ -85,7 +85,7 @@ mod tests {
 
     use alertstorm_agent::names::application_object;
     use alertstorm_model::phase::{Action, Verb};
-    use alertstorm_model::scenario::{self, Files};
+    use alertstorm_model::scenario::{self, NoFiles};
     use http::Request;
     use kube::Client;
 
@@ -93,14 +93,6 @@ mod tests {
     use crate::bootstrap;
     use crate::provider::Provider;
     use crate::provider::local::Local;
-
-    struct NoFiles;
-
-    impl Files for NoFiles {
-        fn read(&self, name: &str) -> Result<String, String> {
-            Err(format!("{name}: there is none"))
-        }
-    }
 
     fn scenario() -> Scenario {
         let least = "alerts: [{flood: 1}]\n";

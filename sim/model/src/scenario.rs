@@ -3,6 +3,7 @@
 
 mod check;
 mod document;
+mod files;
 pub mod knobs;
 mod part;
 mod plan;
@@ -16,8 +17,9 @@ use deserr::{DeserializeError, ErrorKind, IntoValue, Value, ValueKind, ValuePoin
 
 use crate::quantity::Quantity;
 
-pub use check::{BUILT_IN_PROFILES, Files, Override, load};
+pub use check::{BUILT_IN_PROFILES, Override, load};
 pub(crate) use document::read as read_document;
+pub use files::{Files, NoFiles};
 pub use part::{Indivisible, Part};
 pub use plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
 pub use problem::{Place, Problem, Problems, nearest};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
 use alertstorm_model::measure::Measures;
-use alertstorm_model::scenario::{Files, Part, Plan, load};
+use alertstorm_model::scenario::{NoFiles, Part, Plan, load};
 use kube::Client;
 use kube::client::Body;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -17,14 +17,6 @@ use crate::shard::{Memory, OpenMemory};
 use crate::watch::{Finished, Seen};
 
 const ID: InvestigationId = InvestigationId(0);
-
-struct NoFiles;
-
-impl Files for NoFiles {
-    fn read(&self, name: &str) -> Result<String, String> {
-        Err(format!("{name} is not there"))
-    }
-}
 
 struct NoHost;
 
@@ -64,14 +56,7 @@ fn before() -> (Vec<Event>, Memory) {
     let stages: Vec<_> = stages.into_iter().zip((1..).map(Time)).collect();
     let mut told = vec![Event::of(Time::ZERO, ID, alert), Event::of(Time(1), ID, Fact::JobSent)];
     told.extend(stages.iter().map(|&(stage, at)| Event::of(at, ID, Fact::Stage { stage })));
-    let open = OpenMemory {
-        id: ID,
-        sent: Some(Time(1)),
-        stages,
-        ended: false,
-        told_all: false,
-        cost_micro_usd: 0,
-    };
+    let open = OpenMemory { sent: Some(Time(1)), stages, ..OpenMemory::new(ID) };
     (told, Memory { open: vec![open], ..Memory::default() })
 }
 
@@ -105,12 +90,12 @@ fn pod(at: Time) -> Note {
     Note::Seen { what: Seen::Pod { id: ID, scheduled: true, has_run: true }, at }
 }
 
-fn words() -> [Note; 2] {
+/// What watches show, and then what the pod tells, make a run that holds together.
+async fn resolves((told, memory): (Vec<Event>, Memory), mut shown: Vec<Note>) {
     let outcome = Outcome::Resolved;
-    [Note::Fact(Event::of(seconds(4), ID, Fact::Ended { outcome })), Note::ToldAll(ID)]
-}
-
-fn is_resolved(measures: &Measures) {
+    shown.push(Note::Fact(Event::of(seconds(4), ID, Fact::Ended { outcome })));
+    shown.push(Note::ToldAll(ID));
+    let measures = succeeded_by(&memory, told, shown).await;
     assert_eq!(measures.invalid, Vec::<String>::new());
     assert_eq!(measures.outcome(Outcome::Resolved), 1);
     assert_eq!(measures.accounting.finished, 1);
@@ -118,31 +103,21 @@ fn is_resolved(measures: &Measures) {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_is_shown_after_its_jobs_end_ran_before_it() {
-    let (told, memory) = before();
-    let mut notes = vec![job(seconds(6)), pod(seconds(7))];
-    notes.extend(words());
-    is_resolved(&succeeded_by(&memory, told, notes).await);
+    resolves(before(), vec![job(seconds(6)), pod(seconds(7))]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_collected_after_its_end_though_its_pods_words_come_last() {
-    let (told, memory) = before();
-    let mut notes = vec![pod(seconds(5)), job(seconds(6))];
-    notes.push(Note::Seen { what: Seen::JobGone(ID), at: seconds(7) });
-    notes.extend(words());
-    is_resolved(&succeeded_by(&memory, told, notes).await);
+    let gone = Note::Seen { what: Seen::JobGone(ID), at: seconds(7) };
+    resolves(before(), vec![pod(seconds(5)), job(seconds(6)), gone]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_agent_whose_pod_no_watch_has_shown_yet_is_waited_for() {
     let (mut told, mut memory) = before();
-    for stages in memory.open.iter_mut().map(|open| &mut open.stages) {
-        stages.truncate(2);
-    }
+    memory.open[0].stages.truncate(2);
     told.truncate(4);
-    let mut notes = vec![job(seconds(6)), pod(seconds(7))];
-    notes.extend(words());
-    is_resolved(&succeeded_by(&memory, told, notes).await);
+    resolves((told, memory), vec![job(seconds(6)), pod(seconds(7))]).await;
 }
 
 #[tokio::test(start_paused = true)]

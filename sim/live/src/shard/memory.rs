@@ -22,15 +22,7 @@ struct Known {
 
 impl Known {
     const fn new(shard: u32, id: InvestigationId) -> Self {
-        let memory = OpenMemory {
-            id,
-            sent: None,
-            stages: Vec::new(),
-            ended: false,
-            told_all: false,
-            cost_micro_usd: 0,
-        };
-        Self { shard, memory, finished: None, over: false }
+        Self { shard, memory: OpenMemory::new(id), finished: None, over: false }
     }
 
     /// What a successor must know of it, where it is under way.
@@ -147,7 +139,7 @@ mod tests {
         assert_eq!(memory.over, [InvestigationId(0)]);
         assert_eq!(memory.finished, [(InvestigationId(6), Time(9))]);
         let [open] = &memory.open[..] else { panic!("{memory:?}") };
-        assert!(open.sent == Some(Time(1)) && !open.ended);
+        assert!(!open.told_all && open.sent == Some(Time(1)) && !open.ended);
         assert_eq!(open.stages, [(Stage::JobCreated, Time(2))]);
         assert_eq!(register.memory(0), Memory::default());
     }

@@ -158,6 +158,20 @@ pub struct OpenMemory {
     pub cost_micro_usd: u64,
 }
 
+impl OpenMemory {
+    /// One of which nothing was told yet.
+    pub const fn new(id: InvestigationId) -> Self {
+        Self {
+            id,
+            sent: None,
+            stages: Vec::new(),
+            ended: false,
+            told_all: false,
+            cost_micro_usd: 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

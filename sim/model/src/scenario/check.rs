@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::files::Files;
 use super::plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
 use super::problem::{Problem, Problems, nearest};
 use super::profiles::load_profiles;
@@ -25,15 +26,6 @@ pub const BUILT_IN_PROFILES: &[(&str, &str)] = &[
 
 /// More alerts than this are a typing error, not a scenario.
 const ALERTS_MAX: f64 = 100_000_000.0;
-
-/// The files beside a scenario: the core reads none itself.
-pub trait Files {
-    /// The text of a file named relative to the scenario.
-    ///
-    /// # Errors
-    /// Why it could not be read.
-    fn read(&self, name: &str) -> Result<String, String>;
-}
 
 /// A value set over the file's: `controller.concurrency=50`.
 #[derive(Clone, Debug, PartialEq, Eq)]

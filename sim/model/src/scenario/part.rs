@@ -101,14 +101,7 @@ impl Part {
 mod tests {
     use super::*;
     use crate::alert::Alerts;
-    use crate::scenario::{Files, load};
-
-    struct NoFiles;
-    impl Files for NoFiles {
-        fn read(&self, name: &str) -> Result<String, String> {
-            Err(format!("{name} is not there"))
-        }
-    }
+    use crate::scenario::{NoFiles, load};
 
     fn plan(text: &str) -> Plan {
         load(text, "plan", &[], &NoFiles).unwrap_or_else(|problems| panic!("{problems:?}"))

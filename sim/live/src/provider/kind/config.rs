@@ -156,15 +156,7 @@ fn mapped(args: &Args) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alertstorm_model::scenario::{self, Files, Override};
-
-    struct NoFiles;
-
-    impl Files for NoFiles {
-        fn read(&self, name: &str) -> Result<String, String> {
-            Err(format!("{name}: there is none"))
-        }
-    }
+    use alertstorm_model::scenario::{self, NoFiles, Override};
 
     fn scenario(set: &[Override]) -> Scenario {
         let text = "question: none\nalerts: [{flood: 1, over: 1s}]\n";

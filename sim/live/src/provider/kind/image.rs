@@ -17,6 +17,9 @@ use super::{AGENT_IMAGE, SHARD_IMAGE};
 
 /// The package of the agent, and its program.
 const PACKAGE: &str = "alertstorm-agent";
+/// What an image was made of, as a label: one that is there already is not made again, and `kind
+/// load` finds it in its nodes.
+const MADE_OF: &str = "dev.alertstorm.made-of";
 
 /// Makes the agent's image: of `binary`, or of a program built from the sources here.
 ///
@@ -110,15 +113,12 @@ async fn build() -> Result<PathBuf, Failure> {
     Ok(Path::new(&target).join(host).join("release").join(PACKAGE))
 }
 
-/// What an image was made of, as a label: one that is there already is not made again, and `kind
-/// load` finds it in its nodes.
-const MADE_OF: &str = "alertstorm/made-of";
-
 /// An image's id, and what it was made of; none where there is no such image.
 async fn known(image: &str) -> Option<(String, String)> {
-    let format = format!("{{{{.Id}}}} {{{{index .Config.Labels \"{MADE_OF}\"}}}}");
+    let label = format!("{{{{with .Config.Labels}}}}{{{{index . \"{MADE_OF}\"}}}}{{{{end}}}}");
+    let format = format!("{{{{.Id}}}} {label}");
     let found = run("docker", &["image", "inspect", "--format", &format, image]).await.ok()?;
-    let (id, made_of) = found.trim_end().split_once(' ').unwrap_or((found.trim_end(), ""));
+    let (id, made_of) = found.split_once(' ').unwrap_or((&found, ""));
     Some((id.to_owned(), made_of.to_owned()))
 }
 
