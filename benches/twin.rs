@@ -8,7 +8,7 @@ mod common;
 
 use std::ops::ControlFlow;
 
-use alertstorm_model::measure::Measures;
+use alertstorm_analysis::measure::Measures;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn scenarios(c: &mut Criterion) {

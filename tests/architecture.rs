@@ -1,13 +1,13 @@
-//! The rules of the house: who may know whom.
+//! The dependency rules between crates.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
 
-/// What only the live crates may know.
+/// What only the live crates may depend on.
 const LIVE_ONLY: [&str; 5] = ["tokio", "kube", "k8s-openapi", "vaultrs", "testcontainers"];
 
-/// Names of everything a package of the workspace is built of.
+/// Names of all normal dependencies of each package of the workspace, direct and indirect.
 fn built_of() -> BTreeMap<String, BTreeSet<String>> {
     let metadata = MetadataCommand::new().exec().expect("cargo metadata");
     let resolve = metadata.resolve.as_ref().expect("a resolved graph");
@@ -34,9 +34,11 @@ fn built_of() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 #[test]
-fn model_twin_and_reports_know_no_runtime_and_no_kubernetes() {
+fn pure_crates_depend_on_no_runtime_and_no_kubernetes_client() {
     let built_of = built_of();
-    for package in ["alertstorm-model", "alertstorm-twin", "alertstorm-reports"] {
+    for package in
+        ["alertstorm-model", "alertstorm-analysis", "alertstorm-twin", "alertstorm-reports"]
+    {
         for forbidden in LIVE_ONLY {
             assert!(!built_of[package].contains(forbidden), "{package} is built of {forbidden}");
         }
@@ -45,7 +47,7 @@ fn model_twin_and_reports_know_no_runtime_and_no_kubernetes() {
 
 /// It is small, and what it does in Kubernetes is two calls.
 #[test]
-fn the_program_in_the_pod_knows_no_client_of_kubernetes() {
+fn the_program_in_the_pod_depends_on_no_kubernetes_client() {
     let built_of = built_of();
     for forbidden in ["kube", "k8s-openapi", "testcontainers"] {
         assert!(!built_of["alertstorm-agent"].contains(forbidden), "{forbidden}");
@@ -53,17 +55,18 @@ fn the_program_in_the_pod_knows_no_client_of_kubernetes() {
 }
 
 #[test]
-fn siblings_know_the_model_and_never_each_other() {
+fn each_crate_depends_only_on_those_to_its_left() {
     let built_of = built_of();
     let ours = |package: &str| -> Vec<&str> {
         let of = built_of[package].iter();
         of.filter(|name| name.starts_with("alertstorm")).map(String::as_str).collect()
     };
     assert!(ours("alertstorm-model").is_empty());
+    assert_eq!(ours("alertstorm-analysis"), ["alertstorm-model"]);
     assert_eq!(ours("alertstorm-twin"), ["alertstorm-model"]);
     assert_eq!(ours("alertstorm-agent"), ["alertstorm-model"]);
     assert_eq!(ours("alertstorm-live"), ["alertstorm-agent", "alertstorm-model"]);
-    assert_eq!(ours("alertstorm-reports"), ["alertstorm-model"]);
+    assert_eq!(ours("alertstorm-reports"), ["alertstorm-analysis", "alertstorm-model"]);
 }
 
 #[test]

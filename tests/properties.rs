@@ -5,12 +5,12 @@ mod common;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
+use alertstorm_analysis::ledger::Ledger;
+use alertstorm_analysis::measure::Measures;
 use alertstorm_model::alert::Alert;
 use alertstorm_model::controller::{Command, Controller, Input};
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{Domain, InvestigationId, Severity, Stage};
-use alertstorm_model::ledger::Ledger;
-use alertstorm_model::measure::Measures;
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::knobs::Queue;
 use alertstorm_model::scenario::raw;

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use alertstorm_model::measure::Measures;
+use alertstorm_analysis::measure::Measures;
 use alertstorm_reports::{Report, schema};
 use common::{root, run, shipped};
 use serde_json::Value;

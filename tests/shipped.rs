@@ -2,8 +2,8 @@
 
 mod common;
 
+use alertstorm_analysis::measure::{From, Measures};
 use alertstorm_model::investigation::Stage;
-use alertstorm_model::measure::{From, Measures};
 use common::{measure, root, shipped};
 
 /// Median and largest latency from the sending of the Job, in seconds.

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
+use alertstorm_analysis::stats::{Interval, median_interval};
+use alertstorm_analysis::verdict::capacity::{Axis, Knee};
 use alertstorm_model::event::Component;
-use alertstorm_model::stats::{Interval, median_interval};
-use alertstorm_model::verdict::capacity::{Axis, Knee};
 use anstyle::Style;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -216,7 +216,7 @@ fn over_time(
     report: &Report,
     end: f64,
     name: &str,
-    value: impl Fn(&alertstorm_model::measure::Point) -> f64,
+    value: impl Fn(&alertstorm_analysis::measure::Point) -> f64,
 ) -> Line {
     let points = report.series.points.iter().take_while(|point| point.t_s <= end);
     (name.to_owned(), points.map(|point| (point.t_s, value(point))).collect())

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use alertstorm_model::investigation::Stage;
-use alertstorm_model::stats::{
+use alertstorm_analysis::stats::{
     Effect, difference_of_quantiles, quantile, ratio_of_quantiles, welch,
 };
+use alertstorm_model::investigation::Stage;
 use alertstorm_model::time::Span;
 use anstyle::Style;
 use schemars::JsonSchema;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use alertstorm_analysis::verdict::gate::{Judged, Rule, Sample, Verdict};
 use alertstorm_model::time::Span;
-use alertstorm_model::verdict::gate::{Judged, Rule, Sample, Verdict};
 use anstyle::{AnsiColor, Style};
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use schemars::JsonSchema;

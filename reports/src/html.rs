@@ -1,7 +1,7 @@
 //! `report.html`: one file, no network, light and dark.
 
+use alertstorm_analysis::verdict::slo::SloResult;
 use alertstorm_model::time::Span;
-use alertstorm_model::verdict::slo::SloResult;
 use anstream::adapter::strip_str;
 use askama::Template;
 

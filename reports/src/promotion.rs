@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use alertstorm_model::stats::Interval;
-use alertstorm_model::verdict::promotion::backtest::Quality;
-use alertstorm_model::verdict::promotion::{Judgement, Record, State, Verdict};
+use alertstorm_analysis::stats::Interval;
+use alertstorm_analysis::verdict::promotion::backtest::Quality;
+use alertstorm_analysis::verdict::promotion::{Judgement, Record, State, Verdict};
 use anstyle::{AnsiColor, Style};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -245,18 +245,18 @@ impl Backtest {
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let of =
-            |pick: fn(&alertstorm_model::verdict::promotion::backtest::InPhase) -> Option<f64>| {
-                let phases = self.qualities.first().map_or(0, |quality| quality.phases.len());
-                let line = |at: usize| {
-                    let point =
-                        |quality: &Quality| Some((quality.errors, pick(&quality.phases[at])?));
-                    let name = self.qualities[0].phases[at].phase.to_string();
-                    let points: Vec<(f64, f64)> = self.qualities.iter().filter_map(point).collect();
-                    (name, points)
-                };
-                (0..phases).map(line).filter(|(_, points)| points.len() > 1).collect::<Vec<_>>()
+        let of = |pick: fn(
+            &alertstorm_analysis::verdict::promotion::backtest::InPhase,
+        ) -> Option<f64>| {
+            let phases = self.qualities.first().map_or(0, |quality| quality.phases.len());
+            let line = |at: usize| {
+                let point = |quality: &Quality| Some((quality.errors, pick(&quality.phases[at])?));
+                let name = self.qualities[0].phases[at].phase.to_string();
+                let points: Vec<(f64, f64)> = self.qualities.iter().filter_map(point).collect();
+                (name, points)
             };
+            (0..phases).map(line).filter(|(_, points)| points.len() > 1).collect::<Vec<_>>()
+        };
         let chart = |title, reading: &str, y, lines: Vec<(String, Vec<(f64, f64)>)>| Chart {
             title,
             reading: reading.to_owned(),

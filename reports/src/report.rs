@@ -1,15 +1,15 @@
 //! `report.json`, version 1: its fields, and how they are made of measures.
 
-use alertstorm_model::event::{ApiCalls, Audited, Bucket, Component, CpuUse, Etcd, WaitSummary};
-use alertstorm_model::investigation::{IdentityKind, Outcome};
-use alertstorm_model::ledger::LeaseCounts;
-use alertstorm_model::measure::{
+use alertstorm_analysis::ledger::LeaseCounts;
+use alertstorm_analysis::measure::{
     Accounting, Actions, From, LatencyRow, Measures, PathShare, Series,
 };
+use alertstorm_analysis::verdict::slo::{self, SloResult};
+use alertstorm_model::event::{ApiCalls, Audited, Bucket, Component, CpuUse, Etcd, WaitSummary};
+use alertstorm_model::investigation::{IdentityKind, Outcome};
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::Span;
-use alertstorm_model::verdict::slo::SloResult;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -271,7 +271,7 @@ impl Report {
             latencies: measures.latencies.iter().map(|latency| latency.row()).collect(),
             bottleneck: bottleneck(plan, measures),
             critical_path: measures.paths.shares(),
-            slos: scenario.slos.iter().map(|slo| slo.judge(measures)).collect(),
+            slos: scenario.slos.iter().map(|slo| slo::judge(slo, measures)).collect(),
             leases: LeaseReport {
                 counts,
                 orphan_exposure_max_s: exposure_max.as_secs_f64(),
@@ -367,7 +367,7 @@ fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
 fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
     let shares = measures.paths.shares();
     let first = shares.first()?;
-    let knob = alertstorm_model::measure::bottleneck::knob(first.component, &plan.scenario);
+    let knob = alertstorm_analysis::advice::knob(first.component, &plan.scenario);
     Some(Bottleneck {
         component: first.component,
         share: first.share,

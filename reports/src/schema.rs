@@ -1,9 +1,9 @@
 //! The JSON schemas that are committed beside the code: `reports/schema/`.
 
+use alertstorm_analysis::verdict::promotion::Policy;
 use alertstorm_model::agent::Profiles;
 use alertstorm_model::digest::canonical;
 use alertstorm_model::scenario::Scenario;
-use alertstorm_model::verdict::promotion::Policy;
 use schemars::{JsonSchema, generate::SchemaSettings};
 
 use crate::capacity::Capacity;

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
+use alertstorm_analysis::verdict::slo::SloResult;
 use alertstorm_model::event::Audited;
 use alertstorm_model::time::Span;
-use alertstorm_model::verdict::slo::SloResult;
 use anstyle::{AnsiColor, Style};
 
 use crate::report::{Report, World};

@@ -5,8 +5,8 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact, Sink};
-use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::raw::Agents;
 use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_reports::{Report, SCHEMA};

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
+use alertstorm_analysis::advice;
+use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Sink};
-use alertstorm_model::measure::{Measures, bottleneck};
 use alertstorm_model::scenario::Plan;
 use alertstorm_reports::{Advice, Report};
 use alertstorm_twin::Progress;
@@ -62,7 +63,7 @@ pub fn run(
 /// Runs the plan again with the bottleneck's knob moved; what the twin then says is the advice.
 pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
     let first = measures.paths.shares().into_iter().next()?;
-    let knob = bottleneck::knob(first.component, &plan.scenario)?;
+    let knob = advice::knob(first.component, &plan.scenario)?;
     let moved = Plan { scenario: knob.moved, ..plan.clone() };
     let (measures, _) = run(&moved, None, &mut |_, _| {});
     if measures.interrupted {

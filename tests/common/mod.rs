@@ -5,8 +5,8 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Sink};
-use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::{self, Files, Override, Plan};
 
 /// The repository's root.

@@ -1,7 +1,7 @@
 //! The two arms.
 
+use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Sink as _};
-use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::Plan;
 
 use crate::common;

@@ -7,9 +7,9 @@ mod trials;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::verdict::capacity::{Axis, Bounds, Knee, knee};
+use alertstorm_model::scenario::Slo;
 use alertstorm_model::scenario::{Override, Plan};
-use alertstorm_model::verdict::capacity::{Axis, Bounds, Knee, knee};
-use alertstorm_model::verdict::slo::Slo;
 use alertstorm_reports::capacity::{Capacity, Curve, Figure, SCHEMA, Setting, Side, SloKnee};
 use anyhow::Result;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::measure::Reached;
 use alertstorm_model::investigation::Stage;
-use alertstorm_model::measure::Reached;
 use alertstorm_reports::effects::{self, Compared};
 use alertstorm_reports::{Report, compare};
 use anyhow::Result;

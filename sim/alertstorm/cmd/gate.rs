@@ -6,10 +6,10 @@ mod baseline;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::measure::Measures;
+use alertstorm_analysis::verdict::gate::{self, Rule, Sample, Trail, Verdict};
 use alertstorm_model::event::Event;
-use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::Override;
-use alertstorm_model::verdict::gate::{self, Rule, Sample, Trail, Verdict};
 use alertstorm_reports::gate::{Gate, SCHEMA, of_all};
 use anyhow::{Context, Result, bail};
 

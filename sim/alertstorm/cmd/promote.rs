@@ -7,7 +7,7 @@ mod evidence;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use alertstorm_model::verdict::promotion::{self, Policy, State, Tally, Verdict};
+use alertstorm_analysis::verdict::promotion::{self, Policy, State, Tally, Verdict};
 use alertstorm_reports::promotion::{Promotion, SCHEMA};
 use anyhow::Result;
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use alertstorm_model::measure::Measures;
+use alertstorm_analysis::measure::Measures;
 use alertstorm_model::scenario::Plan;
 use alertstorm_reports::Report;
 use anyhow::Result;

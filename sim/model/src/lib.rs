@@ -1,8 +1,8 @@
 //! Alertstorm's pure core. It names no runtime, no file system, no clock and no ambient randomness:
 //! what it needs is handed in, so the same code runs in virtual time and on real servers.
 //!
-//! The way of the data is the way to read it: [`scenario`] → [`alert`] → [`controller`] and
-//! [`agent`] → [`event`] → [`measure`] → [`verdict`].
+//! Read it in the order of the data: [`scenario`] → [`alert`] → [`controller`] and [`agent`] →
+//! [`event`].
 
 #[macro_use]
 mod words;
@@ -14,14 +14,10 @@ pub mod digest;
 pub mod dist;
 pub mod event;
 pub mod investigation;
-pub mod ledger;
-pub mod measure;
 pub mod phase;
 pub mod quantity;
 pub mod scenario;
 pub mod seed;
-pub mod stats;
 pub mod time;
-pub mod verdict;
 
 pub use words::UnknownWord;

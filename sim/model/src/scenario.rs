@@ -5,6 +5,7 @@ mod check;
 mod document;
 mod files;
 pub mod knobs;
+mod objective;
 mod part;
 mod plan;
 mod problem;
@@ -18,8 +19,9 @@ use deserr::{DeserializeError, ErrorKind, IntoValue, Value, ValueKind, ValuePoin
 use crate::quantity::Quantity;
 
 pub use check::{BUILT_IN_PROFILES, Override, load};
-pub(crate) use document::read as read_document;
+pub use document::read as read_document;
 pub use files::{Files, NoFiles};
+pub use objective::{Comparison, Counter, Metric, Slo, metrics};
 pub use part::{Indivisible, Part};
 pub use plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
 pub use problem::{Place, Problem, Problems, nearest};
@@ -27,7 +29,7 @@ pub use profiles::load_profiles;
 pub use raw::{FaultKind, Scenario};
 
 /// Reads one of `accepted`, for the vocabularies.
-pub(crate) fn keyword<T: std::str::FromStr, V: IntoValue, E: DeserializeError>(
+pub fn keyword<T: std::str::FromStr, V: IntoValue, E: DeserializeError>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     accepted: &'static [&'static str],
@@ -48,7 +50,7 @@ pub(crate) fn keyword<T: std::str::FromStr, V: IntoValue, E: DeserializeError>(
 }
 
 /// Reads a quantity, from text or, for those without a unit, from a number.
-pub(crate) fn quantity<Q: Quantity, V: IntoValue, E: DeserializeError>(
+pub fn quantity<Q: Quantity, V: IntoValue, E: DeserializeError>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
 ) -> Result<Q, E> {
@@ -56,7 +58,7 @@ pub(crate) fn quantity<Q: Quantity, V: IntoValue, E: DeserializeError>(
 }
 
 /// Reads what `parse` makes of a scalar's text; `expected` fits "expected …".
-pub(crate) fn parsed<T, V: IntoValue, E: DeserializeError>(
+pub fn parsed<T, V: IntoValue, E: DeserializeError>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Option<T>,
@@ -76,7 +78,7 @@ pub(crate) fn parsed<T, V: IntoValue, E: DeserializeError>(
 }
 
 /// Reads what `parse` makes of a text, and its own word for what was expected instead.
-pub(crate) fn worded<T, V: IntoValue, E: DeserializeError>(
+pub fn worded<T, V: IntoValue, E: DeserializeError>(
     value: Value<V>,
     location: ValuePointerRef<'_>,
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -89,7 +91,7 @@ pub(crate) fn worded<T, V: IntoValue, E: DeserializeError>(
 }
 
 /// The error of a value that is not what was expected.
-pub(crate) fn unexpected<V: IntoValue, E: DeserializeError>(
+pub fn unexpected<V: IntoValue, E: DeserializeError>(
     location: ValuePointerRef<'_>,
     found: &str,
     expected: &str,

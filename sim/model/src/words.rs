@@ -9,6 +9,8 @@ pub struct UnknownWord {
     pub accepted: &'static [&'static str],
 }
 
+/// Declares a closed vocabulary: an enum, its words, its parser and its JSON schema.
+#[macro_export]
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $Name:ident {
         $($(#[$vmeta:meta])* $Variant:ident = $word:literal),+ $(,)?

@@ -1,6 +1,6 @@
 //! The question turned round: what holds a load?
 
-use alertstorm_model::measure::bottleneck;
+use alertstorm_analysis::advice;
 use alertstorm_model::scenario::Plan;
 use alertstorm_reports::capacity::Answer;
 use anyhow::Result;
@@ -67,7 +67,7 @@ impl Question {
             let at = self.trials.at(&settings, load)?.plan;
             let trial = self.trials.run(&settings, load, self.seeds[0], &self.slos);
             let component = trial.and_then(|trial| Some(trial.report.bottleneck?.component));
-            let Some(knob) = component.and_then(|c| bottleneck::knob(c, &at.scenario)) else {
+            let Some(knob) = component.and_then(|c| advice::knob(c, &at.scenario)) else {
                 remark = Some(match component {
                     Some(component) => format!("what is left is {component}, and no knob moves it"),
                     None => "nothing waits: what breaks is not a matter of load".to_owned(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use alertstorm_analysis::verdict::slo;
 use alertstorm_reports::capacity::{Capacity, Step};
 use alertstorm_reports::terminal;
 use anyhow::Result;
@@ -39,7 +40,7 @@ pub fn steps(
         let load = question.axis.load(&loaded.plan).unwrap_or(around * shares[number]);
         let (report, run) = on_servers(loaded, choice, folder)?;
         let measures = run_folder::read_measures(&run)?;
-        let slos: Vec<_> = question.slos.iter().map(|slo| slo.judge(&measures)).collect();
+        let slos: Vec<_> = question.slos.iter().map(|slo| slo::judge(slo, &measures)).collect();
         let held = slos.iter().all(|slo| slo.held) && !report.interrupted;
         let broken = !report.invalid.is_empty();
         capacity.world = format!("twin, then live on {}", report.provider);

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::verdict::capacity::Axis;
+use alertstorm_analysis::verdict::slo::{self, SloResult};
 use alertstorm_model::scenario::Override;
-use alertstorm_model::verdict::capacity::Axis;
-use alertstorm_model::verdict::slo::{Slo, SloResult};
+use alertstorm_model::scenario::Slo;
 use alertstorm_reports::Report;
 use anyhow::Result;
 
@@ -62,7 +63,7 @@ impl Trials {
     pub fn run(&self, settings: &Settings, load: f64, seed: u64, slos: &[Slo]) -> Option<Trial> {
         let plan = self.at(settings, load).ok()?.plan.with_seed(seed);
         let (measures, report) = trial::run(&plan, None, &mut |_, _| {});
-        let slos = slos.iter().map(|slo| slo.judge(&measures)).collect();
+        let slos = slos.iter().map(|slo| slo::judge(slo, &measures)).collect();
         (!report.interrupted).then_some(Trial { slos, report })
     }
 }

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use alertstorm_analysis::verdict::gate::{Rule, Sample};
 use alertstorm_model::event::Event;
-use alertstorm_model::verdict::gate::{Rule, Sample};
 use alertstorm_reports::gate::Gate;
 use anyhow::{Context, Result, bail};
 

@@ -3,10 +3,10 @@
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::verdict::promotion::Policy;
+use alertstorm_analysis::verdict::promotion::backtest::{Ladder, Setting};
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::Agents;
-use alertstorm_model::verdict::promotion::Policy;
-use alertstorm_model::verdict::promotion::backtest::{Ladder, Setting};
 use alertstorm_reports::promotion::{BACKTEST_SCHEMA, Backtest};
 use anyhow::Result;
 

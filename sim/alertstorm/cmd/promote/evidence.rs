@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use alertstorm_analysis::measure::Measures;
+use alertstorm_analysis::verdict::promotion::{Case, Cases, Policy};
 use alertstorm_model::alert::Alerts;
 use alertstorm_model::investigation::InvestigationId;
-use alertstorm_model::measure::Measures;
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::{Place, Plan, Problem};
-use alertstorm_model::verdict::promotion::{Case, Cases, Policy};
 use alertstorm_reports::promotion::EvidenceRun;
 use alertstorm_reports::{Report, World};
 use anyhow::Result;

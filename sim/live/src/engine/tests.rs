@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
-use alertstorm_model::measure::Measures;
 use alertstorm_model::scenario::{NoFiles, Part, Plan, load};
 use kube::Client;
 use kube::client::Body;

@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::investigation::Domain;
+use crate::knobs;
 use crate::quantity::{Amount, Bytes, Share};
 use crate::scenario::Problems;
-use crate::scenario::knobs::knobs;
 use crate::scenario::spread::Spread;
 use crate::time::Span;
 

@@ -11,7 +11,7 @@ use super::yaml::Node;
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub(crate) fn read<T: Deserr<Problems>>(
+pub fn read<T: Deserr<Problems>>(
     text: &str,
     source: &str,
     check: impl Fn(&T, &mut Problems),

@@ -12,7 +12,10 @@ use super::spread::Spread;
 use crate::quantity::{Amount, Bytes, Quantity, Share};
 use crate::time::Span;
 
-/// Declares a mapping of the scenario: fields, documentation and defaults in one place.
+/// Declares a mapping: fields, documentation and defaults in one place.
+///
+/// `Problems`, `Deserr`, `JsonSchema` and `Serialize` must be in scope.
+#[macro_export]
 macro_rules! knobs {
     ($(
         $(#[$meta:meta])*
@@ -43,10 +46,9 @@ macro_rules! knobs {
         }
     )+};
 }
-pub(crate) use knobs;
 
 /// `n`, which is not 0: for literals.
-pub(crate) const fn count(n: u32) -> NonZeroU32 {
+pub const fn count(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).expect("not 0")
 }
 

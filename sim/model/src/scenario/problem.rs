@@ -67,7 +67,7 @@ pub struct Problems(pub(crate) Vec<AtPath>);
 
 impl Problems {
     /// A problem with the value at `path`, whose steps are keys or indices separated by dots.
-    pub(crate) fn add(&mut self, path: &str, message: impl Into<String>, help: Option<String>) {
+    pub fn add(&mut self, path: &str, message: impl Into<String>, help: Option<String>) {
         let step = |s: &str| s.parse().map_or_else(|_| Step::Key(s.to_owned()), Step::Index);
         let path = path.split('.').filter(|s| !s.is_empty()).map(step).collect();
         self.0.push(AtPath { path, key: false, message: message.into(), help });

@@ -4,16 +4,15 @@ use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Problems;
 use super::knobs::{
     Admission, BackendClient, Cluster, CostBudget, Job, Limits, Positive, Postgres, Queue, Vault,
-    knobs,
 };
+use super::{Problems, Slo};
 use crate::investigation::IdentityKind;
+use crate::knobs;
 use crate::phase::Phase;
 use crate::quantity::{Amount, Rate};
 use crate::time::Span;
-use crate::verdict::slo::Slo;
 
 /// A question to the platform, and all that decides its answer.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema, Deserr)]

@@ -9,7 +9,7 @@ use crate::stats::{Effect, paired, welch};
 
 pub use sample::{Sample, StageCounts, Trail};
 
-words! {
+alertstorm_model::words! {
     /// What became of a figure.
     pub enum Verdict {
         /// A change that matters is ruled out.
@@ -111,7 +111,7 @@ pub fn judge_exactly(before: &Sample, after: &Sample, least_effect: f64) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::{Purpose, Stream};
+    use alertstorm_model::seed::{Purpose, Stream};
 
     /// Runs of 100 investigations whose latencies have a noise of their own and one of the run.
     fn runs(seed: u64, count: u64, slower: f64) -> Vec<Sample> {

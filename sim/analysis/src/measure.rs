@@ -1,8 +1,8 @@
 //! Measures: what the event log comes to. Folding the same log gives the same measures, whether
 //! the run is under way or long over.
 
-pub mod bottleneck;
 mod latency;
+mod paths;
 mod reached;
 mod series;
 
@@ -10,14 +10,14 @@ use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-use crate::event::{Audited, Event, Fact, Sample, Sink};
-use crate::investigation::{InvestigationId, Outcome, Stage};
 use crate::ledger::{LeaseCounts, Ledger};
-use crate::time::{Span, Time};
+use alertstorm_model::digest::Digest;
+use alertstorm_model::event::{Audited, Event, Fact, Sample, Sink};
+use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
+use alertstorm_model::time::{Span, Time};
 
-pub use bottleneck::{PathShare, Paths};
 pub use latency::{Curve, From, Latencies, Latency, LatencyRow};
+pub use paths::{PathShare, Paths};
 pub use reached::Reached;
 pub use series::{Point, Series};
 

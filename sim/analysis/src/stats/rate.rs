@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn intervals_contain_the_truth_as_often_as_they_claim() {
-        use crate::seed::{Purpose, Stream};
+        use alertstorm_model::seed::{Purpose, Stream};
         // Ten thousand agents of different quality, 400 investigations each.
         let (mut score, mut exact) = (0, 0);
         for agent in 0..10_000 {

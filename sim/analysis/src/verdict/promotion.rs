@@ -11,7 +11,7 @@ pub use cases::{Case, Cases};
 pub use judge::{Judgement, Record, State, Tally, Verdict, judge};
 pub use policy::{Criterion, Least, Must, Policy, Zero, load};
 
-words! {
+alertstorm_model::words! {
     /// What is never tolerated.
     pub enum Violation {
         /// An action was done that the phase forbids: what should have refused it did not.
@@ -23,7 +23,7 @@ words! {
     }
 }
 
-words! {
+alertstorm_model::words! {
     /// What is counted, of all investigations that have an outcome unless it says otherwise.
     pub enum Rate {
         /// Resolved, and not found wrong.
@@ -44,7 +44,7 @@ words! {
     }
 }
 
-words! {
+alertstorm_model::words! {
     /// What is measured of each investigation.
     pub enum Length {
         /// From the alert to its credentials, in seconds.

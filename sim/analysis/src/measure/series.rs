@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Accounting;
-use crate::event::Sample;
 use crate::ledger::LeaseCounts;
-use crate::scenario::FaultKind;
-use crate::time::Time;
+use alertstorm_model::event::Sample;
+use alertstorm_model::scenario::FaultKind;
+use alertstorm_model::time::Time;
 
 /// The run at an instant. Counts are cumulative unless a name says otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Event, Fact, Sink};
-use crate::investigation::{InvestigationId, Stage};
-use crate::time::Time;
+use alertstorm_model::event::{Event, Fact, Sink};
+use alertstorm_model::investigation::{InvestigationId, Stage};
+use alertstorm_model::time::Time;
 
 /// Folds events into the latencies of each investigation.
 #[derive(Debug, Default)]

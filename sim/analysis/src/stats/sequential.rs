@@ -111,7 +111,7 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::{Purpose, Stream};
+    use alertstorm_model::seed::{Purpose, Stream};
 
     #[test]
     fn eighty_six_percent_of_twenty_settles_nothing_at_eighty_five() {

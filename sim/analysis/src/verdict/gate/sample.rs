@@ -7,10 +7,10 @@ use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-use crate::event::{Event, Sink};
-use crate::investigation::Stage;
 use crate::measure::Measures;
+use alertstorm_model::digest::Digest;
+use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::investigation::Stage;
 
 /// Latencies from the alert to a stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -175,8 +175,8 @@ impl Trail {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Fact;
-    use crate::time::Time;
+    use alertstorm_model::event::Fact;
+    use alertstorm_model::time::Time;
 
     #[test]
     fn the_first_event_that_differs_is_found() {

@@ -8,13 +8,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 use super::{Length, Rate, Violation};
-use crate::investigation::Domain;
-use crate::phase::Phase;
-use crate::quantity::{Amount, Quantity, Share};
-use crate::scenario::knobs::knobs;
-use crate::scenario::{Problem, Problems, nearest, read_document};
 use crate::stats::Side;
-use crate::time::Span;
+use alertstorm_model::investigation::Domain;
+use alertstorm_model::phase::Phase;
+use alertstorm_model::quantity::{Amount, Quantity, Share};
+use alertstorm_model::scenario::{Problem, Problems, nearest, read_document};
+use alertstorm_model::time::Span;
 
 /// What a criterion is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,7 +121,7 @@ impl<E: DeserializeError> Deserr<E> for Criterion {
         value: Value<V>,
         location: ValuePointerRef<'_>,
     ) -> Result<Self, E> {
-        crate::scenario::worded(value, location, Self::parse)
+        alertstorm_model::scenario::worded(value, location, Self::parse)
     }
 }
 
@@ -154,7 +153,7 @@ impl JsonSchema for Criterion {
     }
 }
 
-knobs! {
+alertstorm_model::knobs! {
     /// A criterion and its reason.
     pub struct Must {
         /// What must be shown, like `success >= 85%`.

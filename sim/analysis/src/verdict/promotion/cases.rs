@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{Length, Rate, Violation};
-use crate::event::{Event, Fact, Sink};
-use crate::investigation::{Domain, InvestigationId, Outcome, Stage};
-use crate::phase::Phase;
-use crate::time::{Span, Time};
+use alertstorm_model::event::{Event, Fact, Sink};
+use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Stage};
+use alertstorm_model::phase::Phase;
+use alertstorm_model::time::{Span, Time};
 
 /// What one investigation shows.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,9 +4,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{Plan, raw};
+use alertstorm_model::scenario::{Plan, raw};
 
-words! {
+alertstorm_model::words! {
     /// What is meant by load.
     pub enum Axis {
         /// Alerts of the floods, all together.

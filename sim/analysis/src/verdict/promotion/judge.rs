@@ -4,11 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Case, Must, Policy, Violation};
-use crate::investigation::Domain;
-use crate::phase::Phase;
 use crate::stats::{Evidence, Interval, Side, clopper_pearson, wilson};
+use alertstorm_model::investigation::Domain;
+use alertstorm_model::phase::Phase;
 
-words! {
+alertstorm_model::words! {
     /// What becomes of the agent.
     pub enum Verdict {
         /// It has earned its next phase.
@@ -20,7 +20,7 @@ words! {
     }
 }
 
-words! {
+alertstorm_model::words! {
     /// How it stands with one criterion.
     pub enum State {
         /// It is shown.

@@ -7,13 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Case, Must, Policy, Tally, Verdict, Violation};
-use crate::agent::{Agent, Heard, Profile, Profiles, Trace, Want, draw};
-use crate::investigation::{Domain, InvestigationId, Outcome};
-use crate::phase::{Phase, Verb};
-use crate::quantity::Share;
-use crate::scenario::Scenario;
-use crate::seed::{Purpose, Stream};
-use crate::time::{Span, Time};
+use alertstorm_model::agent::{Agent, Heard, Profile, Profiles, Trace, Want, draw};
+use alertstorm_model::investigation::{Domain, InvestigationId, Outcome};
+use alertstorm_model::phase::{Phase, Verb};
+use alertstorm_model::quantity::Share;
+use alertstorm_model::scenario::Scenario;
+use alertstorm_model::seed::{Purpose, Stream};
+use alertstorm_model::time::{Span, Time};
 
 /// What is simulated.
 #[derive(Clone, Debug)]
@@ -183,7 +183,8 @@ impl Agents<'_> {
     }
 
     fn leases(&self, domain: Domain) -> bool {
-        self.scenario.vault.secrets.of(domain).engine != crate::scenario::knobs::Engine::Kv
+        self.scenario.vault.secrets.of(domain).engine
+            != alertstorm_model::scenario::knobs::Engine::Kv
     }
 }
 

@@ -2,7 +2,7 @@
 //! the samples say.
 
 use super::Interval;
-use crate::seed::{Purpose, Stream};
+use alertstorm_model::seed::{Purpose, Stream};
 
 /// How much larger one is than the other.
 #[derive(

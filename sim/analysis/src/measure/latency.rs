@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Open, Uncollected};
-use crate::investigation::Stage;
-use crate::time::{Span, Time};
+use alertstorm_model::investigation::Stage;
+use alertstorm_model::time::{Span, Time};
 
 /// A histogram of lengths of time (µs) or plain numbers, to three digits, with the exact maximum.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Fact};
-use crate::investigation::{InvestigationId, Stage};
-use crate::time::{Span, Time};
+use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::investigation::{InvestigationId, Stage};
+use alertstorm_model::time::{Span, Time};
 
 /// The sums of the ledger. Every lease issued is in exactly one of the last four.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -191,7 +191,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::investigation::{Domain, Outcome};
+    use alertstorm_model::investigation::{Domain, Outcome};
 
     #[test]
     fn a_lease_that_outlives_its_investigation_is_an_orphan_with_an_exposure() {
