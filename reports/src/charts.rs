@@ -216,16 +216,18 @@ fn over_time(
     report: &Report,
     end: f64,
     name: &str,
-    value: impl Fn(&alertstorm_analysis::measure::Point) -> f64,
+    value: impl Fn(&alertstorm_analysis::measure::Point) -> Option<f64>,
 ) -> Line {
     let points = report.series.points.iter().take_while(|point| point.t_s <= end);
-    (name.to_owned(), points.map(|point| (point.t_s, value(point))).collect())
+    let at =
+        |point: &alertstorm_analysis::measure::Point| value(point).map(|value| (point.t_s, value));
+    (name.to_owned(), points.filter_map(at).collect())
 }
 
 fn arrivals(report: &Report, end: f64) -> Option<Chart> {
     let both = [
-        over_time(report, end, "alerts", |point| point.alerts as f64),
-        over_time(report, end, "investigations ended", |point| point.finished as f64),
+        over_time(report, end, "alerts", |point| Some(point.alerts as f64)),
+        over_time(report, end, "investigations ended", |point| Some(point.finished as f64)),
     ];
     (report.accounting.alerts > 0).then(|| Chart {
         title: "Arrivals against completions",
@@ -240,7 +242,7 @@ fn arrivals(report: &Report, end: f64) -> Option<Chart> {
 fn depths(report: &Report, end: f64) -> Option<Chart> {
     let names = report.series.depths.iter().enumerate();
     let all = names.map(|(i, name)| {
-        over_time(report, end, name, |point| point.depths.get(i).copied().unwrap_or(0) as f64)
+        over_time(report, end, name, |point| point.depths.get(i).map(|depth| *depth as f64))
     });
     let peak = |line: &Line| line.1.iter().map(|point| point.1).fold(0.0, f64::max);
     let mut busy: Vec<Line> = all.filter(|line| peak(line) > 0.0).collect();
@@ -258,7 +260,7 @@ fn depths(report: &Report, end: f64) -> Option<Chart> {
 }
 
 fn leases(report: &Report, end: f64) -> Option<Chart> {
-    let alive = [over_time(report, end, "leases alive", |point| point.leases_active as f64)];
+    let alive = [over_time(report, end, "leases alive", |point| Some(point.leases_active as f64))];
     (report.leases.counts.issued > 0).then(|| Chart {
         title: "Leases alive",
         reading: format!(
@@ -300,7 +302,7 @@ fn cores(report: &Report, end: f64) -> Option<Chart> {
     let busy: Vec<Line> = hosts
         .map(|(i, (host, cores))| {
             let name = format!("{host} (of {cores})");
-            over_time(report, end, &name, |point| point.cores_busy.get(i).copied().unwrap_or(0.0))
+            over_time(report, end, &name, |point| point.cores_busy.get(i).copied())
         })
         .collect();
     (!busy.is_empty()).then(|| Chart {

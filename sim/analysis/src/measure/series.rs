@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Accounting;
 use crate::ledger::LeaseCounts;
-use alertstorm_model::event::Sample;
+use alertstorm_model::event::{CpuUse, Sample};
 use alertstorm_model::scenario::FaultKind;
 use alertstorm_model::time::Time;
 
@@ -28,7 +28,8 @@ pub struct Point {
     pub api_calls: u64,
     /// Depths now, in the order of [`Series::depths`].
     pub depths: Vec<u64>,
-    /// Cores busy since the last point, in the order of [`Series::hosts`].
+    /// Mean of the cores busy since the point before, in the order of [`Series::hosts`]; empty for
+    /// the first point, which has none before it.
     pub cores_busy: Vec<f64>,
 }
 
@@ -54,8 +55,20 @@ pub struct Series {
     pub points: Vec<Point>,
     /// Faults.
     pub marks: Vec<Mark>,
+    /// Processor time of each process when it was last sampled.
     #[serde(skip)]
-    busy_ns: Vec<u64>,
+    busy: Vec<Busy>,
+    /// Processor time of each host since the last point.
+    #[serde(skip)]
+    added_ns: Vec<u64>,
+}
+
+/// The counter of a process, and its host's place in [`Series::hosts`].
+#[derive(Clone, Debug, PartialEq)]
+struct Busy {
+    host: usize,
+    process: String,
+    busy_ns: u64,
 }
 
 impl Series {
@@ -63,6 +76,8 @@ impl Series {
         self.marks.push(Mark { t_s: at.as_secs_f64(), fault, began });
     }
 
+    /// Adds a point. A second sample of the same instant replaces the first one's point, and its
+    /// processor time counts towards the next interval.
     pub(super) fn push(
         &mut self,
         at: Time,
@@ -72,24 +87,20 @@ impl Series {
     ) {
         if self.points.is_empty() {
             self.depths = sample.depths.iter().map(|depth| depth.of.clone()).collect();
-            for cpu in &sample.cpu {
-                if !self.hosts.iter().any(|(host, _)| *host == cpu.host) {
-                    self.hosts.push((cpu.host.clone(), cpu.cores));
+        }
+        self.add_busy(&sample.cpu);
+        let t_s = at.as_secs_f64();
+        let mut cores_busy = Vec::new();
+        match self.points.pop_if(|last| last.t_s >= t_s) {
+            Some(same) => cores_busy = same.cores_busy,
+            None => {
+                let added = std::mem::replace(&mut self.added_ns, vec![0; self.hosts.len()]);
+                if let Some(last) = self.points.last() {
+                    let per_s = |ns: u64| ns as f64 / 1e9 / (t_s - last.t_s);
+                    cores_busy = added.into_iter().map(per_s).collect();
                 }
             }
-            self.busy_ns = vec![0; self.hosts.len()];
         }
-        let last = self.points.last().map_or(0.0, |point| point.t_s);
-        let t_s = at.as_secs_f64();
-        let of_host = |host: &str| {
-            let own = sample.cpu.iter().filter(|cpu| cpu.host == host);
-            own.map(|cpu| cpu.busy_ns).sum::<u64>()
-        };
-        let busy: Vec<u64> = self.hosts.iter().map(|(host, _)| of_host(host)).collect();
-        let span = (t_s - last).max(1e-9);
-        let cores = busy.iter().zip(&self.busy_ns);
-        let cores_busy = cores.map(|(now, was)| (now - was) as f64 / 1e9 / span).collect();
-        self.busy_ns = busy;
         self.points.push(Point {
             t_s,
             alerts: accounting.alerts,
@@ -103,12 +114,96 @@ impl Series {
         });
     }
 
-    /// The most leases issued and ended in a second, between two points.
+    /// Adds what each process used since its last sample. Its first sample is only a baseline: when
+    /// that time was used is not known. A counter that went back is a restarted process's, and
+    /// counts from 0.
+    fn add_busy(&mut self, cpu: &[CpuUse]) {
+        for used in cpu {
+            let known = self.hosts.iter().position(|(host, _)| *host == used.host);
+            let host = known.unwrap_or_else(|| {
+                self.hosts.push((used.host.clone(), used.cores));
+                self.added_ns.push(0);
+                self.hosts.len() - 1
+            });
+            let same = |busy: &&mut Busy| busy.host == host && busy.process == used.process;
+            let now = used.busy_ns;
+            match self.busy.iter_mut().find(same) {
+                Some(busy) => {
+                    let before = std::mem::replace(&mut busy.busy_ns, now);
+                    self.added_ns[host] += now.checked_sub(before).unwrap_or(now);
+                }
+                None => {
+                    let process = used.process.clone();
+                    self.busy.push(Busy { host, process, busy_ns: now });
+                }
+            }
+        }
+    }
+
+    /// Leases issued and ended per second, in the interval between two points where it is highest.
     pub fn churn_peak_per_s(&self) -> f64 {
         let moved = |point: &Point| point.leases_issued + point.leases_ended;
-        let rates = self.points.windows(2).map(|two| {
-            (moved(&two[1]) - moved(&two[0])) as f64 / (two[1].t_s - two[0].t_s).max(1e-9)
-        });
+        let rates = self
+            .points
+            .windows(2)
+            .map(|two| (moved(&two[1]) - moved(&two[0])) as f64 / (two[1].t_s - two[0].t_s));
         rates.fold(0.0, f64::max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(series: &mut Series, at_ms: u64, used: &[(&str, u64)]) {
+        let cpu = |(process, busy_ms): &(&str, u64)| CpuUse {
+            host: "node".to_owned(),
+            cores: 2,
+            process: (*process).to_owned(),
+            busy_ns: busy_ms * 1_000_000,
+            resident_bytes: None,
+        };
+        let sample = Sample { cpu: used.iter().map(cpu).collect(), ..Sample::default() };
+        let at = Time(at_ms * 1_000_000);
+        series.push(at, &sample, &Accounting::default(), &LeaseCounts::default());
+    }
+
+    fn busy(series: &Series) -> Vec<&[f64]> {
+        series.points.iter().map(|point| point.cores_busy.as_slice()).collect()
+    }
+
+    #[test]
+    fn the_first_sample_has_no_interval_and_no_busy_cores() {
+        let mut series = Series::default();
+        push(&mut series, 0, &[("etcd", 2)]);
+        push(&mut series, 1_000, &[("etcd", 502)]);
+        assert_eq!(busy(&series), [&[] as &[f64], &[0.5]]);
+    }
+
+    #[test]
+    fn a_restarted_process_counts_from_zero() {
+        let mut series = Series::default();
+        push(&mut series, 0, &[("etcd", 700), ("vault", 100)]);
+        push(&mut series, 1_000, &[("etcd", 200), ("vault", 400)]);
+        assert_eq!(busy(&series)[1], [0.5]);
+    }
+
+    #[test]
+    fn a_process_first_seen_late_adds_no_peak() {
+        let mut series = Series::default();
+        push(&mut series, 0, &[("etcd", 0)]);
+        push(&mut series, 1_000, &[("etcd", 500), ("alertstorm", 90_000)]);
+        assert_eq!(busy(&series)[1], [0.5]);
+    }
+
+    #[test]
+    fn two_samples_of_one_instant_are_one_point() {
+        let mut series = Series::default();
+        push(&mut series, 0, &[("etcd", 0)]);
+        push(&mut series, 1_000, &[("etcd", 500)]);
+        push(&mut series, 1_000, &[("etcd", 600)]);
+        push(&mut series, 2_000, &[("etcd", 1_000)]);
+        assert_eq!(busy(&series), [&[] as &[f64], &[0.5], &[0.5]]);
+        assert_eq!(series.churn_peak_per_s(), 0.0);
     }
 }
