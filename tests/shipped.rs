@@ -44,7 +44,7 @@ fn the_flood_at_defaults_takes_what_the_real_one_took() {
     let (p50, last) = from_sent(&measures, Stage::JobFinished);
     within(0.10, p50, 61.34);
     within(0.10, last, 86.72);
-    let first = measures.paths.shares()[0].component;
+    let first = measures.critical_path()[0].component;
     assert_eq!(first.word(), "job controller's client bucket");
 }
 
@@ -75,7 +75,7 @@ fn the_tuned_flood_takes_what_the_real_one_took() {
         within(0.25, twin_p50, p50);
         within(0.25, twin_last, last);
     }
-    let first = measures.paths.shares()[0].component;
+    let first = measures.critical_path()[0].component;
     assert_eq!(first.word(), "control plane's cores");
 }
 
@@ -87,7 +87,7 @@ fn credentials_queue_at_the_database_lock_and_nowhere_else() {
     let last = measures.latencies.to(Stage::CredentialsReady).row().max_s.expect("a maximum");
     let rate = issued / (20.0 + last);
     assert!((29.0..44.0).contains(&rate), "{rate:.1} credentials a second");
-    let shares = measures.paths.shares();
+    let shares = measures.critical_path();
     assert_eq!(shares[0].component.word(), "vault database lock");
     assert!(shares[0].share > 0.8);
 }
@@ -121,7 +121,7 @@ fn a_shared_identity_leaves_an_audit_log_that_names_nobody() {
 #[test]
 fn an_outage_of_vault_is_named_and_its_leases_are_all_accounted_for() {
     let measures = measure(&shipped("vault-outage.yaml", &[]));
-    assert_eq!(measures.paths.shares()[0].component.word(), "vault's outage");
+    assert_eq!(measures.critical_path()[0].component.word(), "vault's outage");
     let leases = measures.leases();
     assert!(leases.irrevocable > 0 && leases.orphaned > 0 && leases.balances(), "{leases:?}");
     assert_eq!(leases.active, 0);

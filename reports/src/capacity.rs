@@ -230,7 +230,7 @@ impl Capacity {
                         let moved = side.knob.as_ref().map(|knob| format!("; moved by {knob}"));
                         writeln!(
                             out,
-                            "{DIM}      {name} it, at {}: {}, {:.0} % of the way{}{DIM:#}",
+                            "{DIM}      {name} it, at {}: {}, {:.0} % of the time{}{DIM:#}",
                             number(axis, side.load),
                             side.component,
                             side.share * 100.0,

@@ -39,6 +39,10 @@ impl Page<'_> {
         format!("{:.1} %", share * 100.0)
     }
 
+    fn path_to(&self, until: &str) -> String {
+        terminal::path_to(until)
+    }
+
     fn value(&self, slo: &SloResult) -> String {
         terminal::slo_value(slo)
     }

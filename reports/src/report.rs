@@ -122,8 +122,11 @@ pub struct OutcomeCount {
 /// The bottleneck, and what moves it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bottleneck {
-    /// The component.
+    /// The component; on real servers the one that ends the largest gap.
     pub component: Component,
+    /// On real servers only: the gap between stages that is the largest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<String>,
     /// Its share of the critical path, 0 to 1.
     pub share: f64,
     /// The path's end: `credentials_ready`, or `job_finished` where agents need no Vault.
@@ -270,7 +273,7 @@ impl Report {
                 .collect(),
             latencies: measures.latencies.iter().map(|latency| latency.row()).collect(),
             bottleneck: bottleneck(plan, measures),
-            critical_path: measures.paths.shares(),
+            critical_path: measures.critical_path(),
             slos: scenario.slos.iter().map(|slo| slo::judge(slo, measures)).collect(),
             leases: LeaseReport {
                 counts,
@@ -333,8 +336,13 @@ impl Report {
             },
             before_p99_s: before.and_then(|row| row.p99_s),
             after_p99_s: latency.and_then(|row| row.p99_s),
-            next: advice.measures.paths.shares().first().map(|share| share.component),
+            next: advice.measures.critical_path().first().map(|share| share.component),
         });
+    }
+
+    /// Whether waits are gaps between stages (real servers) and not causes (the twin).
+    pub fn has_gaps(&self) -> bool {
+        self.world == World::Live
     }
 
     /// Whether every objective held.
@@ -365,11 +373,12 @@ fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
 }
 
 fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
-    let shares = measures.paths.shares();
+    let shares = measures.critical_path();
     let first = shares.first()?;
     let knob = alertstorm_analysis::advice::knob(first.component, &plan.scenario);
     Some(Bottleneck {
         component: first.component,
+        gap: first.gap.clone(),
         share: first.share,
         until: measures.paths.until().to_string(),
         detail: detail(plan, measures, first),
@@ -386,7 +395,7 @@ fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
     let limited = |qps: f64, client: &str| {
         let of = buckets.clone().find(|bucket| bucket.client == client);
         match Span(of.map_or(0, |bucket| bucket.empty_ns)) {
-            Span::ZERO => format!("{qps} calls/s: {mean} an investigation"),
+            Span::ZERO => format!("{qps} calls/s: {mean} per investigation"),
             empty => format!("{qps} calls/s: empty for {empty}"),
         }
     };
@@ -400,8 +409,8 @@ fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
             limited(cluster.control_plane.scheduler.kube_api_qps.0, "scheduler")
         }
         Component::Concurrency => {
-            format!("{} at once: {mean} an investigation", plan.scenario.controller.concurrency)
+            format!("{} at once: {mean} per investigation", plan.scenario.controller.concurrency)
         }
-        _ => format!("{mean} an investigation"),
+        _ => format!("{mean} per investigation"),
     }
 }

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
+use alertstorm_analysis::measure::PathShare;
 use alertstorm_analysis::verdict::slo::SloResult;
-use alertstorm_model::event::Audited;
+use alertstorm_model::event::{Audited, Component};
 use alertstorm_model::time::Span;
 use anstyle::{AnsiColor, Style};
 
@@ -190,16 +191,25 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
 
 fn waits(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     let shown = report.critical_path.iter().filter(|share| share.share >= 0.005).take(SHOWN);
-    let names = shown.clone().map(|share| share.component.word().chars().count()).max();
+    let names = shown.clone().map(|share| named(share).chars().count()).max();
     let room = look.width.saturating_sub(20 + names.unwrap_or(0) + 6).min(24);
     for (i, share) in shown.enumerate() {
-        let word = share.component.word();
-        let name = if i == 0 { "where it waits" } else { "" };
+        let word = named(share);
+        let name = match (i, report.has_gaps()) {
+            (0, false) => "where it waits",
+            (0, true) => "gaps",
+            _ => "",
+        };
         let percent = share.share * 100.0;
         let bar = bar(share.share, room);
         line(out, name, &format!("{word:<0$} {percent:3.0} %  {bar}", names.unwrap_or(0)))?;
     }
     Ok(())
+}
+
+/// A wait by its cause or, on real servers, by its gap.
+fn named(share: &PathShare) -> &str {
+    share.gap.as_deref().unwrap_or(share.component.word())
 }
 
 /// A bar of eighths of a column.
@@ -241,11 +251,16 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
     };
     writeln!(out)?;
     let (component, percent) = (bottleneck.component, bottleneck.share * 100.0);
-    line(
-        out,
-        "bottleneck",
-        &format!("{HEAD}{component}{HEAD:#}, {percent:.0} % of the way: {}", bottleneck.detail),
-    )?;
+    let (head, what) = match &bottleneck.gap {
+        Some(gap) => ("largest gap", gap.as_str()),
+        None => ("bottleneck", component.word()),
+    };
+    let path = path_to(&bottleneck.until);
+    line(out, head, &format!("{HEAD}{what}{HEAD:#}, {percent:.0} % of the time {path}"))?;
+    line(out, "", &bottleneck.detail)?;
+    if bottleneck.gap.is_some() {
+        line(out, "", &format!("ends with: {component}; a gap is not yet a cause"))?;
+    }
     match (&bottleneck.tried, &bottleneck.knob) {
         (Some(tried), _) => {
             let knob = tried.knob.rsplit('.').next().unwrap_or(&tried.knob);
@@ -268,7 +283,18 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
             )
         }
         (None, Some(knob)) => line(out, "", &format!("the knob that moves it: {knob}")),
+        (None, None) if component == Component::Unexplained => {
+            line(out, "", "no stage or component accounts for this time")
+        }
         (None, None) => line(out, "", "no knob moves it"),
+    }
+}
+
+/// The critical path that ends with a stage, as a phrase.
+pub(crate) fn path_to(until: &str) -> String {
+    match until {
+        "credentials_ready" => "from alert to agent ready".to_owned(),
+        other => format!("from alert to {}", other.replace('_', " ")),
     }
 }
 

@@ -62,7 +62,7 @@ pub fn run(
 
 /// Runs the plan again with the bottleneck's knob moved; what the twin then says is the advice.
 pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
-    let first = measures.paths.shares().into_iter().next()?;
+    let first = measures.critical_path().into_iter().next()?;
     let knob = advice::knob(first.component, &plan.scenario)?;
     let moved = Plan { scenario: knob.moved, ..plan.clone() };
     let (measures, _) = run(&moved, None, &mut |_, _| {});

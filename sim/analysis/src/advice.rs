@@ -95,7 +95,8 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         | Component::SchedulerCycle
         | Component::SchedulerDown
         | Component::PodStart
-        | Component::VaultDown => return None,
+        | Component::VaultDown
+        | Component::Unexplained => return None,
     };
     Some(Knob { path, from, to, moved })
 }

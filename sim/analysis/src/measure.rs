@@ -290,6 +290,11 @@ impl Measures {
         }
     }
 
+    /// Shares of the critical path; of a live run they are gaps between stages.
+    pub fn critical_path(&self) -> Vec<PathShare> {
+        self.paths.shares(self.provider.is_some())
+    }
+
     /// The sums of the ledger.
     pub const fn leases(&self) -> LeaseCounts {
         self.ledger.counts()

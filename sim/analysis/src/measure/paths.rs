@@ -27,11 +27,18 @@ pub struct Paths {
     finished: Path,
 }
 
+/// Below this share of the path, time that no component accounts for is rounding.
+const ROUNDING: f64 = 1e-6;
+
 /// A component's share of the critical path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PathShare {
     /// The component.
     pub component: Component,
+    /// On real servers only: the gap between stages that ends with the component. What took the
+    /// time within the gap is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<String>,
     /// Its share of all time from the alert to the end of the path, 0 to 1.
     pub share: f64,
     /// Seconds an investigation, on the mean.
@@ -65,18 +72,76 @@ impl Paths {
         self.decisive().1
     }
 
-    /// Shares of the components, the largest first; those without a wait are left out.
-    pub fn shares(&self) -> Vec<PathShare> {
-        let (path, _) = self.decisive();
-        let share = |component: Component| {
-            let wait = path.waits[component.index()].as_secs_f64();
-            let share = wait / path.total.as_secs_f64().max(1e-9);
-            let mean_s = wait / path.investigations.max(1) as f64;
-            PathShare { component, share, mean_s }
+    /// Shares of the components, the largest first, and of what none of them accounts for. They add
+    /// up to 1; components without a wait are left out. With `gaps` each is named by the gap between
+    /// stages that a live run books on it.
+    pub(super) fn shares(&self, gaps: bool) -> Vec<PathShare> {
+        let (path, until) = self.decisive();
+        let total = path.total.as_secs_f64();
+        let share_of = |component: Component, wait: f64| PathShare {
+            component,
+            gap: gaps.then(|| gap(component, until).map(str::to_owned)).flatten(),
+            share: wait / total.max(1e-9),
+            mean_s: wait / path.investigations.max(1) as f64,
         };
-        let mut shares: Vec<_> = Component::ALL.iter().map(|c| share(*c)).collect();
+        let wait = |component: Component| path.waits[component.index()].as_secs_f64();
+        let mut shares: Vec<_> = Component::ALL.iter().map(|c| share_of(*c, wait(*c))).collect();
+        let booked: f64 = Component::ALL.iter().map(|c| wait(*c)).sum();
+        if total - booked > ROUNDING * total {
+            shares.push(share_of(Component::Unexplained, total - booked));
+        }
         shares.retain(|share| share.share > 0.0);
         shares.sort_by(|a, b| b.share.total_cmp(&a.share));
         shares
+    }
+}
+
+/// The gap between two stages that a live run books on a component (`live::timeline`), on the path
+/// to `until`; none for components that only the twin can name.
+const fn gap(component: Component, until: Stage) -> Option<&'static str> {
+    Some(match (component, until) {
+        (Component::Concurrency | Component::CostBudget, _) => "alert → admitted",
+        (Component::BackendClient, _) => "admitted → job sent",
+        (Component::ControlPlaneCpu, _) => "job sent → job created",
+        (
+            Component::JobControllerBucket | Component::JobControllerWorkers,
+            Stage::CredentialsReady,
+        ) => "job created → pod created",
+        (Component::JobControllerBucket | Component::JobControllerWorkers, _) => {
+            "job created → pod created, pod running → job finished"
+        }
+        (Component::SchedulerCycle, _) => "pod created → pod scheduled",
+        (Component::PodStart, Stage::CredentialsReady) => "pod scheduled → pod running or login",
+        (Component::PodStart, _) => "pod scheduled → pod running",
+        (Component::VaultCpu, _) => "pod running → vault login",
+        (Component::VaultDatabaseLock, _) => "vault login → credentials ready",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(booked_s: u64) -> Paths {
+        let mut paths = Paths::default();
+        let wait = Wait { component: Component::PodStart, span: Span::secs(booked_s) };
+        paths.add(Stage::CredentialsReady, Span::secs(10), &[wait]);
+        paths
+    }
+
+    #[test]
+    fn time_that_no_component_accounts_for_is_a_row_of_its_own() {
+        let shares = paths(3).shares(false);
+        assert_eq!(shares[0].component, Component::Unexplained);
+        assert!((shares[0].share - 0.7).abs() < 1e-12 && (shares[1].share - 0.3).abs() < 1e-12);
+        assert_eq!(paths(10).shares(false).len(), 1);
+    }
+
+    #[test]
+    fn a_live_run_names_gaps_and_not_causes() {
+        let shares = paths(10).shares(true);
+        assert_eq!(shares[0].gap.as_deref(), Some("pod scheduled → pod running or login"));
+        assert_eq!(paths(10).shares(false)[0].gap, None);
     }
 }

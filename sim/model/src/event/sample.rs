@@ -55,6 +55,9 @@ words! {
         VaultDown = "vault's outage",
         /// PostgreSQL's cores, commits and connections.
         Postgres = "PostgreSQL",
+        /// Time on the critical path that is booked on no component. Never in an event log: the
+        /// measures add it, so that shares add up to all of the path.
+        Unexplained = "not explained",
     }
 }
 
