@@ -1,4 +1,4 @@
-# The few commands of this repository; `just` lists them.
+# The commands of this repository; `just` lists them.
 
 default:
     @just --list
@@ -7,52 +7,56 @@ default:
 flood:
     cargo run --release -- run scenarios/two-am-flood.yaml
 
-# Pass the tests.
+# Run the tests that need no servers.
 test:
     cargo test --workspace
 
-# What every submission must pass.
-ci:
-    .ci/run
+# Run what every change must pass: all steps, or the named ones.
+ci *steps:
+    .ci/run {{steps}}
 
-# Write the JSON schemas anew.
+# Write the JSON schemas.
 schema:
     cargo run --release -- schema
 
-# Look for counterexamples for longer than the tests do.
+# Search for counterexamples for longer than the tests do.
 hunt cases="6000":
     PROPTEST_CASES={{cases}} cargo test --release --test properties
 
 # Build the servers of the local world.
 setup-local:
-    cargo run --release -- setup local
+    cargo run --release --features live -- setup local
 
-# Hold twin and local servers to the same promises (needs the servers).
+# Make the agent's image for the kind world (needs Docker).
+setup-kind:
+    cargo run --release --features live -- setup kind
+
+# Run the conformance suite against the twin and the local servers (needs `setup-local`).
 conformance:
-    cargo test --workspace --test conformance -- --include-ignored --skip kind:: --test-threads=2
+    cargo test --workspace --features live --test conformance -- --include-ignored --skip kind:: --test-threads=2
 
-# Hold real pods to the same promises (needs Docker, kind and `setup kind`).
+# Run the conformance suite in real pods (needs Docker, kind and `setup-kind`).
 conformance-kind:
-    cargo test --workspace --test conformance -- --ignored kind:: --test-threads=1
+    cargo test --workspace --features live --test conformance -- --ignored kind:: --test-threads=1
 
-# 1,000 Jobs on real servers, beside KWOK and a plain client (needs the servers and Go).
+# Measure 1,000 Jobs on real servers, against KWOK and a plain client (needs the servers and Go).
 beside-kwok jobs="1000":
-    cargo build --release
+    cargo build --release --features live
     benches/beside-kwok/measure.sh {{jobs}}
 
-# False alarms of the gate between identical runs, and planted slowdowns caught (needs the servers).
+# Measure the gate's false alarms between identical runs, and how many planted slowdowns it finds (needs the servers).
 gate-noise runs="24" planted="12":
-    cargo build --release
+    cargo build --release --features live
     benches/gate-noise/measure.sh {{runs}} {{planted}}
 
-# The event queue alone, beside others.
+# Benchmark the event queue against others.
 bench-engine:
     cargo bench --bench engine
 
-# The whole twin.
+# Benchmark the whole twin.
 bench-twin:
     cargo bench --bench twin
 
-# Licences and advisories of what is built in (needs cargo-deny).
+# Check licences and sources of the dependencies.
 deny:
-    cargo deny check
+    .ci/run deny
