@@ -1,4 +1,4 @@
-// KWOK, to measure beside: see measure.sh.
+// KWOK, for the comparison in measure.sh.
 module alertstorm.dev/beside-kwok
 
 go 1.26.0

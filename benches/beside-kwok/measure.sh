@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# 1,000 Jobs that end at once on the same servers, twice in one run: driven by KWOK and a plain
-# client, and by `alertstorm run tuned-1000 --on local`. Prints Jobs a second and the processor time
-# of each driver for a Job.
+# Runs 1,000 Jobs whose agents exit immediately on the same servers twice: driven by KWOK and a plain
+# client, and by `alertstorm run tuned-1000 --on local`. Prints Jobs per second, and each driver's CPU
+# time per Job.
 #
-#   cargo build --release && benches/beside-kwok/measure.sh [JOBS]
+#   cargo build --release --features live && benches/beside-kwok/measure.sh [JOBS]
 #
-# Needs the servers (alertstorm setup local), Go for KWOK, curl and python3. Load goes to loopback.
+# Needs the servers (alertstorm setup local), Go for KWOK, curl and python3. All load stays on loopback.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 jobs=${1:-1000} nodes=20
 alertstorm=${ALERTSTORM:-target/release/alertstorm}
 work=$(mktemp -d)
-# A place of its own, so that no platform that is kept is taken for this one; PostgreSQL's user
-# must find its way.
+# A state folder of its own, so that no other kept platform is mistaken for this one. PostgreSQL's user
+# must be able to enter it.
 chmod 711 "$work"
 export ALERTSTORM_STATE=$work/state
 kwok=${KWOK:-$work/kwok}
@@ -35,7 +35,7 @@ c = json.load(open(sys.argv[1]))
 print(c["clusters"][0]["cluster"]["server"], c["clusters"][0]["cluster"]["certificate-authority"], c["users"][0]["user"]["token"])
 P
 )
-# The token stays out of every argument list.
+# The token is in no process's arguments.
 printf 'header = "Authorization: Bearer %s"\ncacert = "%s"\nsilent\nno-progress-meter\n' "$token" "$ca" > "$work/auth"
 chmod 600 "$work/auth"
 stages=$(cd benches/beside-kwok && go list -m -f '{{.Dir}}' sigs.k8s.io/kwok)/kustomize/stage
@@ -72,7 +72,7 @@ python3 -c '
 import subprocess, sys, time
 jobs, out, auth, url = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
 done, last = set(), 0.0
-# A watch may end at any time; the next begins with all that there is.
+# A watch may end at any time; the next one starts with the current state.
 while len(done) < jobs:
     with subprocess.Popen(["curl", "--config", auth, "-N", url], stdout=subprocess.PIPE, text=True) as watch:
         for line in watch.stdout:
@@ -92,7 +92,7 @@ after=$(ticks "$kwok_pid")
 python3 - "$jobs" "$began" "$(cat "$work/last")" "$before" "$after" <<'P'
 import sys
 jobs, began, last, before, after = [float(a) for a in sys.argv[1:]]
-print(f"KWOK and a plain client: {jobs / (last - began):.1f} Jobs/s, KWOK {(after - before) * 10 / jobs:.2f} ms of processor time a Job")
+print(f"KWOK and a plain client: {jobs / (last - began):.1f} Jobs/s, KWOK {(after - before) * 10 / jobs:.2f} ms of CPU time per Job")
 P
 kill "$kwok_pid"
 "$alertstorm" down > /dev/null 2>&1
@@ -104,7 +104,7 @@ r = json.load(open(sys.argv[1]))
 jobs = r["accounting"]["finished"]
 last = next(row["max_s"] for row in r["latencies"] if (row["from"], row["to"]) == ("alert", "job_finished"))
 audited = r["audited"]
-print(f"alertstorm run --on local: {jobs / last:.1f} Jobs/s, harness {audited['harness_cpu_ns'] / 1e6 / jobs:.2f} ms of processor time a Job,",
+print(f"alertstorm run --on local: {jobs / last:.1f} Jobs/s, harness {audited['harness_cpu_ns'] / 1e6 / jobs:.2f} ms of CPU time per Job,",
       f"send lag p99 {audited['send_lag']['p99_ns'] / 1e6:.2f} ms, invalid: {r['invalid']}")
 for cpu in r["cpu"]: print(f"  {cpu['process']:26} {cpu['busy_ns'] / 1e6 / jobs:6.2f} ms a Job")
 P

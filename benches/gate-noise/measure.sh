@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# How often the gate raises a false alarm between identical runs on real servers, and how often it
-# catches a slowdown of 15 % that is planted by one knob (kube_api_qps 30 to 26.1).
+# Measures how often the gate raises a false alarm between identical runs on real servers, and how
+# often it detects a slowdown of 15 % that one knob causes (kube_api_qps 30 to 26.1).
 #
-#   cargo build --release && benches/gate-noise/measure.sh [RUNS] [PLANTED] [REPEATS] [PAIRS]
+#   cargo build --release --features live && benches/gate-noise/measure.sh [RUNS] [PLANTED] [REPEATS] [PAIRS]
 #
-# Makes RUNS identical runs and PLANTED slower ones, about 20 s each, and then judges PAIRS pairs of
-# REPEATS against REPEATS of them, each drawn at random without a run on both sides. Pairs share
-# runs, so they are not independent: more runs make the figures surer, more pairs do not. Needs the
-# servers (alertstorm setup local). Load goes to loopback.
+# Makes RUNS identical runs and PLANTED slower ones, about 20 s each. Then judges PAIRS pairs of REPEATS
+# runs each, drawn at random, with no run on both sides. Pairs share runs and are not independent: only
+# more runs make the figures more precise, more pairs do not. Needs the servers (alertstorm setup local).
+# All load stays on loopback.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 runs=${1:-24} planted=${2:-12} repeats=${3:-6} pairs=${4:-50}
@@ -25,11 +25,11 @@ make() { # FOLDER COUNT [OPTION…]
     "$alertstorm" run "$scenario" --on local -o "$folder" "$@" > "$folder/last.log" 2>&1 || [ $? -le 1 ] || { cat "$folder/last.log"; exit 1; }
   done
 }
-make "$work/cold" 1 # The first finds the machine cold, as the gate itself knows.
+make "$work/cold" 1 # A warm-up run, as the gate makes one.
 make "$work/same" "$runs"
 make "$work/slow" "$planted" --set "$knob=26.1"
 
-# Draws REPEATS folders each of two lists, none in both.
+# Draws REPEATS folders from each of two lists, none twice.
 draw() { python3 - "$repeats" "$3" "$1" "$2" <<'P'
 import glob, os, random, sys
 repeats, seed, a, b = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -43,7 +43,7 @@ else:
 print(" ".join(before)); print(" ".join(after))
 P
 }
-judge() { # BEFORE AFTER [OPTION…]: pairs that regressed
+judge() { # BEFORE AFTER [OPTION…]: prints how many pairs regressed
   local before=$1 after=$2 alarms=0 undecided=0 status; shift 2
   for pair in $(seq "$pairs"); do
     mapfile -t drawn < <(draw "$before" "$after" "$pair")
@@ -57,4 +57,4 @@ judge() { # BEFORE AFTER [OPTION…]: pairs that regressed
   echo "$alarms of $pairs ($undecided inconclusive)"
 }
 echo "identical runs, false alarms: $(judge "$work/same" "$work/same")"
-echo "15 % planted, caught: $(judge "$work/same" "$work/slow" --set "$knob=26.1" --may-differ "$knob")"
+echo "15 % planted, detected: $(judge "$work/same" "$work/slow" --set "$knob=26.1" --may-differ "$knob")"

@@ -1,5 +1,5 @@
--- The database that agents work on. What a phase grants is membership in a group; nobody else may
--- do anything. Run as a superuser, connected to the database.
+-- The database that agents query. A phase grants membership in a group role; no other role has any
+-- rights. Run as a superuser, connected to the database.
 CREATE TABLE IF NOT EXISTS evidence (id bigserial PRIMARY KEY, seen timestamptz DEFAULT now(), what text NOT NULL);
 CREATE TABLE IF NOT EXISTS notes (id bigserial PRIMARY KEY, investigation text NOT NULL, note text NOT NULL);
 CREATE TABLE IF NOT EXISTS releases (id bigserial PRIMARY KEY, investigation text NOT NULL);

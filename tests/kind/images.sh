@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes images of Vault and PostgreSQL under the names that the kind provider asks for, on a machine
-# that reaches no image registry: of the Vault that `alertstorm setup local` built, and of Debian's
-# PostgreSQL. For tests alone: a user's Docker pulls the real ones.
+# Makes the images of Vault and PostgreSQL that the kind provider uses, on a machine that reaches no
+# image registry: from the Vault that `alertstorm setup local` built and from Debian's PostgreSQL. For
+# tests only; elsewhere Docker pulls the published images.
 set -euo pipefail
 vault=${ALERTSTORM_VAULT_IMAGE:-hashicorp/vault:1.21}
 postgres=${ALERTSTORM_POSTGRES_IMAGE:-postgres:17}
@@ -42,7 +42,7 @@ if ! docker image inspect "$postgres" >/dev/null 2>&1; then
   echo 'postgres:x:999:' > "$root/etc/group"
   cat > "$root/bin/entrypoint" <<'S'
 #!/bin/sh
-# What the official image's entrypoint does with these variables, and no more.
+# Does with these variables what the official image's entrypoint does.
 set -e
 export PGDATA=/tmp/data
 if [ ! -s "$PGDATA/PG_VERSION" ]; then
