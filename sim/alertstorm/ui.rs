@@ -1,9 +1,11 @@
 //! What a person sees besides the summary: errors with their place in the file, progress.
 
 use std::io::IsTerminal;
+use std::ops::Range;
 use std::time::Duration;
 
-use alertstorm_model::scenario::{Place, Problem};
+use alertstorm_model::input::{Place, Text};
+use alertstorm_model::scenario::Problem;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -39,48 +41,44 @@ fn problems(wrong: &WrongInput) {
         false => Renderer::plain(),
     };
     for problem in &wrong.problems {
-        let text = wrong.files.iter().find(|(name, _)| *name == problem.source);
-        let shown = renderer.render(&groups(problem, text.map(|(_, text)| text.as_str())));
-        anstream::eprintln!("{shown}\n");
+        anstream::eprintln!("{}\n", rendered(&renderer, problem, &wrong.files));
     }
     let count = wrong.problems.len();
     let plural = if count == 1 { "problem" } else { "problems" };
     anstream::eprintln!("{count} {plural}; nothing was run and nothing was written");
 }
 
-/// A place known by line and column alone, in bytes.
-fn in_bytes(place: Place, text: Option<&str>) -> Place {
-    if place.end > 0 || place.start > 0 {
-        return place;
-    }
-    let before: usize =
-        text.unwrap_or_default().split_inclusive('\n').take(place.line - 1).map(str::len).sum();
-    Place { start: before + place.column - 1, end: before + place.column, ..place }
+/// A problem with its excerpt, where `files` has the file that it is in.
+fn rendered(renderer: &Renderer, problem: &Problem, files: &[(String, String)]) -> String {
+    let text = files.iter().find(|(name, _)| *name == problem.source);
+    renderer.render(&groups(problem, text.map(|(_, text)| text.as_str())))
+}
+
+/// The bytes to underline: the first line of a place, without blanks at its end, and at least one
+/// character. None where the place is not in the text, or behind its end.
+fn underlined(text: &str, place: Place) -> Option<Range<usize>> {
+    let rest = text.get(place.start..).filter(|rest| !rest.is_empty())?;
+    let whole = text.get(place.start..place.end)?;
+    let line = whole.split(['\n', '\r']).next().unwrap_or_default().trim_end();
+    let least = rest.chars().next().map_or(0, char::len_utf8);
+    Some(place.start..place.start + line.len().max(least))
 }
 
 fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
     let title = Level::ERROR.primary_title(problem.message.as_str());
-    let mut group = match (problem.place.map(|place| in_bytes(place, text)), text) {
-        (Some(place), Some(text)) if place.start < text.len() => {
-            let end = place.end.max(place.start + 1).min(text.len());
-            // An excerpt of one line says more than one of a whole mapping.
-            let line = text
-                .get(place.start..end)
-                .unwrap_or_default()
-                .split('\n')
-                .next()
-                .unwrap_or_default();
-            let span = place.start..place.start + line.trim_end().len().max(1);
+    let path = problem.source.as_str();
+    // Places count from behind a byte order mark.
+    let text = text.map(|text| Text::new(text).as_str());
+    let span = problem.place.zip(text).and_then(|(place, text)| underlined(text, place));
+    let mut group = match (problem.place, text, span) {
+        (_, Some(text), Some(span)) => {
             let annotation = AnnotationKind::Primary.span(span);
-            let snippet =
-                Snippet::source(text).path(problem.source.as_str()).annotation(annotation);
-            title.element(snippet)
+            title.element(Snippet::source(text).path(path).annotation(annotation))
         }
-        (Some(place), _) => {
-            let origin = Origin::path(problem.source.as_str()).line(place.line);
-            title.element(origin.char_column(place.column))
+        (Some(place), ..) => {
+            title.element(Origin::path(path).line(place.line).char_column(place.column))
         }
-        (None, _) => title.element(Origin::path(problem.source.as_str())),
+        (None, ..) => title.element(Origin::path(path)),
     };
     if let Some(help) = &problem.help {
         group = group.element(Level::HELP.message(help.as_str()));
@@ -132,3 +130,6 @@ pub fn tell(bar: &ProgressBar, line: &str) {
 pub fn columns() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0))
 }
+
+#[cfg(test)]
+mod tests;

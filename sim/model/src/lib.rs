@@ -13,6 +13,7 @@ pub mod controller;
 pub mod digest;
 pub mod dist;
 pub mod event;
+pub mod input;
 pub mod investigation;
 pub mod phase;
 pub mod quantity;

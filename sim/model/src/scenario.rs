@@ -24,7 +24,7 @@ pub use files::{Files, NoFiles};
 pub use objective::{Comparison, Counter, Metric, Slo, metrics};
 pub use part::{Indivisible, Part};
 pub use plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
-pub use problem::{Place, Problem, Problems, nearest};
+pub use problem::{Problem, Problems, nearest};
 pub use profiles::load_profiles;
 pub use raw::{FaultKind, Scenario};
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use alertstorm_model::event::Event;
+use alertstorm_model::input::Text;
 use alertstorm_model::scenario::Problem;
 use alertstorm_reports::gate::{BASELINE_SCHEMA, Baseline, Machine};
 use alertstorm_reports::plan_diff;
@@ -44,7 +45,7 @@ pub fn read(path: &Path) -> Result<Baseline> {
             format!("the baseline could not be read: {error}; --update makes one"),
         )
     })?;
-    let value: serde_json::Value = serde_json::from_str(&text)
+    let value: serde_json::Value = serde_json::from_str(Text::new(&text).as_str())
         .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
     if value["schema"] != BASELINE_SCHEMA {
         let message = format!(

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use alertstorm_analysis::measure::Measures;
 use alertstorm_analysis::verdict::promotion::{Case, Cases, Policy};
 use alertstorm_model::alert::Alerts;
+use alertstorm_model::input::{Text, json_lines};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::Phase;
-use alertstorm_model::scenario::{Place, Plan, Problem};
+use alertstorm_model::scenario::{Plan, Problem};
 use alertstorm_reports::promotion::EvidenceRun;
 use alertstorm_reports::{Report, World};
 use anyhow::Result;
@@ -161,15 +162,21 @@ fn reviews(folder: &Path, plan: &Plan) -> Result<BTreeMap<InvestigationId, bool>
     let drawn = Alerts::new(plan).filter_map(|alert| Some((alert.id, plan.right(&alert)?)));
     let mut reviews: BTreeMap<InvestigationId, bool> = drawn.collect();
     let path = folder.join(REVIEWS);
-    let Ok(text) = fs::read_to_string(&path) else { return Ok(reviews) };
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(reviews),
+        Err(error) => {
+            let message = format!("the reviews could not be read: {error}");
+            return Err(vec![problem(&path.display().to_string(), message)]);
+        }
+    };
     let mut problems = Vec::new();
-    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match serde_json::from_str::<Review>(line) {
+    for line in json_lines(&Text::new(&text)) {
+        match line.parse::<Review>() {
             Ok(review) => drop(reviews.insert(review.investigation, review.right)),
-            Err(error) => {
-                let place =
-                    Some(Place { line: n + 1, column: error.column().max(1), ..Place::default() });
-                let message = format!("not a review: {error}");
+            Err((place, what)) => {
+                let place = Some(place);
+                let message = format!("not a review: {what}");
                 let help = Some(r#"write `{"investigation": 3, "right": true}`"#.to_owned());
                 problems.push(Problem { source: path.display().to_string(), place, message, help });
             }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::input::{JsonLine, Place, Text, json_lines};
 use crate::investigation::{Domain, Outcome};
 use crate::phase::{Action, Verb};
 use crate::quantity::Bytes;
-use crate::scenario::{Place, Problem};
+use crate::scenario::Problem;
 use crate::time::Span;
 
 words! {
@@ -130,31 +131,29 @@ struct Line {
     what: What,
 }
 
-/// Column and message of what is wrong with a line.
-type Wrong = (usize, String);
-
 impl Line {
     /// Reads a line. By hand, as serde lets unknown fields pass beside a flattened one.
-    fn parse(text: &str) -> Result<Self, Wrong> {
-        let wrong = |error: serde_json::Error| {
-            let message = error.to_string();
-            let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-            // The parser's own column where it has one; else that of the word it complains of.
-            let word = message.split('`').nth(1).and_then(|word| text.find(&format!("\"{word}\"")));
-            let column = if error.line() > 0 { error.column() } else { word.unwrap_or(0) + 1 };
-            (column.max(1), format!("not a step of a trace: {message}"))
-        };
+    fn parse(line: JsonLine<'_>) -> Result<Self, (Place, String)> {
+        let wrong = |place, message: &str| (place, format!("not a step of a trace: {message}"));
         let mut fields: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(text).map_err(wrong)?;
+            line.parse().map_err(|(place, message)| wrong(place, &message))?;
         let trace = match fields.remove("trace") {
             Some(serde_json::Value::String(name)) => name,
             _ => {
-                return Err((1, "expected the field `trace`, the name of the trace".to_owned()));
+                let message = "expected the field `trace`, the name of the trace";
+                return Err((line.place(0), message.to_owned()));
             }
         };
+        // A value has no place of its own: that of the word which the message names is taken.
+        let named = |error: serde_json::Error| {
+            let message = error.to_string();
+            let quoted = message.split('`').nth(1).map(|word| format!("\"{word}\""));
+            let byte = quoted.and_then(|quoted| line.as_str().find(&quoted));
+            wrong(line.place(byte.unwrap_or(0)), &message)
+        };
         let domain =
-            fields.remove("domain").map(serde_json::from_value).transpose().map_err(wrong)?;
-        let what = serde_json::from_value(fields.into()).map_err(wrong)?;
+            fields.remove("domain").map(serde_json::from_value).transpose().map_err(named)?;
+        let what = serde_json::from_value(fields.into()).map_err(named)?;
         Ok(Self { trace, domain, what })
     }
 }
@@ -206,27 +205,26 @@ const fn yes() -> bool {
 /// Every line that is not a step, every trace without a domain or an end.
 pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut problem = |line: usize, column: usize, message: String| {
-        let place = Place { line, column, ..Place::default() };
+    let mut problem = |place: Place, message: String| {
         problems.push(Problem { source: source.into(), place: Some(place), message, help: None });
     };
-    let mut order: Vec<(String, usize)> = Vec::new();
+    let mut order: Vec<(String, Place)> = Vec::new();
     let mut traces: BTreeMap<String, (Trace, bool)> = BTreeMap::new();
-    for (n, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
-        let n = n + 1;
-        let line = match Line::parse(text) {
+    for line in json_lines(&Text::new(text)) {
+        let begin = line.place(0);
+        let line = match Line::parse(line) {
             Ok(line) => line,
-            Err((column, message)) => {
-                problem(n, column, message);
+            Err((place, message)) => {
+                problem(place, message);
                 continue;
             }
         };
         if !traces.contains_key(&line.trace) {
             let Some(domain) = line.domain else {
-                problem(n, 1, format!("trace `{}` begins without its `domain`", line.trace));
+                problem(begin, format!("trace `{}` begins without its `domain`", line.trace));
                 continue;
             };
-            order.push((line.trace.clone(), n));
+            order.push((line.trace.clone(), begin));
             let end = End {
                 ending: Ending::Inconclusive,
                 returns_credentials: true,
@@ -237,14 +235,14 @@ pub fn read(text: &str, source: &str) -> Result<Vec<Trace>, Vec<Problem>> {
         }
         if let Some((trace, ended)) = traces.get_mut(&line.trace) {
             if *ended {
-                problem(n, 1, format!("trace `{}` goes on after its end", line.trace));
+                problem(begin, format!("trace `{}` goes on after its end", line.trace));
             }
             *ended |= add(trace, line.what);
         }
     }
-    for (name, line) in &order {
+    for (name, begin) in &order {
         if !traces[name].1 {
-            problem(*line, 1, format!("trace `{name}` has no `\"do\":\"end\"`"));
+            problem(*begin, format!("trace `{name}` has no `\"do\":\"end\"`"));
         }
     }
     if order.is_empty() && problems.is_empty() {

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::digest;
+use crate::input::{JsonLine, Place, Text, json_lines};
 use crate::investigation::{Domain, Severity};
-use crate::scenario::{Place, Problem};
+use crate::scenario::Problem;
 use crate::time::Span;
 
 /// A recorded alert.
@@ -47,12 +48,12 @@ struct One {
 pub fn read(text: &str, source: &str, speed: f64) -> Result<Vec<Recorded>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut found: Vec<(Timestamp, One)> = Vec::new();
-    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for line in json_lines(&Text::new(text)) {
         match message(line) {
             Ok(alerts) => found.extend(alerts),
-            Err((column, message)) => {
-                let place = Some(Place { line: n + 1, column, ..Place::default() });
-                problems.push(Problem { source: source.into(), place, message, help: None });
+            Err((place, message)) => {
+                let (source, place) = (source.to_owned(), Some(place));
+                problems.push(Problem { source, place, message, help: None });
             }
         }
     }
@@ -75,22 +76,21 @@ pub fn read(text: &str, source: &str, speed: f64) -> Result<Vec<Recorded>, Vec<P
     Ok(found.iter().map(recorded).collect())
 }
 
-fn message(line: &str) -> Result<Vec<(Timestamp, One)>, (usize, String)> {
-    let message: Message = serde_json::from_str(line).map_err(|error| {
-        let what = error.to_string();
-        let what = what.split(" at line ").next().unwrap_or_default();
-        (error.column().max(1), format!("not a message of Alertmanager's webhook: {what}"))
+fn message(line: JsonLine<'_>) -> Result<Vec<(Timestamp, One)>, (Place, String)> {
+    let message: Message = line.parse().map_err(|(place, what)| {
+        (place, format!("not a message of Alertmanager's webhook: {what}"))
     })?;
     if message.version != "4" {
         let found = message.version;
-        return Err((1, format!("expected version \"4\" of the webhook, found \"{found}\"")));
+        let wrong = format!("expected version \"4\" of the webhook, found \"{found}\"");
+        return Err((line.place(0), wrong));
     }
     let timed = |alert: One| match alert.starts_at.parse::<Timestamp>() {
         Ok(at) => Ok((at, alert)),
         Err(_) => {
-            let column = line.find(&alert.starts_at).map_or(1, |byte| byte + 1);
             let found = &alert.starts_at;
-            Err((column, format!("expected `startsAt` as RFC 3339 writes it, found `{found}`")))
+            let at = line.place(line.as_str().find(found.as_str()).unwrap_or(0));
+            Err((at, format!("expected `startsAt` as RFC 3339 writes it, found `{found}`")))
         }
     };
     message.alerts.into_iter().map(timed).collect()

@@ -4,14 +4,16 @@
 //! equal keys in silence, and a person who wrote one twice must hear of it.
 
 use deserr::{IntoValue, Map, Value, ValueKind};
-use saphyr_parser::{Event, Parser, ScalarStyle, Span as ParserSpan};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ParserSpan};
 
-use super::problem::{AtPath, Place, Problem, Step};
+use super::problem::{AtPath, Problem, Step};
+use crate::input::{Place, Text};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
-    place: Place,
+    /// None for what an option added, and for a value that is left out.
+    place: Option<Place>,
     /// The option that put it here, where the file did not.
     origin: Option<String>,
     data: Data,
@@ -31,30 +33,26 @@ enum Data {
 
 /// A mapping's entries in their order: key, the key's place, value.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Mapping(Vec<(String, Place, Node)>);
+pub(crate) struct Mapping(Vec<(String, Option<Place>, Node)>);
 
 impl Node {
     /// Reads a document; syntax errors and repeated keys are problems of `source`.
     pub(crate) fn parse(text: &str, source: &str) -> Result<Self, Vec<Problem>> {
+        let text = Text::new(text);
+        let mut events = Parser::new_from_str(text.as_str());
         let mut builder = Builder { text, source, problems: Vec::new() };
-        let mut events = Parser::new_from_str(text);
         let mut root = None;
         loop {
             match events.next() {
                 None => break,
                 Some(Err(error)) => {
-                    let mark = error.marker();
-                    let place = Place {
-                        line: mark.line().max(1),
-                        column: mark.col() + 1,
-                        ..builder.place_of_index(mark.index(), mark.index())
-                    };
-                    builder.problem(place, format!("not YAML: {}", error.info()), None);
+                    builder.not_yaml(&error);
                     break;
                 }
                 Some(Ok((Event::DocumentStart(_), span))) if root.is_some() => {
                     let help = Some("keep one document a file".to_owned());
-                    builder.problem(builder.place(span), "a second document begins".into(), help);
+                    let place = builder.text.place_of_characters(characters(span));
+                    builder.problem(place, "a second document begins".into(), help);
                     break;
                 }
                 Some(Ok((event, span))) => match builder.node(event, span, &mut events) {
@@ -68,11 +66,7 @@ impl Node {
             Some(root) if builder.problems.is_empty() => Ok(root),
             _ => {
                 if builder.problems.is_empty() {
-                    builder.problem(
-                        Place { line: 1, column: 1, ..Place::default() },
-                        "the file is empty".into(),
-                        None,
-                    );
+                    builder.problem(builder.text.place(0..0), "the file is empty".into(), None);
                 }
                 Err(builder.problems)
             }
@@ -123,11 +117,11 @@ impl Node {
                     let known = entries.iter().position(|(key, ..)| key == step);
                     let index = known.unwrap_or_else(|| {
                         let blank = Self {
-                            place: Place::default(),
+                            place: None,
                             origin: Some(origin.to_owned()),
                             data: Data::Null,
                         };
-                        entries.push((step.to_owned(), Place::default(), blank));
+                        entries.push((step.to_owned(), None, blank));
                         entries.len() - 1
                     });
                     &mut entries[index].2
@@ -192,8 +186,8 @@ impl Node {
                 (Data::List(items), Step::Index(i)) => items.get(*i).map(|n| (n.place, n)),
                 (Data::Mapping(Mapping(entries)), Step::Key(key)) => {
                     entries.iter().find(|(name, ..)| name == key).map(|(_, key_place, n)| {
-                        let own = if i == last && problem.key { *key_place } else { n.place };
-                        (if own.line == 0 { *key_place } else { own }, n)
+                        let own = if i == last && problem.key { None } else { n.place };
+                        (own.or(*key_place), n)
                     })
                 }
                 _ => None,
@@ -203,18 +197,18 @@ impl Node {
             whole = false;
         }
         let source = at.origin.clone().unwrap_or_else(|| source.to_owned());
-        // A file that lacks a field as a whole is pointed at in its first line.
-        let place = (at.origin.is_none()).then_some(if whole {
-            Place { line: 1, column: 1, start: place.start, end: place.start }
-        } else {
-            place
-        });
+        // A field that is missing from the whole file has no place but the file's first.
+        let place = match whole {
+            true => place.map(|place| Place { end: place.start, ..place }),
+            false => place,
+        };
+        let place = place.filter(|_| at.origin.is_none());
         Problem { source, place, message: problem.message, help: problem.help }
     }
 }
 
 struct Builder<'a> {
-    text: &'a str,
+    text: Text<'a>,
     source: &'a str,
     problems: Vec<Problem>,
 }
@@ -227,16 +221,10 @@ impl<'a> Builder<'a> {
         self.problems.push(Problem { source, place: Some(place), message, help });
     }
 
-    /// The parser counts characters; a place has bytes too.
-    fn place_of_index(&self, from: usize, to: usize) -> Place {
-        let byte =
-            |n: usize| self.text.char_indices().nth(n).map_or(self.text.len(), |(byte, _)| byte);
-        Place { start: byte(from), end: byte(to), ..Place::default() }
-    }
-
-    fn place(&self, span: ParserSpan) -> Place {
-        let (line, column) = (span.start.line(), span.start.col() + 1);
-        Place { line, column, ..self.place_of_index(span.start.index(), span.end.index()) }
+    fn not_yaml(&mut self, error: &ScanError) {
+        let at = error.marker().index();
+        let place = self.text.place_of_characters(at..at);
+        self.problem(place, format!("not YAML: {}", error.info()), None);
     }
 
     /// The node that `event` begins; an error was noted where it returns one.
@@ -246,7 +234,7 @@ impl<'a> Builder<'a> {
         span: ParserSpan,
         events: &mut Events<'a>,
     ) -> Result<Option<Node>, ()> {
-        let mut place = self.place(span);
+        let mut place = self.text.place_of_characters(characters(span));
         let data = match event {
             Event::Scalar(text, style, ..) => scalar(&text, style),
             Event::SequenceStart(..) => {
@@ -264,6 +252,8 @@ impl<'a> Builder<'a> {
             }
             _ => return Ok(None),
         };
+        // The parser counts lines from 1; line 0 is a value that is not there.
+        let place = (span.start.line() > 0).then_some(place);
         Ok(Some(Node { place, origin: None, data }))
     }
 
@@ -271,10 +261,7 @@ impl<'a> Builder<'a> {
         match events.next() {
             Some(Ok((event, span))) => self.node(event, span, events),
             Some(Err(error)) => {
-                let mark = error.marker();
-                let bytes = self.place_of_index(mark.index(), mark.index());
-                let place = Place { line: mark.line().max(1), column: mark.col() + 1, ..bytes };
-                self.problem(place, format!("not YAML: {}", error.info()), None);
+                self.not_yaml(&error);
                 Err(())
             }
             None => Ok(None),
@@ -282,15 +269,16 @@ impl<'a> Builder<'a> {
     }
 
     fn mapping(&mut self, events: &mut Events<'a>, place: &mut Place) -> Result<Mapping, ()> {
-        let mut entries: Vec<(String, Place, Node)> = Vec::new();
+        let mut entries: Vec<(String, Option<Place>, Node)> = Vec::new();
         while let Some(key) = self.next(events)? {
+            let at = key.place.unwrap_or(*place);
             let name = match &key.data {
                 Data::Text(name) => name.clone(),
                 Data::Integer(n) => n.to_string(),
                 Data::Boolean(b) => b.to_string(),
                 Data::Float(n) => n.to_string(),
                 _ => {
-                    self.problem(key.place, "expected a field's name".into(), None);
+                    self.problem(at, "expected a field's name".into(), None);
                     String::new()
                 }
             };
@@ -298,17 +286,22 @@ impl<'a> Builder<'a> {
                 break;
             };
             if let Some((_, first, _)) = entries.iter().find(|(known, ..)| *known == name) {
-                let message =
-                    format!("the field `{name}` is written twice, first in line {}", first.line);
-                self.problem(key.place, message, Some("keep one of them".to_owned()));
+                let line = first.unwrap_or(*place).line;
+                let message = format!("the field `{name}` is written twice, first in line {line}");
+                self.problem(at, message, Some("keep one of them".to_owned()));
             }
-            if entries.is_empty() && key.place.line > 0 {
-                *place = key.place;
+            if entries.is_empty() {
+                *place = at;
             }
             entries.push((name, key.place, value));
         }
         Ok(Mapping(entries))
     }
+}
+
+/// What an event of the parser covers, in characters of the text.
+fn characters(span: ParserSpan) -> std::ops::Range<usize> {
+    span.start.index()..span.end.index()
 }
 
 /// YAML 1.2's core schema.

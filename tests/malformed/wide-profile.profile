@@ -1,0 +1,2 @@
+﻿network:
+  tools: {llm: {calls: "zwölf"}, größe: 3}
