@@ -1,11 +1,13 @@
 //! Alerts: the merged, seeded stream of a plan's sources, lazily and in the order of time.
 
 pub mod alertmanager;
+mod source;
 
 use crate::investigation::{Domain, InvestigationId, Severity};
-use crate::scenario::{AlertSource, Arrivals, Plan, raw::Spacing};
 use crate::seed::{Purpose, Stream};
 use crate::time::{Span, Time};
+
+pub use source::{AlertSource, Arrivals, Spacing};
 
 /// One alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,21 +24,18 @@ pub struct Alert {
     pub fingerprint: u64,
 }
 
-/// The alerts of a plan, merged from its sources.
+/// The merged stream of several sources.
 pub struct Alerts<'a> {
     sources: Vec<Source<'a>>,
     next_id: u64,
 }
 
 impl<'a> Alerts<'a> {
-    /// The stream of a plan.
-    pub fn new(plan: &'a Plan) -> Self {
-        let seed = plan.scenario.seed;
-        let sources = plan.sources.iter().zip(0..);
-        Self {
-            sources: sources.map(|(of, number)| Source::new(of, seed, number)).collect(),
-            next_id: 0,
-        }
+    /// The stream of `sources`, drawn under `seed`; see [`crate::scenario::Plan::alerts`].
+    pub fn new(sources: &'a [AlertSource], seed: u64) -> Self {
+        let numbered = sources.iter().zip(0..);
+        let sources = numbered.map(|(of, number)| Source::new(of, seed, number)).collect();
+        Self { sources, next_id: 0 }
     }
 }
 

@@ -84,7 +84,15 @@ pub fn canonical(value: Value) -> Value {
 
 /// The canonical JSON of a thing, for its digest.
 pub fn json_of<T: serde::Serialize>(thing: &T) -> String {
-    serde_json::to_value(thing).map_or_else(|_| String::new(), |v| canonical(v).to_string())
+    canonical(value_of(thing)).to_string()
+}
+
+/// The JSON of a thing whose maps have keys of text.
+///
+/// # Panics
+/// Where a map has other keys.
+pub(crate) fn value_of<T: serde::Serialize>(thing: &T) -> Value {
+    serde_json::to_value(thing).expect("keys of text")
 }
 
 /// The digest of a text, as 16 hex digits: names plans and profiles.

@@ -1,6 +1,8 @@
 //! Scenarios, in two stages: what a person typed ([`raw`]) becomes what can run ([`Plan`]), and
 //! the second cannot be wrong. Every problem of every file is found in one pass.
 
+mod bounds;
+mod change;
 mod check;
 mod document;
 mod files;
@@ -23,7 +25,7 @@ pub use document::read as read_document;
 pub use files::{Files, NoFiles};
 pub use objective::{Comparison, Counter, Metric, Slo, metrics};
 pub use part::{Indivisible, Part};
-pub use plan::{Agents, AlertSource, Arrivals, FaultPlan, Plan};
+pub use plan::{Agents, FaultPlan, Plan};
 pub use problem::{Problem, Problems, nearest};
 pub use profiles::load_profiles;
 pub use raw::{FaultKind, Scenario};

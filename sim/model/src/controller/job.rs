@@ -49,8 +49,8 @@ pub fn service_account(
 
 /// The Job for an alert.
 pub fn template(plan: &Plan, alert: &Alert) -> JobTemplate {
-    let scenario = &plan.scenario;
-    let run = digest::of_text(&format!("{}/{}", plan.digest, scenario.seed));
+    let scenario = plan.scenario();
+    let run = digest::of_text(&format!("{}/{}", plan.digest(), scenario.seed));
     let job = &scenario.controller.job;
     JobTemplate {
         name: format!("{}-{}", alert.id, &run[..8]),

@@ -1,35 +1,50 @@
-//! A YAML document of any type: read, typed, and checked for what types cannot say, with every
-//! problem in its place.
+//! From a tree to a value: typed, and checked for what types cannot say. Every problem is found in
+//! one pass.
 
 use deserr::Deserr;
 
-use super::check::in_order;
 use super::problem::{Problem, Problems};
 use super::yaml::Node;
 
-/// Reads a document. What follows from a part that cannot be typed is not told.
+/// Reads a document.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Everything that is wrong with it, in the order of the text.
 pub fn read<T: Deserr<Problems>>(
     text: &str,
     source: &str,
     check: impl Fn(&T, &mut Problems),
 ) -> Result<T, Vec<Problem>> {
     let root = Node::parse(text, source)?;
+    let checked = |typed: T, found: &mut Problems| {
+        check(&typed, found);
+        Some(typed)
+    };
+    make(&root, checked).map_err(|found| {
+        in_order(found.0.into_iter().map(|at| root.locate(source, at)).collect())
+    })
+}
+
+/// Makes something of a tree. Where parts of the tree cannot be typed, `make` gets what is left of
+/// it, and its problems with the missing parts are left out.
+///
+/// # Errors
+/// Everything that is wrong with it; nothing where `make` returned none and gave no reason.
+pub(crate) fn make<T: Deserr<Problems>, M>(
+    root: &Node,
+    mut make: impl FnMut(T, &mut Problems) -> Option<M>,
+) -> Result<M, Problems> {
     let mut found = Problems::default();
     match deserr::deserialize::<T, _, Problems>(root.clone()) {
-        Ok(typed) => {
-            check(&typed, &mut found);
-            if found.0.is_empty() {
-                return Ok(typed);
-            }
-        }
+        Ok(typed) => match make(typed, &mut found) {
+            Some(made) if found.0.is_empty() => return Ok(made),
+            _ => {}
+        },
         Err(wrong) => {
             let mut readable = root.clone();
             let left_out: Vec<_> = wrong.0.iter().map(|at| readable.leave_out(&at.path)).collect();
             if let Ok(typed) = deserr::deserialize::<T, _, Problems>(readable) {
-                check(&typed, &mut found);
+                make(typed, &mut found);
                 found.0.retain(|at| {
                     let follows =
                         |out: &Vec<_>| out.starts_with(&at.path) || at.path.starts_with(out);
@@ -39,5 +54,11 @@ pub fn read<T: Deserr<Problems>>(
             found.0.extend(wrong.0);
         }
     }
-    Err(in_order(found.0.into_iter().map(|at| root.locate(source, at)).collect()))
+    Err(found)
+}
+
+/// Problems without a place first, then in the order of the text.
+pub(crate) fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| problem.place);
+    problems
 }

@@ -16,13 +16,13 @@ pub struct Part {
 }
 
 /// Why a plan cannot be divided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{knob}` is {whole}: too few to divide among {parts} shards")]
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[error("`{knob}` is {whole}: too little to divide among {parts} shards")]
 pub struct Indivisible {
     /// The budget's path in the scenario.
     pub knob: &'static str,
     /// What there is of it.
-    pub whole: u32,
+    pub whole: f64,
     /// How many want some.
     pub parts: u32,
 }
@@ -82,7 +82,7 @@ impl Part {
         for (knob, budget) in budgets {
             let whole = budget.get();
             if whole < self.of.get() {
-                return Err(Indivisible { knob, whole, parts: self.of.get() });
+                return Err(Indivisible { knob, whole: whole.into(), parts: self.of.get() });
             }
             *budget = count(self.share(whole));
         }
@@ -91,7 +91,12 @@ impl Part {
             *qps /= of;
         }
         if let Some(budget) = &mut controller.cost_budget {
+            let whole = budget.usd.0;
             budget.usd.0 /= of;
+            if budget.usd.0 < budget.reserve_usd.0 {
+                let knob = "controller.cost_budget.usd";
+                return Err(Indivisible { knob, whole, parts: self.of.get() });
+            }
         }
         Ok(part)
     }
@@ -100,7 +105,6 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::alert::Alerts;
     use crate::scenario::{NoFiles, load};
 
     fn plan(text: &str) -> Plan {
@@ -115,10 +119,10 @@ mod tests {
     fn the_union_of_the_parts_is_the_plan_and_repeats_stay_together() {
         let text = "alerts: [{poisson: 5/s, for: 60s, fingerprints: 40}, {flood: 100, over: 10s}]";
         let plan = plan(text);
-        let whole: Vec<Alert> = Alerts::new(&plan).collect();
+        let whole: Vec<Alert> = plan.alerts().collect();
         let mut union = Vec::new();
         for part in parts(3) {
-            let own: Vec<Alert> = Alerts::new(&plan).filter(|alert| part.has(alert)).collect();
+            let own: Vec<Alert> = plan.alerts().filter(|alert| part.has(alert)).collect();
             assert!(own.len() > whole.len() / 5, "{} of {}", own.len(), whole.len());
             for alert in &own {
                 let same = whole.iter().filter(|other| other.fingerprint == alert.fingerprint);
@@ -139,6 +143,9 @@ mod tests {
         assert_eq!(shares, [15, 15, 14, 14, 14, 14, 14]);
         let error = Part::new(0, count(101)).unwrap().of_plan(&plan).unwrap_err();
         assert_eq!(error.knob, "controller.concurrency");
+        let plan = plan.with_knob("controller.cost_budget", "{usd: 2, reserve_usd: 0.5}").unwrap();
+        let error = Part::new(0, count(5)).unwrap().of_plan(&plan).unwrap_err();
+        assert_eq!(error.knob, "controller.cost_budget.usd");
         assert_eq!(Part::new(3, count(3)), None);
     }
 }

@@ -2,92 +2,23 @@
 
 use std::sync::Arc;
 
-use super::raw::{FaultKind, Scenario, Spacing};
+use super::raw::{FaultKind, Scenario};
 use crate::agent::{Agent, Profiles, Trace, draw};
-use crate::alert::Alert;
-use crate::alert::alertmanager::Recorded;
-use crate::quantity::Quantity;
+use crate::alert::{Alert, AlertSource, Alerts};
 use crate::seed::{Purpose, Stream};
 use crate::time::{Span, Time};
 
-/// A checked scenario.
+/// A checked scenario. It cannot be changed: [`Self::with_seed`], [`Self::with_knob`] and
+/// [`Self::with_scenario`] make another one, which is checked as well.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The knobs, each with its value or its default.
-    pub scenario: Scenario,
-    /// Where alerts come from.
-    pub sources: Vec<AlertSource>,
-    /// What agents do.
-    pub agents: Agents,
-    /// What breaks, in the order of time.
-    pub faults: Vec<FaultPlan>,
-    /// How many alerts there are; an expectation where a source is random.
-    pub alerts_expected: u64,
-    /// How often the platform's counters are read.
-    pub sample_every: Span,
-    /// Names the plan: equal digests, equal plans (the seed left out).
-    pub digest: String,
-}
-
-/// Where alerts come from, and of what kind they are.
-#[derive(Clone, Debug)]
-pub struct AlertSource {
-    /// When they come.
-    pub arrivals: Arrivals,
-    /// When the source begins.
-    pub start: Time,
-    /// Weights of the domains, in their order.
-    pub domains: [f64; 4],
-    /// Weights of the severities, in their order.
-    pub severities: [f64; 4],
-    /// How many different alerts there are, where they repeat.
-    pub fingerprints: Option<u64>,
-}
-
-/// When alerts of a source come.
-#[derive(Clone, Debug)]
-pub enum Arrivals {
-    /// So many within a time.
-    Flood {
-        /// How many.
-        count: u64,
-        /// Within which time.
-        over: Span,
-        /// How they are spread over it.
-        spacing: Spacing,
-    },
-    /// Rates that follow each other: alerts a second, and for how long.
-    Rate {
-        /// The steps.
-        steps: Vec<(f64, Span)>,
-        /// How alerts are spread.
-        spacing: Spacing,
-    },
-    /// A recorded log.
-    Replay {
-        /// Its alerts, in the order of time.
-        alerts: Arc<[Recorded]>,
-    },
-}
-
-impl Arrivals {
-    /// How many alerts there will be, or may be expected.
-    pub fn expected(&self) -> f64 {
-        match self {
-            Self::Flood { count, .. } => *count as f64,
-            Self::Rate { steps, .. } => steps.iter().map(|(rate, span)| rate * span.base()).sum(),
-            Self::Replay { alerts } => alerts.len() as f64,
-        }
-    }
-
-    /// How long the source lasts.
-    pub fn lasts(&self) -> Span {
-        match self {
-            Self::Flood { over, .. } => *over,
-            Self::Rate { steps, .. } => steps.iter().fold(Span::ZERO, |sum, (_, s)| sum + *s),
-            Self::Replay { alerts } => alerts.last().map_or(Span::ZERO, |last| last.after),
-        }
-    }
+    pub(super) scenario: Scenario,
+    pub(super) sources: Vec<AlertSource>,
+    pub(super) agents: Agents,
+    pub(super) faults: Vec<FaultPlan>,
+    pub(super) alerts_expected: u64,
+    pub(super) sample_every: Span,
+    pub(super) digest: String,
 }
 
 /// What agents do.
@@ -115,6 +46,48 @@ pub struct FaultPlan {
 }
 
 impl Plan {
+    /// Every field of the scenario, with its default where the file leaves it out.
+    pub const fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// The sources of alerts, in the order of the scenario.
+    pub fn sources(&self) -> &[AlertSource] {
+        &self.sources
+    }
+
+    /// What the agents follow.
+    pub const fn agents(&self) -> &Agents {
+        &self.agents
+    }
+
+    /// The faults, by their begin.
+    pub fn faults(&self) -> &[FaultPlan] {
+        &self.faults
+    }
+
+    /// How many alerts there are; the expected number where a source is random.
+    pub const fn alerts_expected(&self) -> u64 {
+        self.alerts_expected
+    }
+
+    /// The time between two samples of the platform's counters. Where the scenario leaves it out,
+    /// it gives about 300 samples, and is at least a second.
+    pub const fn sample_every(&self) -> Span {
+        self.sample_every
+    }
+
+    /// 16 hex digits: plans with the same digest give the same run under the same seed. Names of
+    /// files, the question and the objectives are left out.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// The alerts under the plan's seed, in the order of time.
+    pub fn alerts(&self) -> Alerts<'_> {
+        Alerts::new(&self.sources, self.scenario.seed)
+    }
+
     /// The agent of an alert's investigation: its trace depends on (seed, alert) alone.
     pub fn agent(&self, alert: &Alert) -> Agent {
         Agent::new(self.trace(alert), self.scenario.vault.client_timeout)
@@ -153,13 +126,5 @@ impl Plan {
     pub fn alerts_last(&self) -> Span {
         let ends = |source: &AlertSource| source.start.since(Time::ZERO) + source.arrivals.lasts();
         self.sources.iter().map(ends).max().unwrap_or_default()
-    }
-
-    /// The same plan with another seed.
-    #[must_use]
-    pub fn with_seed(&self, seed: u64) -> Self {
-        let mut plan = self.clone();
-        plan.scenario.seed = seed;
-        plan
     }
 }

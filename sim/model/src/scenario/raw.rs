@@ -8,6 +8,7 @@ use super::knobs::{
     Admission, BackendClient, Cluster, CostBudget, Job, Limits, Positive, Postgres, Queue, Vault,
 };
 use super::{Problems, Slo};
+use crate::alert::Spacing;
 use crate::investigation::IdentityKind;
 use crate::knobs;
 use crate::phase::Phase;
@@ -87,16 +88,6 @@ const fn read_only() -> Phase {
 }
 const fn per_investigation() -> IdentityKind {
     IdentityKind::PerInvestigation
-}
-
-words! {
-    /// How alerts of a rate or a flood are spread.
-    pub enum Spacing {
-        /// At equal distances.
-        Even = "even",
-        /// As independent events: a Poisson process; a flood's instants are uniform.
-        Poisson = "poisson",
-    }
 }
 
 words! {

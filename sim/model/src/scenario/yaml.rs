@@ -73,6 +73,33 @@ impl Node {
         }
     }
 
+    /// The tree of a value that was made in the program; each node's origin is the path of its field.
+    pub(crate) fn of_fields(value: &serde_json::Value, path: &str) -> Self {
+        use serde_json::Value as Json;
+        let data = match value {
+            Json::Null => Data::Null,
+            Json::Bool(b) => Data::Boolean(*b),
+            Json::Number(n) => match (n.as_u64(), n.as_i64(), n.as_f64()) {
+                (Some(n), ..) => Data::Integer(n),
+                (_, Some(n), _) => Data::Negative(n),
+                (.., n) => n.map_or(Data::Null, Data::Float),
+            },
+            Json::String(text) => Data::Text(text.clone()),
+            Json::Array(items) => {
+                let items = items.iter().enumerate();
+                Data::List(items.map(|(n, item)| Self::of_fields(item, &below(path, &n))).collect())
+            }
+            Json::Object(fields) => {
+                let entry = |(name, value): (&String, &Json)| {
+                    (name.clone(), None, Self::of_fields(value, &below(path, name)))
+                };
+                Data::Mapping(Mapping(fields.iter().map(entry).collect()))
+            }
+        };
+        let origin = (!path.is_empty()).then(|| path.to_owned());
+        Self { place: None, origin, data }
+    }
+
     /// Makes a mapping of a shorthand: `controller: direct` means `controller: {admission: direct}`.
     pub(crate) fn expand(&mut self, field: &str, into: &str) {
         let Data::Mapping(Mapping(entries)) = &mut self.data else {
@@ -297,6 +324,11 @@ impl<'a> Builder<'a> {
         }
         Ok(Mapping(entries))
     }
+}
+
+/// The path of a step below `path`; the document itself has an empty one.
+fn below(path: &str, step: &dyn std::fmt::Display) -> String {
+    if path.is_empty() { step.to_string() } else { format!("{path}.{step}") }
 }
 
 /// What an event of the parser covers, in characters of the text.
