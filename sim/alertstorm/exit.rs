@@ -1,23 +1,24 @@
-//! Exit codes: part of the program's contract with scripts.
+//! Exit codes, which scripts rely on.
 
 use std::process::ExitCode;
 
 use alertstorm_model::scenario::Problem;
+use alertstorm_reports::Report;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything held.
+    /// Every objective held.
     Held = 0,
     /// An objective was missed.
     Missed = 1,
     /// The input is wrong.
     WrongInput = 2,
-    /// The environment lacks something.
+    /// The environment lacks something; the message says what, and how to get it.
     Missing = 3,
     /// The run is invalid: its figures cannot be trusted.
     Invalid = 4,
-    /// The run does not settle the question.
+    /// The runs do not answer the question: interrupted, or too few.
     Inconclusive = 5,
 }
 
@@ -28,24 +29,37 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
-    /// The code of an error that ended a verb.
+    /// The code for an error that ended a verb.
     pub fn of(error: &anyhow::Error) -> Self {
         if error.is::<WrongInput>() { Self::WrongInput } else { Self::Missing }
     }
+
+    /// The code for a run's report.
+    pub fn of_run(report: &Report) -> Self {
+        if !report.invalid.is_empty() {
+            Self::Invalid
+        } else if report.interrupted {
+            Self::Inconclusive
+        } else if report.held() {
+            Self::Held
+        } else {
+            Self::Missed
+        }
+    }
 }
 
-/// The input is wrong: everything that is, each with its place.
+/// The input is wrong. Holds every problem, not only the first.
 #[derive(Debug, thiserror::Error)]
 #[error("the input is wrong")]
 pub struct WrongInput {
-    /// The files as they were read, for excerpts: name and text.
+    /// Name and text of the files that were read, for excerpts in messages.
     pub files: Vec<(String, String)>,
-    /// What is wrong with them.
+    /// Every problem.
     pub problems: Vec<Problem>,
 }
 
 impl WrongInput {
-    /// One problem that has no place in a file.
+    /// A single problem without a place in a file.
     pub fn of(source: &str, message: impl Into<String>) -> anyhow::Error {
         let message = message.into();
         let source = source.to_owned();

@@ -1,13 +1,13 @@
-//! Ctrl-C: the first asks the run to end and be reported, the second ends the process.
+//! Ctrl-C and SIGTERM: the first ends the run, which is then reported; the second ends the process.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Begins to listen; a second signal ends the process at once.
+/// Installs the handler.
 ///
 /// # Errors
-/// Where the signal cannot be listened to.
+/// Where the handler cannot be installed.
 pub fn listen() -> anyhow::Result<()> {
     ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::SeqCst) {
@@ -17,7 +17,7 @@ pub fn listen() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether somebody asked the run to end.
+/// Whether the run was interrupted.
 pub fn asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }

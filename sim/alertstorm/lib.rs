@@ -1,10 +1,17 @@
-//! The command line of Alertstorm: one file a verb in `cmd`, exit codes in `exit`.
+//! The command line of Alertstorm: one file for each verb in `cmd`, exit codes in `exit`. What several
+//! verbs share has a module of its own here; no verb imports another.
 
 mod cmd;
 mod exit;
 mod interrupt;
+// The only place where the feature `live` is asked for: both files have the same interface.
+#[cfg_attr(feature = "live", path = "live/with.rs")]
+#[cfg_attr(not(feature = "live"), path = "live/without.rs")]
 mod live;
+mod live_run;
+mod options;
 mod parallel;
+mod readiness;
 mod run_folder;
 mod source;
 mod trial;

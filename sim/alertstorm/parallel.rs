@@ -1,4 +1,4 @@
-//! The same work on many things, on all cores; results in the order of the things.
+//! A parallel map: the same work on every item, results in the order of the items.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::interrupt;
 
-/// Does `work` on each of `items`, on `threads` threads or as many as there are cores. What was not
-/// begun when somebody asked for the end is nothing.
+/// Applies `work` to each item, on `threads` threads or on as many as there are cores. Items that were
+/// not started before an interrupt yield `None`.
 pub fn map<T: Sync, R: Send>(
     threads: Option<NonZeroUsize>,
     items: &[T],

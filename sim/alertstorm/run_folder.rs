@@ -1,5 +1,5 @@
-//! The folder of a run: `NAME-SEED-N/` with the plan, the event log as it is written, and the
-//! reports. What was measured is never lost: the log is on disk before the report is made of it.
+//! The folder of a run: `NAME-SEED-N/` with the inputs, the event log and the reports. The event log is
+//! complete on disk before a report is made from it, so no measurement is lost.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -15,9 +15,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::exit::WrongInput;
 
-/// The scenario as it was run, with every default written out.
+/// The scenario as it ran, with every default written out.
 pub const SCENARIO: &str = "scenario.yaml";
-/// The files that the scenario names.
+/// The folder of the files that the scenario names.
 const INPUTS: &str = "inputs";
 /// The event log.
 pub const EVENTS: &str = "events.jsonl";
@@ -26,26 +26,26 @@ pub const REPORT: &str = "report.json";
 /// The report for people.
 pub const PAGE: &str = "report.html";
 
-/// Makes `base/NAME-N` for the least N that is free.
+/// Creates `base/NAME-N` with the smallest N that is free.
 ///
 /// # Errors
-/// Where the folder cannot be made.
+/// Where the folder cannot be created.
 pub fn create(base: &Path, name: &str) -> Result<PathBuf> {
-    fs::create_dir_all(base).with_context(|| format!("could not make {}", base.display()))?;
+    fs::create_dir_all(base).with_context(|| format!("could not create {}", base.display()))?;
     for n in 1_u32.. {
         let path = base.join(format!("{name}-{n}"));
         match fs::create_dir(&path) {
             Ok(()) => return Ok(path),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
-                return Err(error).with_context(|| format!("could not make {}", path.display()));
+                return Err(error).with_context(|| format!("could not create {}", path.display()));
             }
         }
     }
-    bail!("no number is free below {}", base.display())
+    bail!("every run number is taken in {}", base.display())
 }
 
-/// Writes events as they happen. The first failure is kept and told at the end.
+/// Writes events as they occur. The first write error is returned by [`Self::finish`].
 #[derive(Debug)]
 pub struct EventLog {
     file: BufWriter<File>,
@@ -53,21 +53,21 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Begins the log of a run.
+    /// Creates the log of a run.
     ///
     /// # Errors
-    /// Where the file cannot be made.
+    /// Where the file cannot be created.
     pub fn create(folder: &Path) -> Result<Self> {
         let path = folder.join(EVENTS);
         let file =
-            File::create(&path).with_context(|| format!("could not make {}", path.display()))?;
+            File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
         Ok(Self { file: BufWriter::with_capacity(1 << 16, file), failed: None })
     }
 
-    /// Ends the log.
+    /// Writes what is still buffered.
     ///
     /// # Errors
-    /// The first failure to write it.
+    /// The first write error.
     pub fn finish(mut self) -> Result<()> {
         match self.failed.take() {
             Some(error) => Err(error).context("could not write the event log"),
@@ -93,10 +93,10 @@ impl Sink for EventLog {
     }
 }
 
-/// The events of a live run, which become known late, in the order of their instants.
+/// Sorts the events of a live run by time: they are written in the order in which they become known.
 #[derive(Default)]
 struct InOrder {
-    /// Whether the log is a live run's: that is its first fact. A twin's log is in order.
+    /// Whether this is a live run's log, by its first fact; `None` before it. A twin's log is in order.
     live: Option<bool>,
     events: Vec<Event>,
 }
@@ -113,10 +113,10 @@ impl InOrder {
     }
 }
 
-/// Reads a log. A last line that was cut off is left out; it returns whether one was.
+/// Reads a log. An incomplete last line is skipped; returns whether there was one.
 ///
 /// # Errors
-/// Where the file cannot be read; [`WrongInput`] where a line in its middle is no event.
+/// Where the file cannot be read; [`WrongInput`] if a line other than the last is not an event.
 pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
     let path = folder.join(EVENTS);
     let file = File::open(&path).with_context(|| format!("could not read {}", path.display()))?;
@@ -137,10 +137,10 @@ pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
     Ok(cut_off.is_some())
 }
 
-/// Reads the report of a run, where it has one.
+/// Reads the report of a run; `None` if it has none.
 ///
 /// # Errors
-/// [`WrongInput`] where it is no report of this version.
+/// [`WrongInput`] if it is not a report of this version.
 pub fn read_report(folder: &Path) -> Result<Option<Report>> {
     let path = folder.join(REPORT);
     if !path.is_file() {
@@ -159,19 +159,19 @@ pub fn read_report(folder: &Path) -> Result<Option<Report>> {
     Ok(Some(report))
 }
 
-/// Writes a file whole: beside its place first, so that nobody sees half of it.
+/// Writes a file atomically: to a temporary name first, then renamed.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let beside = path.with_extension("partial");
-    fs::write(&beside, text)
-        .and_then(|()| fs::rename(&beside, path))
+    let partial = path.with_extension("partial");
+    fs::write(&partial, text)
+        .and_then(|()| fs::rename(&partial, path))
         .with_context(|| format!("could not write {}", path.display()))
 }
 
-/// What a run is made of: the scenario with every default, and the files that it names, each by its
-/// path in the run's folder; with them the run can be made or reported again by itself.
+/// The inputs of a run: the scenario with every default, and the files that it names, each with its
+/// path in the run's folder. With them the folder can be moved, and the run repeated or reported again.
 ///
 /// # Errors
 /// Where the scenario cannot be written as YAML.
@@ -195,7 +195,7 @@ pub fn inputs(plan: &Plan, files: &[(String, String)]) -> Result<Vec<(String, St
     Ok(all)
 }
 
-/// Writes what the run was made of, so that the folder can be moved.
+/// Writes the inputs of a run.
 ///
 /// # Errors
 /// Where it cannot be written.
@@ -203,7 +203,7 @@ pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> R
     for (name, text) in inputs(plan, files)? {
         let path = folder.join(name);
         if let Some(within) = path.parent() {
-            let why = || format!("could not make {}", within.display());
+            let why = || format!("could not create {}", within.display());
             fs::create_dir_all(within).with_context(why)?;
         }
         write(&path, &text)?;
@@ -211,12 +211,12 @@ pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> R
     Ok(())
 }
 
-/// The scenario with every default, in its own format: it can be run again as it is.
+/// The scenario with every default, as a scenario file.
 ///
 /// # Errors
 /// Where it cannot be written as YAML.
 pub fn resolved(scenario: &Scenario, digest: &str) -> Result<String> {
-    // By way of JSON values, which leaves out what is not set.
+    // Through JSON values, to leave out fields that are not set.
     let mut value = serde_json::to_value(scenario)?;
     drop_nulls(&mut value);
     let yaml = serde_saphyr::to_string(&value).context("could not write the scenario as YAML")?;
@@ -234,7 +234,7 @@ fn drop_nulls(value: &mut serde_json::Value) {
     }
 }
 
-/// What a run's event log comes to.
+/// The measures of a run, from its event log.
 ///
 /// # Errors
 /// As [`read_events`].
@@ -245,21 +245,49 @@ pub fn read_measures(folder: &Path) -> Result<Measures> {
     Ok(measures)
 }
 
-/// Reads the report of what must be a run with one.
+/// The report of a run, computed from its event log.
 ///
 /// # Errors
-/// [`WrongInput`] where there is none of this version.
+/// As [`read_events`].
+pub fn report_from_events(folder: &Path, plan: &Plan) -> Result<Report> {
+    let mut measures = Measures::default();
+    let cut_off = read_events(folder, &mut measures)?;
+    // Only the last sample of a complete run has waits.
+    let whole = measures.last_sample.as_ref().is_some_and(|sample| !sample.waits.is_empty());
+    measures.interrupted |= cut_off || !whole;
+    measures.close();
+    Ok(Report::new(plan, &measures, 0.0))
+}
+
+/// Reads the report of a run.
+///
+/// # Errors
+/// [`WrongInput`] if there is none, or one of another version.
 pub fn expect_report(folder: &Path) -> Result<Report> {
-    let why = "it is no run with a report; `alertstorm report RUN` makes one";
+    let why = "the folder has no report; `alertstorm report RUN` makes one";
     read_report(folder)?.ok_or_else(|| WrongInput::of(&folder.display().to_string(), why))
 }
 
-/// Writes a thing as JSON for people and scripts.
+/// Writes a value as indented JSON.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub fn write_json<T: serde::Serialize>(path: &Path, thing: &T) -> Result<()> {
     write(path, &(serde_json::to_string_pretty(thing)? + "\n"))
+}
+
+/// Writes a result as `NAME.json` and as the page `NAME.html`.
+///
+/// # Errors
+/// Where one of them cannot be written.
+pub fn write_result<T: serde::Serialize>(
+    folder: &Path,
+    name: &str,
+    result: &T,
+    page: &str,
+) -> Result<()> {
+    write_json(&folder.join(format!("{name}.json")), result)?;
+    write(&folder.join(format!("{name}.html")), page)
 }
 
 /// Writes `report.json` and `report.html`.
@@ -268,7 +296,7 @@ pub fn write_json<T: serde::Serialize>(path: &Path, thing: &T) -> Result<()> {
 /// Where one of them cannot be written.
 pub fn write_report(folder: &Path, report: &Report) -> Result<()> {
     write_json(&folder.join(REPORT), report)?;
-    let page = alertstorm_reports::html::page(report).context("could not make the page")?;
+    let page = alertstorm_reports::html::page(report).context("could not render the page")?;
     write(&folder.join(PAGE), &page)
 }
 

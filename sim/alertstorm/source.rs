@@ -1,4 +1,4 @@
-//! Scenarios from disk: the model does no I/O, so the files that a scenario names are read here.
+//! Reads scenarios and the files that they name. The model itself does no I/O.
 
 use std::cell::RefCell;
 use std::fs;
@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::exit::WrongInput;
 
-/// The folder of a scenario; remembers what was read, for excerpts in messages.
+/// The folder of a scenario, and the files read from it, for excerpts in messages.
 struct Folder {
     path: PathBuf,
     read: RefCell<Vec<(String, String)>>,
@@ -25,38 +25,38 @@ impl Files for Folder {
 
 fn why(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "it may not be read".to_owned(),
-        std::io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
+        std::io::ErrorKind::NotFound => "no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::InvalidData => "not UTF-8".to_owned(),
         _ => error.to_string(),
     }
 }
 
-/// A checked scenario, and the files that it was made of.
+/// A checked scenario, and the files that it names.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What can run.
+    /// The plan, ready to run.
     pub plan: Plan,
-    /// The files that it names: as named there, and their text.
+    /// The files that the scenario names: name as written there, and text.
     pub files: Vec<(String, String)>,
 }
 
 /// Reads and checks a scenario.
 ///
 /// # Errors
-/// [`WrongInput`] with everything that is wrong with it.
+/// [`WrongInput`] with every problem of the scenario.
 pub fn load(path: &Path, overrides: &[Override]) -> Result<Plan> {
     load_with_files(path, overrides).map(|loaded| loaded.plan)
 }
 
-/// The same, with the files that it names.
+/// Reads and checks a scenario, and keeps the files that it names.
 ///
 /// # Errors
-/// [`WrongInput`] with everything that is wrong with it.
+/// [`WrongInput`] with every problem of the scenario.
 pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
-        let why = format!("the scenario could not be read: {}", why(&error));
+        let why = format!("could not read the scenario: {}", why(&error));
         WrongInput::of(&name, why)
     })?;
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
@@ -65,7 +65,7 @@ pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
     let Folder { path: folder, read } = files;
     let read = read.into_inner();
     checked.map(|plan| Loaded { plan, files: read.clone() }).map_err(|mut problems| {
-        // A person looks for a file from where they stand, not from the scenario.
+        // Messages name files relative to the working directory, not to the scenario.
         let from_here = |name: &str| folder.join(name).display().to_string();
         for problem in &mut problems {
             if read.iter().any(|(named, _)| *named == problem.source) {
@@ -78,11 +78,10 @@ pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
     })
 }
 
-/// The scenario in which everything has its default.
+/// A scenario in which every field has its default.
 ///
 /// # Errors
 /// Never, as a test shows.
-#[cfg(feature = "live")]
 pub fn defaults() -> Result<scenario::Scenario> {
     let files = Folder { path: PathBuf::new(), read: RefCell::default() };
     let least = "alerts: [{flood: 1}]\n";
@@ -91,10 +90,10 @@ pub fn defaults() -> Result<scenario::Scenario> {
         .map_err(|problems| WrongInput { files: Vec::new(), problems }.into())
 }
 
-/// Reads `controller.concurrency=50`.
+/// Parses `controller.concurrency=50`.
 ///
 /// # Errors
-/// Where there is no `=`.
+/// Without a `=`, or without a path before it.
 pub fn parse_override(text: &str) -> Result<Override, String> {
     match text.split_once('=') {
         Some((path, value)) if !path.trim().is_empty() => {

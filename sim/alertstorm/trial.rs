@@ -13,15 +13,15 @@ use alertstorm_twin::Progress;
 
 use crate::interrupt;
 
-/// Up to so many alerts the twin is run again with the bottleneck's knob moved.
+/// The largest number of alerts for which the twin is run again with the bottleneck's knob moved.
 pub const TRY_UP_TO: u64 = 20_000;
 
-/// Measures, and a log beside them where one is kept. The watcher of the run looks at the measures
-/// between two events.
+/// A sink for measures and, if one is kept, a log. The measures are in a cell because the run's `watch`
+/// reads them between two events.
 pub struct Both<'m, 'l> {
-    /// What the events come to.
+    /// What is measured.
     pub measures: &'m RefCell<Measures>,
-    /// Where they are kept.
+    /// The event log, if one is kept.
     pub log: Option<&'l mut dyn Sink>,
 }
 
@@ -40,7 +40,7 @@ impl Sink for Both<'_, '_> {
     }
 }
 
-/// Runs a plan; `watch` hears how many investigations have ended and how far the engine is.
+/// Runs a plan. `watch` is called with the number of finished investigations and the engine's progress.
 pub fn run(
     plan: &Plan,
     log: Option<&mut dyn Sink>,
@@ -60,7 +60,8 @@ pub fn run(
     (measures, report)
 }
 
-/// Runs the plan again with the bottleneck's knob moved; what the twin then says is the advice.
+/// Runs the plan again with the bottleneck's knob moved. `None` if no knob moves the bottleneck, or if
+/// the second run was interrupted.
 pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
     let first = measures.critical_path().into_iter().next()?;
     let knob = advice::knob(first.component, &plan.scenario)?;

@@ -1,31 +1,49 @@
-//! What a person sees besides the summary: errors with their place in the file, progress.
+//! What a person reads in the terminal: summaries, progress, questions, and errors with an excerpt of
+//! the file.
 
 use std::io::IsTerminal;
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use alertstorm_model::input::{Place, Text};
 use alertstorm_model::scenario::Problem;
+use alertstorm_model::time::Time;
+use alertstorm_reports::Report;
+use alertstorm_reports::terminal::{self, Look};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::exit::WrongInput;
+use crate::run_folder;
 
-/// Shows what will be done and asks whether it shall; without a terminal nobody can say yes.
-#[cfg(feature = "live")]
+/// Prints the summary of a run, or its report as JSON.
+pub fn summary(report: &Report, folder: &Path, json: bool) -> Result<()> {
+    if json {
+        anstream::println!("{}", serde_json::to_string_pretty(report)?);
+    } else {
+        let look = Look { width: columns() };
+        anstream::print!("{}", terminal::summary(report, look));
+        anstream::println!("  {}", folder.join(run_folder::PAGE).display());
+    }
+    Ok(())
+}
+
+/// Shows a text and asks for a confirmation. Without a terminal the answer is no.
 pub fn confirm(text: &str) -> bool {
     anstream::eprint!("{text}");
     if !std::io::stdin().is_terminal() {
-        anstream::eprintln!("nobody can be asked here; --yes says yes beforehand");
+        anstream::eprintln!("standard input is no terminal; pass --yes to skip this prompt");
         return false;
     }
-    anstream::eprint!("Go on? [y/N] ");
+    anstream::eprint!("Continue? [y/N] ");
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
-/// Tells why the program failed, on standard error.
+/// Prints the error that ended the program, on standard error.
 pub fn fail(error: &anyhow::Error) {
     match error.downcast_ref::<WrongInput>() {
         Some(wrong) => problems(wrong),
@@ -86,13 +104,13 @@ fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
     vec![group]
 }
 
-/// A progress bar over `alerts`, or nothing where standard error is no terminal.
-pub fn progress(alerts: u64) -> ProgressBar {
+/// A progress bar up to `count`; hidden if standard error is no terminal.
+pub fn progress(count: u64) -> ProgressBar {
     let target = match draws() {
         true => ProgressDrawTarget::stderr_with_hz(5),
         false => ProgressDrawTarget::hidden(),
     };
-    let bar = ProgressBar::with_draw_target(Some(alerts), target);
+    let bar = ProgressBar::with_draw_target(Some(count), target);
     let template = "{msg} [{bar:30}] {human_pos}/{human_len} finished, {eta} to go";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
@@ -101,33 +119,20 @@ pub fn progress(alerts: u64) -> ProgressBar {
     bar
 }
 
-/// Whether standard error is a terminal that a bar can be drawn on.
-fn draws() -> bool {
+/// A run's time as hours, minutes and seconds.
+pub fn clock(now: Time) -> String {
+    let s = now.as_secs_f64() as u64;
+    format!("{:02}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
+}
+
+/// Whether standard error is a terminal that can show a progress bar.
+pub fn draws() -> bool {
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     std::io::stderr().is_terminal() && !dumb
 }
 
-/// A line that says what is being done.
-#[cfg(feature = "live")]
-pub fn spinner() -> ProgressBar {
-    let target = if draws() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
-}
-
-/// Says what is being done: on the bar, or as a line where there is none.
-#[cfg(feature = "live")]
-pub fn tell(bar: &ProgressBar, line: &str) {
-    if draws() {
-        bar.set_message(line.to_owned());
-    } else {
-        anstream::eprintln!("{line}");
-    }
-}
-
-/// Columns of the terminal; 100 where there is none.
-pub fn columns() -> usize {
+/// Width of the terminal in columns; 100 without a terminal.
+fn columns() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0))
 }
 

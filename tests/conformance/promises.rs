@@ -1,4 +1,4 @@
-//! The promises. A scenario lasts some seconds, so that real servers can keep it too.
+//! The promises. Each scenario lasts only some seconds, because it also runs on real servers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use alertstorm_model::phase::{Action, Phase, Refuser, Verb};
 
 use crate::arm::{Arm, Ran};
 
-/// Twelve investigations of all domains that read, write, and overstep.
+/// Twelve investigations of all domains, which read, write and attempt what their phase forbids.
 pub const BUSY: &str = r"
 name: busy
 seed: 11
@@ -25,7 +25,7 @@ vault:
     database: {engine: postgresql, ttl: 15s}
 ";
 
-/// Agents that wait, for what happens to them meanwhile.
+/// Agents that work for several seconds, long enough for a fault to hit them.
 pub const PATIENT: &str = r"
 name: patient
 seed: 5
@@ -38,7 +38,7 @@ cluster: {nodes: 3, node: {sandbox_start: 50ms, container_start: 50ms}}
 vault: {secrets: {database: {engine: postgresql, ttl: 20s}}}
 ";
 
-/// What agents did, by investigation, without instants.
+/// What agents did, by investigation, without timestamps.
 pub fn deeds(ran: &Ran) -> Vec<String> {
     let deed = |event: &Event| {
         let id = event.inv?;
@@ -56,7 +56,7 @@ pub fn deeds(ran: &Ran) -> Vec<String> {
     all
 }
 
-/// Every alert has an end, and every lease too.
+/// Checks that every alert and every lease has ended.
 pub fn accounts_for_all(ran: &Ran) {
     let (accounting, leases) = (ran.measures.accounting, ran.measures.leases());
     assert!(accounting.balances(), "{accounting:?}");
@@ -70,7 +70,7 @@ fn outcomes(ran: &Ran) -> BTreeMap<Outcome, u64> {
     Outcome::ALL.iter().map(count).filter(|(_, count)| *count > 0).collect()
 }
 
-pub fn every_investigation_goes_through_its_stages_in_their_order(arm: Arm) {
+pub fn every_investigation_passes_its_stages_in_order(arm: Arm) {
     let ran = arm.run(BUSY, &[]);
     accounts_for_all(&ran);
     let mut at: BTreeMap<InvestigationId, BTreeMap<Stage, u64>> = BTreeMap::new();
@@ -82,7 +82,7 @@ pub fn every_investigation_goes_through_its_stages_in_their_order(arm: Arm) {
     }
     assert_eq!(at.len(), 12);
     for (id, stages) in &at {
-        // Two chains: the pod's status follows its agent by a relist.
+        // Two chains, because the pod's status can lag behind its agent by a relist period.
         let chains: [&[Stage]; 2] = [
             &[Stage::Admitted, Stage::JobCreated, Stage::JobFinished, Stage::JobCollected],
             &[
@@ -105,17 +105,17 @@ pub fn every_investigation_goes_through_its_stages_in_their_order(arm: Arm) {
     }
 }
 
-pub fn every_lease_is_in_the_ledger_and_none_is_left(arm: Arm) {
+pub fn every_lease_is_in_the_ledger_and_none_remains(arm: Arm) {
     let ran = arm.run(PATIENT, &[]);
     accounts_for_all(&ran);
     let leases = ran.measures.leases();
     assert_eq!((leases.issued, leases.revoked, leases.orphaned), (8, 8, 0), "{leases:?}");
-    // The agents work for longer than two thirds of a lease's time.
+    // Renewed at two thirds of its TTL, before the agent is done.
     let renewing = arm.run(PATIENT, &[("vault.secrets.database.ttl", "9s")]).measures.leases();
     assert_eq!((renewing.renewed, renewing.expired), (8, 0), "{renewing:?}");
 }
 
-pub fn what_a_phase_forbids_is_refused_by_who_holds_it(arm: Arm) {
+pub fn what_a_phase_forbids_is_refused_by_the_server_in_charge(arm: Arm) {
     for phase in [Phase::Shadow, Phase::LimitedWrite] {
         let ran = arm.run(BUSY, &[("phase", phase.word())]);
         accounts_for_all(&ran);
@@ -142,7 +142,7 @@ pub fn what_a_phase_forbids_is_refused_by_who_holds_it(arm: Arm) {
             }
         }
         let all: BTreeSet<Refuser> = Refuser::ALL.iter().copied().collect();
-        assert_eq!(refusers, all, "each of them refuses something in {phase}");
+        assert_eq!(refusers, all, "every server refuses something in {phase}");
         let writes = ran.measures.actions.writes;
         assert_eq!(writes > 0, phase == Phase::LimitedWrite, "{writes} writes in {phase}");
     }
@@ -150,7 +150,7 @@ pub fn what_a_phase_forbids_is_refused_by_who_holds_it(arm: Arm) {
     assert!(Phase::LimitedWrite.allows(Domain::Network, own));
 }
 
-pub fn an_alert_that_repeats_another_begins_nothing(arm: Arm) {
+pub fn a_repeated_alert_starts_no_investigation(arm: Arm) {
     let alerts = "[{flood: 12, over: 2s, mix: {network: 1}, fingerprints: 3}]";
     let ran = arm.run(PATIENT, &[("alerts", alerts)]);
     accounts_for_all(&ran);
@@ -158,7 +158,7 @@ pub fn an_alert_that_repeats_another_begins_nothing(arm: Arm) {
     assert_eq!((accounting.finished, accounting.deduplicated), (3, 9), "{accounting:?}");
 }
 
-pub fn a_full_queue_sheds_and_accounts_for_it(arm: Arm) {
+pub fn a_full_queue_sheds_and_counts_what_it_shed(arm: Arm) {
     let alerts = "[{flood: 10, over: 1s, mix: {network: 1}}]";
     let controller = "{concurrency: 2, queue: {limit: 3}}";
     let ran = arm.run(PATIENT, &[("alerts", alerts), ("controller", controller)]);
@@ -177,10 +177,10 @@ pub fn a_job_ends_at_its_deadline(arm: Arm) {
     accounts_for_all(&ran);
     assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::DeadlineExceeded, 3)]));
     let leases = ran.measures.leases();
-    assert_eq!(leases.orphaned, 0, "an agent that is asked to stop gives back: {leases:?}");
+    assert_eq!(leases.orphaned, 0, "an agent that is asked to stop revokes its leases: {leases:?}");
 }
 
-pub fn an_agent_that_takes_too_much_memory_is_killed(arm: Arm) {
+pub fn an_agent_over_its_memory_limit_is_killed(arm: Arm) {
     let set = [
         ("agents", "profiles/leaks.yaml"),
         ("alerts", "[{flood: 3, mix: {network: 1}}]"),
@@ -191,7 +191,7 @@ pub fn an_agent_that_takes_too_much_memory_is_killed(arm: Arm) {
     assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::OomKilled, 3)]));
 }
 
-pub fn a_lease_of_a_crashed_agent_is_an_orphan_until_its_time_is_over(arm: Arm) {
+pub fn the_lease_of_a_crashed_agent_is_an_orphan_until_it_expires(arm: Arm) {
     let set = [
         ("agents", "profiles/crashes.yaml"),
         ("alerts", "[{flood: 4, mix: {database: 1}}]"),
@@ -206,7 +206,7 @@ pub fn a_lease_of_a_crashed_agent_is_an_orphan_until_its_time_is_over(arm: Arm) 
     assert!((3.0..12.0).contains(&longest.as_secs_f64()), "{longest}");
 }
 
-/// Runs through one fault.
+/// Runs a scenario with one fault.
 fn through(arm: Arm, fault: &str, set: &[(&str, &str)]) -> Ran {
     let faults = format!("[{{fault: {fault}, at: 3s, for: 3s}}]");
     let mut all = vec![("faults", faults.as_str())];
@@ -225,7 +225,7 @@ fn all_resolved(ran: &Ran) {
     );
 }
 
-pub fn a_controller_that_restarts_makes_no_second_job(arm: Arm) {
+pub fn a_restarted_controller_creates_no_second_job(arm: Arm) {
     all_resolved(&through(arm, "controller-crash", &[]));
 }
 
@@ -249,18 +249,18 @@ pub fn an_outage_of_postgresql_loses_nothing(arm: Arm) {
     all_resolved(&through(arm, "postgres-down", &[]));
 }
 
-pub fn a_vault_that_keeps_its_data_comes_back_with_its_leases(arm: Arm) {
+pub fn a_restarted_vault_with_durable_storage_keeps_its_leases(arm: Arm) {
     let ran = through(arm, "vault-restart", &[("vault.storage", "raft")]);
     all_resolved(&ran);
     let leases = ran.measures.leases();
     assert_eq!(leases.irrevocable, 0, "{leases:?}");
 }
 
-pub fn a_sealed_vault_is_waited_for(arm: Arm) {
+pub fn agents_wait_for_a_sealed_vault(arm: Arm) {
     all_resolved(&through(arm, "vault-sealed", &[]));
 }
 
-pub fn a_node_without_power_ends_its_investigations(arm: Arm) {
+pub fn a_node_that_loses_power_ends_its_investigations(arm: Arm) {
     let ran = through(arm, "node-down", &[]);
     let outcomes = outcomes(&ran);
     let evicted = outcomes.get(&Outcome::Evicted).copied().unwrap_or(0);
@@ -268,26 +268,26 @@ pub fn a_node_without_power_ends_its_investigations(arm: Arm) {
     assert_eq!(evicted + outcomes[&Outcome::Resolved], 8, "{outcomes:?}");
 }
 
-pub fn an_identity_by_signed_token_works_like_one_by_review(arm: Arm) {
+pub fn jwt_auth_works_like_kubernetes_auth(arm: Arm) {
     let ran = arm.run(BUSY, &[("vault.auth", "jwt")]);
     accounts_for_all(&ran);
-    assert_eq!(deeds(&ran), deeds(&Arm::Twin.run(BUSY, &[])));
+    assert_eq!(deeds(&ran), deeds(&Arm::TWIN.run(BUSY, &[])));
 }
 
 pub fn a_token_of_the_api_server_is_a_lease_like_any_other(arm: Arm) {
-    // The API server gives no token for less than ten minutes.
+    // The shortest lifetime that the API server allows.
     let set = [("vault.secrets.application", "{engine: kubernetes, ttl: 10m}")];
     let ran = arm.run(BUSY, &set);
     accounts_for_all(&ran);
-    assert_eq!(deeds(&ran), deeds(&Arm::Twin.run(BUSY, &set)));
+    assert_eq!(deeds(&ran), deeds(&Arm::TWIN.run(BUSY, &set)));
     let of_application = |event: &&Event| {
         matches!(event.fact, Fact::LeaseIssued { domain: Domain::Application, .. })
     };
     assert!(ran.events.iter().filter(of_application).count() > 0);
 }
 
-pub fn a_shared_identity_works_like_one_of_its_own(arm: Arm) {
+pub fn a_shared_identity_works_like_one_per_investigation(arm: Arm) {
     let ran = arm.run(BUSY, &[("identity", "shared-agent")]);
     accounts_for_all(&ran);
-    assert_eq!(deeds(&ran), deeds(&Arm::Twin.run(BUSY, &[])));
+    assert_eq!(deeds(&ran), deeds(&Arm::TWIN.run(BUSY, &[])));
 }

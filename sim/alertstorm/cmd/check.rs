@@ -1,4 +1,4 @@
-//! `check`: whether scenarios can run, and what they come to with every default.
+//! `check`: whether scenarios can run, and their values with every default.
 
 use std::path::PathBuf;
 
@@ -17,12 +17,12 @@ pub struct Args {
     /// Print each scenario with every default written out, as YAML
     #[arg(long)]
     resolved: bool,
-    /// Set a value over the file's, like controller.concurrency=50
+    /// Override a value of the file, like controller.concurrency=50
     #[arg(long, value_name = "PATH=VALUE", value_parser = source::parse_override)]
     set: Vec<Override>,
 }
 
-/// Checks every file; all problems of all files are told.
+/// Checks every file, and reports all problems of all files.
 pub fn run(args: &Args) -> Result<Exit> {
     let mut wrong = WrongInput { files: Vec::new(), problems: Vec::new() };
     for path in &args.files {

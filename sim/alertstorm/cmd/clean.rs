@@ -1,15 +1,17 @@
-//! `clean`: what killed runs left behind.
+//! `clean`: removes what killed runs left behind.
 
 use anyhow::Result;
 
 use crate::exit::Exit;
-use crate::world::ClusterArgs;
+use crate::live::Live;
+use crate::options::ClusterArgs;
+use crate::ui;
 
-/// Take back what killed runs left behind
+/// Remove what killed runs left behind
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Where: `here` on this machine, local platforms and kind clusters; `cluster` in the cluster of
-    /// the kubeconfig's context, by the label of what is ours
+    /// Where to look: `here` for local platforms and kind clusters of this machine, `cluster` for
+    /// objects labelled as Alertstorm's in the cluster of the kubeconfig's context
     #[arg(long, value_name = "WHERE", default_value = "here", value_parser = ["here", "cluster"])]
     on: String,
     #[command(flatten)]
@@ -17,31 +19,24 @@ pub struct Args {
 }
 
 /// Cleans up.
-#[cfg(feature = "live")]
 pub fn run(args: &Args) -> Result<Exit> {
-    let swept = match args.on.as_str() {
+    let live = Live::of_this_build("clean")?;
+    let removed = match args.on.as_str() {
         "cluster" => {
-            let what = "This deletes what Alertstorm labelled as its own in the cluster, and in Vault and \
-                        PostgreSQL where the environment names them.\n";
-            if !args.cluster.yes && !crate::ui::confirm(what) {
+            let what = "This deletes everything labelled as Alertstorm's in the cluster, and in Vault and \
+                        PostgreSQL if the environment names them.\n";
+            if !args.cluster.yes && !ui::confirm(what) {
                 return Ok(Exit::Inconclusive);
             }
-            crate::live::clean_cluster(&args.cluster)?
+            live.clean_cluster(&args.cluster)?
         }
-        _ => crate::live::clean()?,
+        _ => live.clean()?,
     };
-    if swept.is_empty() {
+    if removed.is_empty() {
         anstream::eprintln!("nothing was left behind");
     }
-    for what in swept {
-        anstream::eprintln!("taken back: {what}");
+    for what in removed {
+        anstream::eprintln!("removed: {what}");
     }
     Ok(Exit::Held)
-}
-
-/// This build has no live worlds.
-#[cfg(not(feature = "live"))]
-pub fn run(args: &Args) -> Result<Exit> {
-    let Args { on: _, cluster: _ } = args;
-    Err(crate::live::absent())
 }

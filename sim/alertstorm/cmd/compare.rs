@@ -1,4 +1,5 @@
-//! `compare`: runs side by side, with effects and their intervals, and what differs in their plans.
+//! `compare`: runs side by side, with the size of each difference, its interval, and the knobs that
+//! differ.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,14 +14,14 @@ use anyhow::Result;
 use crate::exit::Exit;
 use crate::run_folder;
 
-/// Print runs side by side, how much they differ and whether that is more than chance
+/// Compare runs: how much they differ, and whether by more than chance
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folders of the runs. Runs of one plan on one provider are a group; each group is held
-    /// against the first
+    /// The folders of the runs. Runs of the same plan on the same provider form a group; each group is
+    /// compared with the first
     #[arg(value_name = "RUN", num_args = 2.., required = true)]
     runs: Vec<PathBuf>,
-    /// Write a page with shift plots, and the comparison as JSON, to this folder
+    /// Write a page with shift plots and the comparison as JSON to this folder
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Print the comparison as JSON
@@ -41,10 +42,8 @@ pub fn run(args: &Args) -> Result<Exit> {
     }
     if let Some(folder) = &args.output {
         fs::create_dir_all(folder)?;
-        run_folder::write_json(&folder.join("compare.json"), &comparison)?;
-        let page = folder.join("compare.html");
-        run_folder::write(&page, &comparison.page(&table, &runs)?)?;
-        anstream::eprintln!("{}", page.display());
+        run_folder::write_result(folder, "compare", &comparison, &comparison.page(&table, &runs)?)?;
+        anstream::eprintln!("{}", folder.join("compare.html").display());
     }
     Ok(Exit::Held)
 }
@@ -63,7 +62,7 @@ fn read(folder: &Path) -> Result<Compared> {
     Ok(Compared { folder: name, report, scenario: scenario(folder), latencies })
 }
 
-/// The scenario of a run, as plain values; nothing where it is not there to be compared.
+/// The scenario of a run as JSON; null if it cannot be read.
 fn scenario(folder: &Path) -> serde_json::Value {
     let plan = crate::source::load(&folder.join(run_folder::SCENARIO), &[]);
     let value = plan.ok().and_then(|plan| serde_json::to_value(plan.scenario).ok());

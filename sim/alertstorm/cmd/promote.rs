@@ -1,5 +1,5 @@
-//! `promote`: whether the evidence justifies an agent's next trust phase, and what a ladder of policies
-//! does to agents of known quality.
+//! `promote`: whether the evidence justifies an agent's next trust phase. With `--backtest`: what the
+//! policies do to simulated agents of known quality.
 
 mod backtest;
 mod evidence;
@@ -17,23 +17,23 @@ use crate::interrupt;
 /// Judge whether the evidence justifies an agent's next trust phase
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The promotion policy; for --backtest one for each step of the ladder
+    /// The promotion policy; for --backtest, one for each phase
     #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
     policy: Vec<PathBuf>,
-    /// The folders of the runs that are the evidence
+    /// The folders of the runs to take as evidence
     #[arg(long, value_name = "RUN", num_args = 1.., required_unless_present = "backtest", conflicts_with = "backtest")]
     evidence: Vec<PathBuf>,
     /// Print the judgement as JSON
     #[arg(long)]
     json: bool,
-    /// Simulate agents of known quality that climb the policies' ladder
+    /// Simulate agents of known quality that are promoted by the policies
     #[arg(long)]
     backtest: bool,
     #[command(flatten, next_help_heading = "Backtest")]
     simulated: backtest::Simulated,
 }
 
-/// Judges.
+/// Judges the evidence, or runs the backtest.
 pub fn run(args: &Args) -> Result<Exit> {
     let policies = args.policy.iter().map(|path| policy(path)).collect::<Result<Vec<_>>>()?;
     interrupt::listen()?;
@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         return backtest::run(&args.simulated, &args.policy, policies, args.json);
     }
     let ([path], [policy]) = (&args.policy[..], &policies[..]) else {
-        let why = "evidence is judged by one policy, that of its phase";
+        let why = "evidence is judged by a single policy, the one of its phase";
         return Err(WrongInput::of("--policy", why));
     };
     let evidence = evidence::read(&args.evidence, policy)?;
@@ -72,7 +72,7 @@ pub fn run(args: &Args) -> Result<Exit> {
 fn policy(path: &Path) -> Result<Policy> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path)
-        .map_err(|error| WrongInput::of(&name, format!("the policy could not be read: {error}")))?;
+        .map_err(|error| WrongInput::of(&name, format!("could not read the policy: {error}")))?;
     promotion::load(&text, &name)
         .map_err(|problems| WrongInput { files: vec![(name, text)], problems }.into())
 }

@@ -1,17 +1,14 @@
-//! `report`: an old run anew, from its event log or, where none was kept, from its report.json.
+//! `report`: the report of an earlier run, computed again from its event log; without one, from its
+//! report.json.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use alertstorm_analysis::measure::Measures;
-use alertstorm_model::scenario::Plan;
-use alertstorm_reports::Report;
 use anyhow::Result;
 
-use crate::cmd::run::{show, verdict};
 use crate::exit::{Exit, WrongInput};
-use crate::{run_folder, source};
+use crate::{run_folder, source, ui};
 
-/// Render an old run anew, also one that was killed
+/// Render the report of an earlier run again; works for killed runs too
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder of the run
@@ -27,13 +24,13 @@ pub fn run(args: &Args) -> Result<Exit> {
     let folder = &args.run;
     let name = folder.display().to_string();
     if !folder.is_dir() {
-        return Err(WrongInput::of(&name, "there is no such folder of a run"));
+        return Err(WrongInput::of(&name, "no such folder"));
     }
     let stored = run_folder::read_report(folder)?;
     let report = if folder.join(run_folder::EVENTS).is_file() {
         let plan = source::load(&folder.join(run_folder::SCENARIO), &[])?;
-        let mut report = from_events(folder, &plan)?;
-        // Only the run itself knows how long it took, and what it tried.
+        let mut report = run_folder::report_from_events(folder, &plan)?;
+        // These two are not in the event log.
         if let Some(stored) = stored.filter(|stored| stored.digest == report.digest) {
             report.harness.wall_s = stored.harness.wall_s;
             let tried = stored.bottleneck.and_then(|bottleneck| bottleneck.tried);
@@ -43,20 +40,9 @@ pub fn run(args: &Args) -> Result<Exit> {
         }
         report
     } else {
-        stored.ok_or_else(|| WrongInput::of(&name, "it has neither an event log nor a report"))?
+        stored.ok_or_else(|| WrongInput::of(&name, "the folder has neither an event log nor a report"))?
     };
     run_folder::write_report(folder, &report)?;
-    show(&report, folder, args.json)?;
-    Ok(verdict(&report))
-}
-
-/// What a run's event log comes to.
-pub fn from_events(folder: &Path, plan: &Plan) -> Result<Report> {
-    let mut measures = Measures::default();
-    let cut_off = run_folder::read_events(folder, &mut measures)?;
-    // A log without its last sample was not written to its end.
-    let whole = measures.last_sample.as_ref().is_some_and(|sample| !sample.waits.is_empty());
-    measures.interrupted |= cut_off || !whole;
-    measures.close();
-    Ok(Report::new(plan, &measures, 0.0))
+    ui::summary(&report, folder, args.json)?;
+    Ok(Exit::of_run(&report))
 }

@@ -1,4 +1,4 @@
-//! `schema`: the JSON schemas that editors and scripts read.
+//! `schema`: writes the JSON schemas for editors and scripts.
 
 use std::fs;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ pub struct Args {
 /// Writes every schema.
 pub fn run(args: &Args) -> Result<Exit> {
     let folder = &args.output;
-    fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
     for (name, text) in schema::all() {
         let path = folder.join(name);
         fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;

@@ -1,12 +1,13 @@
-//! `setup`: gets what a world needs.
+//! `setup`: builds what a world needs.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
 use crate::exit::Exit;
+use crate::live::Live;
 
-/// Get what a world needs
+/// Build what a world needs
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -17,53 +18,34 @@ pub struct Args {
 enum World {
     /// Build etcd, the Kubernetes control plane and Vault from pinned Go modules
     Local,
-    /// Make the agent's image
+    /// Build the agent's image
     Kind {
-        /// A static program to make it of, instead of building it from the sources here
+        /// A static program to put into the image, instead of building it from these sources
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
 }
 
-/// Gets what is missing.
-#[cfg(feature = "live")]
+/// Builds what is missing.
 pub fn run(args: &Args) -> Result<Exit> {
+    let live = Live::of_this_build("setup")?;
     match &args.world {
-        World::Local => local(),
+        World::Local => local(live),
         World::Kind { binary } => {
-            let image = crate::live::agent_image(binary.as_deref())?;
+            let image = live.build_agent_image(binary.as_deref())?;
             anstream::eprintln!("the agent's image is {image}");
             Ok(Exit::Held)
         }
     }
 }
 
-#[cfg(feature = "live")]
-fn local() -> Result<Exit> {
-    use alertstorm_live::provider::local::{doctor, setup};
-
-    let bar = crate::ui::spinner();
-    let built = setup::build(&mut |step| {
-        let name = step.program.file();
-        let line = match step.ready {
-            true => format!("{}/{} {name} is there", step.number, step.of),
-            false => format!("{}/{} building {name}", step.number, step.of),
-        };
-        crate::ui::tell(&bar, &line);
-    });
-    bar.finish_and_clear();
-    anstream::eprintln!("the servers are in {}", built?.display());
-    let missing = doctor::local();
-    for finding in missing.iter().filter(|finding| finding.found.is_none()) {
-        anstream::eprintln!("still missing: {}; it comes by: {}", finding.what, finding.got_by);
+fn local(live: Live) -> Result<Exit> {
+    let (folder, readiness) = live.build_servers()?;
+    anstream::eprintln!("the servers are in {}", folder.display());
+    let mut exit = Exit::Held;
+    for need in readiness.missing() {
+        anstream::eprintln!("still missing: {}; to get it: {}", need.what, need.got_by);
+        exit = Exit::Missing;
     }
-    let all = missing.iter().all(|finding| finding.found.is_some());
-    Ok(if all { Exit::Held } else { Exit::Missing })
-}
-
-/// This build has no such world.
-#[cfg(not(feature = "live"))]
-pub fn run(args: &Args) -> Result<Exit> {
-    let (World::Local | World::Kind { .. }) = args.world;
-    Err(crate::live::absent())
+    Ok(exit)
 }

@@ -1,12 +1,13 @@
-//! `shard`: the program of a shard's pod, which a run with `--shards` starts by itself.
+//! `shard`: the program of a shard's pod, started by a run with `--shards`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
 use crate::exit::Exit;
+use crate::live::Live;
 
-/// Run the part of a plan that falls to this pod
+/// Run this pod's part of a plan
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder of the plan
@@ -15,15 +16,7 @@ pub struct Args {
 }
 
 /// Runs a shard.
-#[cfg(feature = "live")]
 pub fn run(args: &Args) -> Result<Exit> {
-    crate::live::shard(&args.folder)?;
+    Live::of_this_build("shard")?.shard(&args.folder)?;
     Ok(Exit::Held)
-}
-
-/// This build has no such world.
-#[cfg(not(feature = "live"))]
-pub fn run(args: &Args) -> Result<Exit> {
-    let _ = &args.folder;
-    Err(crate::live::absent())
 }

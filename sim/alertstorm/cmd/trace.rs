@@ -1,5 +1,5 @@
-//! `trace`: the traces that a scenario's agents would follow, as JSON Lines: to look at them, to
-//! change them, and to replay them with `agents: {traces: FILE}`.
+//! `trace`: the traces that a scenario's agents would follow, as JSON Lines, to be read, edited and
+//! replayed with `agents: {traces: FILE}`.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ pub struct Args {
     /// The scenario file
     #[arg(value_name = "FILE")]
     scenario: PathBuf,
-    /// How many, from the first alert on
+    /// Number of traces, starting with the first alert's
     #[arg(short, long, default_value_t = 1)]
     number: usize,
     /// The seed, instead of the file's

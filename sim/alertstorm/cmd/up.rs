@@ -5,47 +5,37 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::exit::Exit;
+use crate::live::Live;
+use crate::source;
 
 /// Start a platform and keep it for several runs
 #[derive(Debug, clap::Args)]
 pub struct UpArgs {
-    /// Where
+    /// Where to start it
     #[arg(long, value_name = "WORLD", default_value = "local", value_parser = ["local"])]
     on: String,
-    /// The scenario whose settings the servers get; runs of it and of scenarios with the same
-    /// settings can use the platform
+    /// The scenario whose settings the servers get; the platform serves every scenario with the same
+    /// settings
     #[arg(value_name = "FILE")]
     scenario: PathBuf,
 }
 
-/// End the platforms that are kept, and what crashed runs left behind
+/// Stop the platforms that were kept, and what crashed runs left behind
 #[derive(Debug, clap::Args)]
 pub struct DownArgs {}
 
 /// Starts a platform.
-#[cfg(feature = "live")]
 pub fn up(args: &UpArgs) -> Result<Exit> {
-    let loaded = crate::source::load(&args.scenario, &[])?;
-    crate::live::up(&loaded)?;
+    let plan = source::load(&args.scenario, &[])?;
+    let kubeconfig = Live::of_this_build("up")?.up(&plan)?;
+    anstream::eprintln!("the platform is up; `alertstorm down` stops it");
+    anstream::eprintln!("its administrator's kubeconfig: {}", kubeconfig.display());
     Ok(Exit::Held)
 }
 
-/// Ends platforms.
-#[cfg(feature = "live")]
+/// Stops platforms.
 pub fn down(_: &DownArgs) -> Result<Exit> {
-    let ended = alertstorm_live::provider::local::down()?;
-    anstream::eprintln!("{ended} kept platforms ended");
+    let stopped = Live::of_this_build("down")?.down()?;
+    anstream::eprintln!("kept platforms stopped: {stopped}");
     Ok(Exit::Held)
-}
-
-/// This build has no such world.
-#[cfg(not(feature = "live"))]
-pub fn up(_: &UpArgs) -> Result<Exit> {
-    Err(crate::live::absent())
-}
-
-/// This build has no such world.
-#[cfg(not(feature = "live"))]
-pub fn down(_: &DownArgs) -> Result<Exit> {
-    Err(crate::live::absent())
 }

@@ -1,11 +1,11 @@
-//! The question turned round: what holds a load?
+//! `--for`: the cheapest settings that hold a given load.
 
 use alertstorm_analysis::advice;
 use alertstorm_model::scenario::Plan;
 use alertstorm_reports::capacity::Answer;
 use anyhow::Result;
 
-use super::Question;
+use super::question::Question;
 use super::trials::Settings;
 use crate::{interrupt, parallel};
 
@@ -19,11 +19,11 @@ impl Question {
         runs.into_iter().all(|held| held.flatten() == Some(true))
     }
 
-    /// Of a grid the settings that hold, without those that another undercuts.
+    /// The settings of a grid that hold, without those that are dearer than another in every knob.
     pub fn cheapest(&self, grid: &[Settings], load: f64) -> Answer {
         let tried: Vec<(Settings, bool)> =
             grid.iter().map(|settings| (settings.clone(), self.holds(settings, load))).collect();
-        // Values were given from the cheapest on: their places are their prices.
+        // Values are listed cheapest first: their position is their price.
         let price = |settings: &Settings| -> Vec<usize> {
             let of = |(at, (path, value)): (usize, &(String, String))| {
                 let mut seen: Vec<&String> = Vec::new();
@@ -50,8 +50,8 @@ impl Question {
         Answer { load, settings, remark: None, tried }
     }
 
-    /// Moves the knob of whatever is the bottleneck until the load holds, and then each moved knob
-    /// back as far as it goes.
+    /// Moves the bottleneck's knob until the load holds, then moves each knob back as far as the load
+    /// still holds.
     pub fn moved_until_it_holds(&self, plan: &Plan, load: f64) -> Result<Answer> {
         const MOVES_MAX: usize = 16;
         let mut settings = Settings::new();
@@ -69,8 +69,8 @@ impl Question {
             let component = trial.and_then(|trial| Some(trial.report.bottleneck?.component));
             let Some(knob) = component.and_then(|c| advice::knob(c, &at.scenario)) else {
                 remark = Some(match component {
-                    Some(component) => format!("what is left is {component}, and no knob moves it"),
-                    None => "nothing waits: what breaks is not a matter of load".to_owned(),
+                    Some(component) => format!("the bottleneck is {component}, and no knob moves it"),
+                    None => "nothing waits: the missed objective does not depend on the load".to_owned(),
                 });
                 break;
             };

@@ -1,4 +1,4 @@
-//! Runs of the twin at a load, with settings of knobs.
+//! Runs of the twin at a given load, with given knobs.
 
 use std::path::{Path, PathBuf};
 
@@ -12,18 +12,18 @@ use anyhow::Result;
 use crate::source::{self, Loaded};
 use crate::trial;
 
-/// Knobs that are set: path and value.
+/// Knobs to set: path and value.
 pub type Settings = Vec<(String, String)>;
 
 /// One run.
 pub struct Trial {
-    /// What the objectives came to.
+    /// The objectives, judged.
     pub slos: Vec<SloResult>,
     /// The report.
     pub report: Report,
 }
 
-/// Makes runs of one scenario.
+/// Runs of one scenario.
 pub struct Trials {
     scenario: PathBuf,
     set: Vec<Override>,
@@ -31,7 +31,7 @@ pub struct Trials {
 }
 
 impl Trials {
-    /// Runs of a scenario, with loads on an axis.
+    /// Runs of a scenario; `axis` is what is meant by load.
     pub fn new(scenario: &Path, set: &[Override], axis: Axis) -> Self {
         Self { scenario: scenario.to_owned(), set: set.to_vec(), axis }
     }
@@ -39,7 +39,7 @@ impl Trials {
     /// The scenario with settings.
     ///
     /// # Errors
-    /// [`crate::exit::WrongInput`] where a setting is none.
+    /// [`crate::exit::WrongInput`] if a setting is wrong.
     pub fn load(&self, settings: &Settings, more: &[(String, String)]) -> Result<Loaded> {
         let typed = |(path, value): &(String, String)| Override {
             path: path.clone(),
@@ -59,7 +59,7 @@ impl Trials {
         self.load(settings, &self.axis.settings(&own.plan, load))
     }
 
-    /// A run of the twin; nothing where it was broken off, or the load cannot be.
+    /// A run of the twin; `None` if it was interrupted, or if the scenario cannot have this load.
     pub fn run(&self, settings: &Settings, load: f64, seed: u64, slos: &[Slo]) -> Option<Trial> {
         let plan = self.at(settings, load).ok()?.plan.with_seed(seed);
         let (measures, report) = trial::run(&plan, None, &mut |_, _| {});

@@ -1,5 +1,5 @@
-//! The gate against another build: both run in turns on the same machine, so that what makes it slow
-//! for a while makes both slow.
+//! The gate against another build. The builds run alternately on one machine, so that a slow phase of
+//! the machine slows both.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,19 @@ use alertstorm_model::event::Event;
 use alertstorm_reports::gate::Gate;
 use anyhow::{Context, Result, bail};
 
-use super::{Args, EMBEDDED, in_the_twin, live_run, sample_of};
+use super::args::Args;
+use super::judge;
+use super::runs::{EMBEDDED, run_live, run_twin, sample_of};
 use crate::exit::WrongInput;
+use crate::live::{BUILD, FEATURES};
 use crate::source::Loaded;
 use crate::world::World;
 use crate::{interrupt, run_folder};
 
-/// Judges this build against another; nothing where somebody broke it off.
+/// Judges this build against another; `None` if a run was interrupted.
+///
+/// # Errors
+/// Where the other program cannot be built, or a run of either fails.
 pub fn judge(
     args: &Args,
     other: &str,
@@ -28,8 +34,8 @@ pub fn judge(
     let folder = run_folder::create(&args.output, &format!("gate-{}", loaded.plan.scenario.name))?;
     let plan = folder.join("plan");
     run_folder::write_inputs(&plan, &loaded.plan, &loaded.files)?;
-    // On real servers the first pair finds the machine cold, and is not counted.
-    let (repeats, cold) = match world {
+    // On real servers the first pair is a warm-up.
+    let (repeats, warm_up) = match world {
         World::Twin => (1, 0),
         World::Live(_) => (args.repeats.get() + 1, 1),
     };
@@ -43,12 +49,12 @@ pub fn judge(
         before.push(other_run(&program, args, loaded, &plan, &folder)?);
         match world {
             World::Twin => {
-                let Some((sample, (_, own))) = in_the_twin(loaded) else { return Ok(None) };
+                let Some((sample, (_, own))) = run_twin(loaded) else { return Ok(None) };
                 after.push(sample);
                 events = own;
             }
-            World::Live(choice) => {
-                let Some((sample, by)) = live_run(loaded, choice, &folder)? else {
+            World::Live(servers) => {
+                let Some((sample, by)) = run_live(loaded, servers, &folder)? else {
                     return Ok(None);
                 };
                 provider = by;
@@ -56,9 +62,9 @@ pub fn judge(
             }
         }
     }
-    let (before, after) = (before.split_off(cold), after.split_off(cold));
+    let (before, after) = (before.split_off(warm_up), after.split_off(warm_up));
     let same = before.first().map(|run| &run.digest) == after.first().map(|run| &run.digest);
-    let mut gate = super::judge(loaded, other.to_owned(), provider, (&before, &after), rule);
+    let mut gate = judge::judge(loaded, other.to_owned(), provider, (&before, &after), rule);
     if matches!(world, World::Twin) && !same {
         gate.first_difference = Some(first_difference(&folder, &events)?);
     }
@@ -81,13 +87,13 @@ fn other_run(
     command.args(["--no-advice", "--seed", &seed.to_string()]).args(args.world.as_typed());
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let name = program.display();
-    let status = command.status().with_context(|| format!("{name} cannot be run"))?;
-    // Held and missed are both runs that can be compared.
+    let status = command.status().with_context(|| format!("could not run {name}"))?;
+    // Objectives held or missed: both are complete runs.
     if !matches!(status.code(), Some(0 | 1)) {
         bail!("{name} ended with {status}");
     }
     let made = folders(&runs).into_iter().find(|folder| !before.contains(folder));
-    let made = made.with_context(|| format!("{name} left no run"))?;
+    let made = made.with_context(|| format!("{name} created no run folder"))?;
     sample_of(&made, seed)
 }
 
@@ -99,34 +105,34 @@ fn folders(within: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// The first line of both event logs that differs.
+/// The first line in which the event logs differ.
 fn first_difference(folder: &Path, events: &[Event]) -> Result<String> {
     let other = folders(&folder.join("other")).into_iter().next_back().unwrap_or_default();
     let text =
-        fs::read_to_string(other.join(run_folder::EVENTS)).context("the other run left no log")?;
+        fs::read_to_string(other.join(run_folder::EVENTS)).context("the other run has no event log")?;
     let mut lines = text.lines();
     for (n, event) in events.iter().enumerate() {
         let own = serde_json::to_string(event)?;
         match lines.next() {
             Some(line) if line == own => {}
             Some(line) => return Ok(format!("event {n} is now {own}, and was {line}")),
-            None => return Ok(format!("event {n} is now {own}, and the other log ended before")),
+            None => return Ok(format!("event {n} is now {own}, and the other log ends before it")),
         }
     }
     Ok(match lines.next() {
-        Some(line) => format!("the log ends, and the other went on with {line}"),
-        None => "in no event".to_owned(),
+        Some(line) => format!("this log ends, and the other continues with {line}"),
+        None => "no event differs".to_owned(),
     })
 }
 
-/// The other program: a file, or a revision that is built.
+/// The other program: a file, or a revision to build with the features of this program.
 fn program(other: &str) -> Result<PathBuf> {
     let path = Path::new(other);
     if path.is_file() {
         return Ok(path.canonicalize()?);
     }
     let git = |args: &[&str]| -> Result<String> {
-        let done = Command::new("git").args(args).output().context("git cannot be run")?;
+        let done = Command::new("git").args(args).output().context("could not run git")?;
         if !done.status.success() {
             let why = String::from_utf8_lossy(&done.stderr).trim().to_owned();
             return Err(WrongInput::of(
@@ -144,7 +150,9 @@ fn program(other: &str) -> Result<PathBuf> {
         .context("neither XDG_CACHE_HOME nor HOME is set")?
         .join("alertstorm/gate")
         .join(&commit);
-    let built = tree.join("target/release/alertstorm");
+    // Builds with other features have folders of their own.
+    let target = tree.join(format!("target-{BUILD}"));
+    let built = target.join("release/alertstorm");
     if built.is_file() {
         return Ok(built);
     }
@@ -152,14 +160,14 @@ fn program(other: &str) -> Result<PathBuf> {
     let sources = tree.join("sources");
     if !sources.join("Cargo.toml").is_file() {
         fs::create_dir_all(&tree)?;
-        let text = sources.to_str().context("the cache's path is no text")?;
+        let text = sources.to_str().context("the cache's path is not UTF-8")?;
         git(&["worktree", "add", "--force", "--detach", text, &commit])?;
     }
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--locked"]).current_dir(&sources);
-    cargo.env("CARGO_TARGET_DIR", tree.join("target"));
-    if !cargo.status().context("cargo cannot be run")?.success() {
-        bail!("{other} could not be built");
+    cargo.args(["build", "--release", "--locked"]).args(FEATURES).current_dir(&sources);
+    cargo.env("CARGO_TARGET_DIR", target);
+    if !cargo.status().context("could not run cargo")?.success() {
+        bail!("could not build {other}");
     }
     Ok(built)
 }

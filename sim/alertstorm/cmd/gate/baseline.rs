@@ -1,4 +1,4 @@
-//! Baselines on disk: read, checked and made.
+//! The baseline file: made, read and checked.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,11 @@ use alertstorm_reports::gate::{BASELINE_SCHEMA, Baseline, Machine};
 use alertstorm_reports::plan_diff;
 use anyhow::Result;
 
-use super::Made;
+use super::runs::Made;
 use crate::exit::WrongInput;
 use crate::source::Loaded;
 
-/// The baseline of runs.
+/// The baseline that runs make.
 ///
 /// # Errors
 /// Where the scenario cannot be written as JSON.
@@ -36,20 +36,20 @@ pub fn of(loaded: &Loaded, made: &Made) -> Result<Baseline> {
 /// Reads a baseline.
 ///
 /// # Errors
-/// [`WrongInput`] where it is none of this version.
+/// [`WrongInput`] if it is not a baseline of this version.
 pub fn read(path: &Path) -> Result<Baseline> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         WrongInput::of(
             &name,
-            format!("the baseline could not be read: {error}; --update makes one"),
+            format!("could not read the baseline: {error}; --update creates one"),
         )
     })?;
     let value: serde_json::Value = serde_json::from_str(Text::new(&text).as_str())
         .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
     if value["schema"] != BASELINE_SCHEMA {
         let message = format!(
-            "expected `schema` {BASELINE_SCHEMA}, found {}; --update makes it anew",
+            "expected `schema` {BASELINE_SCHEMA}, found {}; --update writes a new one",
             value["schema"]
         );
         return Err(WrongInput::of(&name, message));
@@ -57,15 +57,15 @@ pub fn read(path: &Path) -> Result<Baseline> {
     let baseline: Baseline = serde_json::from_value(value)
         .map_err(|error| WrongInput::of(&name, format!("not a baseline: {error}")))?;
     if baseline.runs.is_empty() {
-        return Err(WrongInput::of(&name, "it has no runs"));
+        return Err(WrongInput::of(&name, "the baseline has no runs"));
     }
     Ok(baseline)
 }
 
-/// Refuses a plan that is not the baseline's, and tells what differs.
+/// Checks that a plan is the baseline's.
 ///
 /// # Errors
-/// [`WrongInput`] with every difference but those that may be.
+/// [`WrongInput`] with every difference except those in `may_differ`.
 pub fn same_plan(
     name: &str,
     baseline: &Baseline,
@@ -77,8 +77,8 @@ pub fn same_plan(
         return Ok(());
     }
     let here = serde_json::to_value(&plan.scenario)?;
-    // What decides no run, and what a profile's file holds, is in no knob.
-    let aside = |path: &str| {
+    // Names, questions and objectives do not decide a run.
+    let ignored = |path: &str| {
         may_differ.iter().any(|may| path == may || path.starts_with(&format!("{may}.")))
             || ["name", "question"].contains(&path)
             || path.starts_with("slos")
@@ -86,7 +86,7 @@ pub fn same_plan(
     let differences = plan_diff::between(&baseline.scenario, &here);
     let named: Vec<String> = differences
         .iter()
-        .filter(|difference| !aside(&difference.path))
+        .filter(|difference| !ignored(&difference.path))
         .map(ToString::to_string)
         .collect();
     if named.is_empty() && !may_differ.is_empty() {
@@ -97,7 +97,7 @@ pub fn same_plan(
         place: None,
         message,
         help: Some(
-            "--update makes a baseline of this plan; --may-differ PATH compares all the same"
+            "--update writes a baseline of this plan; --may-differ PATH ignores a difference"
                 .to_owned(),
         ),
     };
@@ -111,19 +111,19 @@ pub fn same_plan(
     Err(WrongInput { files: Vec::new(), problems }.into())
 }
 
-/// Names the first event that differs.
+/// Describes the first event that differs; `None` is one beyond the baseline's trail.
 pub fn name_difference(at: Option<usize>, events: &[Event]) -> String {
     let Some(at) = at else {
-        return "later than the events that the baseline keeps one by one".to_owned();
+        return "after the events that the baseline keeps one by one".to_owned();
     };
-    let told = |n: usize| events.get(n).and_then(|event| serde_json::to_string(event).ok());
-    match told(at) {
+    let json = |n: usize| events.get(n).and_then(|event| serde_json::to_string(event).ok());
+    match json(at) {
         Some(event) => format!("event {at} is now {event}"),
         None => format!("event {at} is missing now: the log ends before it"),
     }
 }
 
-/// This machine.
+/// The machine that this program runs on.
 pub fn machine() -> Machine {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let value = |text: &str, key: &str| {

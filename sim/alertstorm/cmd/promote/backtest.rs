@@ -1,7 +1,7 @@
-//! `promote --backtest`: the policies' ladder, climbed by simulated agents.
+//! `promote --backtest`: simulated agents of known quality, promoted and demoted by the policies.
 
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use alertstorm_analysis::verdict::promotion::Policy;
 use alertstorm_analysis::verdict::promotion::backtest::{Ladder, Setting};
@@ -13,16 +13,16 @@ use anyhow::Result;
 use crate::exit::{Exit, WrongInput};
 use crate::{interrupt, parallel, run_folder, source, ui};
 
-/// What is simulated.
+/// Options of the backtest.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Simulated {
     /// The scenario whose agents, limits and leases are simulated
     #[arg(long, value_name = "FILE", default_value = "scenarios/two-am-flood.yaml")]
     scenario: PathBuf,
-    /// Agents of each quality
+    /// Number of agents of each quality
     #[arg(long, value_name = "N", default_value = "100")]
     agents: NonZeroU64,
-    /// Qualities, as multiples of the profile's errors
+    /// Qualities, as multiples of the profile's error rates
     #[arg(
         long,
         value_name = "X,X…",
@@ -33,26 +33,26 @@ pub struct Simulated {
     /// Investigations a day
     #[arg(long, value_name = "N", default_value_t = 100.0)]
     per_day: f64,
-    /// Investigations, after which an agent is watched no more
+    /// Number of investigations after which an agent's simulation ends
     #[arg(long, value_name = "N", default_value = "5000")]
     most: NonZeroU64,
-    /// Investigations between two looks
+    /// Number of investigations between two judgements
     #[arg(long, value_name = "N", default_value = "50")]
     look_every: NonZeroU64,
     /// The seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// The folder in which the result's own folder is made
+    /// The folder in which the result's folder is created
     #[arg(short, long, value_name = "DIR", default_value = "runs")]
     output: PathBuf,
 }
 
-/// Simulates.
+/// Runs the simulation.
 pub fn run(args: &Simulated, files: &[PathBuf], policies: Vec<Policy>, json: bool) -> Result<Exit> {
     let plan = source::load(&args.scenario, &[])?;
     let name = args.scenario.display().to_string();
     let Agents::Profiles(profiles) = &plan.agents else {
-        let why = "its agents are recorded, and agents of other qualities cannot be drawn of them";
+        let why = "its agents are recorded: agents of other qualities need profiles";
         return Err(WrongInput::of(&name, why));
     };
     if args.per_day <= 0.0 || args.errors.iter().any(|errors| !errors.is_finite() || *errors < 0.0)
@@ -90,7 +90,7 @@ pub fn run(args: &Simulated, files: &[PathBuf], policies: Vec<Policy>, json: boo
         look_every: setting.look_every,
         qualities: found.into_iter().flatten().collect(),
     };
-    write(&folder, &backtest)?;
+    run_folder::write_result(&folder, "backtest", &backtest, &backtest.page()?)?;
     if json {
         anstream::println!("{}", serde_json::to_string_pretty(&backtest)?);
     } else {
@@ -106,18 +106,13 @@ fn steps(files: &[PathBuf], policies: Vec<Policy>) -> Result<Vec<Option<Policy>>
     for (path, policy) in files.iter().zip(policies) {
         let Some(from) = policy.from else { continue };
         if steps[from.index()].replace(policy).is_some() {
-            let why = format!("a second policy of the phase {from}");
+            let why = format!("this is the second policy for the phase {from}");
             return Err(WrongInput::of(&path.display().to_string(), why));
         }
     }
     if steps[Phase::Shadow.index()].is_none() {
-        let why = "none is of the phase shadow, where every agent begins";
+        let why = "a policy for the phase shadow is missing, in which every agent starts";
         return Err(WrongInput::of("--policy", why));
     }
     Ok(steps)
-}
-
-fn write(folder: &Path, backtest: &Backtest) -> Result<()> {
-    run_folder::write_json(&folder.join("backtest.json"), backtest)?;
-    run_folder::write(&folder.join("backtest.html"), &backtest.page()?)
 }

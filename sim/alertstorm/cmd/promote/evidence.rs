@@ -1,4 +1,4 @@
-//! Evidence from the folders of runs. What is no evidence is refused by name, all of it at once.
+//! Reads evidence from the folders of runs. All runs that cannot be used are reported at once.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,20 +19,20 @@ use serde::Deserialize;
 use crate::exit::WrongInput;
 use crate::{run_folder, source};
 
-/// Reviews of a run's conclusions, beside its event log: JSON Lines.
+/// The file with reviews of a run's conclusions, in the run's folder: JSON Lines.
 const REVIEWS: &str = "reviews.jsonl";
 
-/// What counts.
+/// The evidence that counts.
 pub struct Evidence {
     /// The runs.
     pub runs: Vec<EvidenceRun>,
-    /// Their investigations.
+    /// The investigations of these runs.
     pub cases: Vec<Case>,
-    /// Days over which alerts came.
+    /// Days over which the alerts were spread, summed over the runs.
     pub days: f64,
 }
 
-/// A review of one conclusion.
+/// The review of one conclusion.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Review {
@@ -40,7 +40,7 @@ struct Review {
     right: bool,
 }
 
-/// What one run shows, before it is held against the others.
+/// The evidence of one run.
 struct OfRun {
     report: Report,
     cases: Vec<(InvestigationId, Case)>,
@@ -49,7 +49,7 @@ struct OfRun {
 /// Reads the evidence for a policy.
 ///
 /// # Errors
-/// [`WrongInput`] with everything that is no evidence of it.
+/// [`WrongInput`] with every run that cannot be used, and why.
 pub fn read(folders: &[PathBuf], policy: &Policy) -> Result<Evidence> {
     let mut problems = Vec::new();
     let mut evidence = Evidence { runs: Vec::new(), cases: Vec::new(), days: 0.0 };
@@ -67,8 +67,8 @@ pub fn read(folders: &[PathBuf], policy: &Policy) -> Result<Evidence> {
         if let Some(other) = seeds.insert(report.seed, name.clone()) {
             let seed = report.seed;
             let message = format!(
-                "seed {seed} is that of {other} too: their agents draw the same traces, and an \
-                 investigation counts once"
+                "seed {seed} is also the seed of {other}: their agents draw the same traces, and an \
+                 investigation may count only once"
             );
             problems.push(problem(&name, message));
             continue;
@@ -94,8 +94,8 @@ fn problem(source: &str, message: String) -> Problem {
     Problem { source: source.to_owned(), place: None, message, help: None }
 }
 
-/// What an error of reading says, as problems.
-fn told(name: &str, error: &anyhow::Error) -> Vec<Problem> {
+/// The problems that an error of reading reports.
+fn problems_of(name: &str, error: &anyhow::Error) -> Vec<Problem> {
     match error.downcast_ref::<WrongInput>() {
         Some(wrong) => wrong.problems.clone(),
         None => vec![problem(name, format!("{error:#}"))],
@@ -104,28 +104,28 @@ fn told(name: &str, error: &anyhow::Error) -> Vec<Problem> {
 
 fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Problem>> {
     let wrong = |message: &str| vec![problem(name, message.to_owned())];
-    let report = run_folder::expect_report(folder).map_err(|error| told(name, &error))?;
+    let report = run_folder::expect_report(folder).map_err(|error| problems_of(name, &error))?;
     let mut problems = Vec::new();
     if let Some(why) = report.invalid.first() {
         problems.push(problem(name, format!("the run is invalid: {why}")));
     }
     if report.interrupted {
-        let why = "the run was interrupted: what ended before is not like what would have followed";
+        let why = "the run was interrupted: the investigations that finished early are not representative";
         problems.push(problem(name, why.to_owned()));
     }
     if let Some(from) = policy.from.filter(|from| *from != report.phase) {
         let message =
-            format!("its agents were in the phase {}, and the policy is of {from}", report.phase);
+            format!("its agents were in the phase {}, and the policy is for {from}", report.phase);
         problems.push(problem(name, message));
     }
     if report.world == World::Twin && !policy.twin_counts {
-        let why = "it is the twin's, and the policy counts real servers alone (twin_counts: false)";
+        let why = "it ran in the twin, and the policy accepts only real servers (twin_counts: false)";
         problems.push(problem(name, why.to_owned()));
     }
     if !folder.join(run_folder::EVENTS).is_file() {
         problems.push(problem(
             name,
-            "it has no event log, and investigations are judged one by one".into(),
+            "it has no event log, and each investigation is judged by its events".into(),
         ));
     }
     if !problems.is_empty() {
@@ -133,12 +133,12 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
     }
     let (measures, cases) = folded(folder, name, policy)?;
     if measures.digest() != report.digest {
-        return Err(wrong("its event log is not the one that its report was made of"));
+        return Err(wrong("its event log does not match its report"));
     }
     let plan = source::load(&folder.join(run_folder::SCENARIO), &[])
-        .map_err(|error| told(name, &error))?;
+        .map_err(|error| problems_of(name, &error))?;
     if plan.digest != report.plan {
-        return Err(wrong("its scenario is not the one that its report was made of"));
+        return Err(wrong("its scenario does not match its report"));
     }
     let reviews = reviews(folder, &plan.with_seed(report.seed))?;
     let cases = cases.finish(|id| reviews.get(&id).copied());
@@ -148,16 +148,16 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
 fn folded(folder: &Path, name: &str, policy: &Policy) -> Result<(Measures, Cases), Vec<Problem>> {
     let cases = Cases::new(policy.from.unwrap_or(Phase::Shadow));
     let mut both = (Measures::default(), cases);
-    let cut_off = run_folder::read_events(folder, &mut both).map_err(|error| told(name, &error))?;
+    let cut_off = run_folder::read_events(folder, &mut both).map_err(|error| problems_of(name, &error))?;
     if cut_off {
-        return Err(vec![problem(name, "its event log was cut off".to_owned())]);
+        return Err(vec![problem(name, "its event log is incomplete".to_owned())]);
     }
     both.0.close();
     Ok(both)
 }
 
-/// Which conclusions were right: by the reviews beside the run, and by the profile where agents were
-/// drawn from one.
+/// Which conclusions were right: by the reviews in the run's folder, else by the profile that the agent
+/// was drawn from.
 fn reviews(folder: &Path, plan: &Plan) -> Result<BTreeMap<InvestigationId, bool>, Vec<Problem>> {
     let drawn = Alerts::new(plan).filter_map(|alert| Some((alert.id, plan.right(&alert)?)));
     let mut reviews: BTreeMap<InvestigationId, bool> = drawn.collect();

@@ -1,8 +1,6 @@
 //! The promises in real pods, and what only real pods can show.
 
-#[path = "cluster.rs"]
 mod cluster;
-#[path = "shards.rs"]
 mod shards;
 
 use std::process::Command;
@@ -13,7 +11,8 @@ use alertstorm_live::provider::state::{Folder, ProcessId, Record};
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::Outcome;
 
-use crate::arm::{Arm, live};
+use super::{CLUSTER, KIND, reserve_cluster};
+use crate::arm::Arm;
 use crate::{common, promises};
 
 macro_rules! in_pods {
@@ -21,33 +20,35 @@ macro_rules! in_pods {
         $(
             #[test]
             #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-            fn $promise() { promises::$promise(Arm::Kind); }
+            fn $promise() {
+                promises::$promise(KIND);
+            }
         )+
     };
 }
 
-// The others are the controller's alone, or need a Vault that keeps its data.
+// The others involve only the controller, or need a Vault with durable storage.
 in_pods! {
-    every_investigation_goes_through_its_stages_in_their_order,
-    every_lease_is_in_the_ledger_and_none_is_left,
-    what_a_phase_forbids_is_refused_by_who_holds_it,
+    every_investigation_passes_its_stages_in_order,
+    every_lease_is_in_the_ledger_and_none_remains,
+    what_a_phase_forbids_is_refused_by_the_server_in_charge,
     a_job_ends_at_its_deadline,
-    an_agent_that_takes_too_much_memory_is_killed,
-    a_lease_of_a_crashed_agent_is_an_orphan_until_its_time_is_over,
-    a_controller_that_restarts_makes_no_second_job,
+    an_agent_over_its_memory_limit_is_killed,
+    the_lease_of_a_crashed_agent_is_an_orphan_until_it_expires,
+    a_restarted_controller_creates_no_second_job,
     an_outage_of_the_api_server_loses_nothing,
     an_outage_of_the_controller_manager_loses_nothing,
     an_outage_of_postgresql_loses_nothing,
-    an_identity_by_signed_token_works_like_one_by_review,
-    a_shared_identity_works_like_one_of_its_own,
+    jwt_auth_works_like_kubernetes_auth,
+    a_shared_identity_works_like_one_per_investigation,
 }
 
-/// The flood in small: what agents did, and what it did to them, is the twin's to the last deed.
+/// In two-am-flood-small, every agent does exactly what it does in the twin.
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-fn the_small_flood_is_the_twins_deed_for_deed() {
+fn in_the_small_flood_agents_do_the_same_as_in_the_twin() {
     let plan = || common::shipped("two-am-flood-small.yaml", &[]);
-    let (kind, twin) = (Arm::Kind.run_plan(plan()), Arm::Twin.run_plan(plan()));
+    let (kind, twin) = (KIND.run_plan(plan()), Arm::TWIN.run_plan(plan()));
     promises::accounts_for_all(&kind);
     assert_eq!(kind.measures.accounting.finished, 60);
     assert_eq!(promises::deeds(&kind), promises::deeds(&twin));
@@ -61,31 +62,31 @@ fn docker(args: &[&str]) -> bool {
     Command::new("docker").args(args).output().is_ok_and(|done| done.status.success())
 }
 
-/// Waits until an agent works somewhere, and has had the time to take its credential; its node.
-fn a_node_at_work() -> String {
-    let nodes = ["worker", "worker2", "worker3"].map(|name| format!("{}-{name}", live::CLUSTER));
+/// Waits until an agent works somewhere and has had time to get its credential; its node.
+fn node_with_an_agent() -> String {
+    let nodes = ["worker", "worker2", "worker3"].map(|name| format!("{}-{name}", CLUSTER));
     for _ in 0..900 {
         if let Some(node) =
             nodes.iter().find(|node| docker(&["exec", node, "pgrep", "-x", "agent"]))
         {
-            // It works for seven seconds.
+            // The agent works for seven seconds.
             thread::sleep(Duration::from_secs(3));
             return node.clone();
         }
         thread::sleep(Duration::from_millis(200));
     }
-    panic!("no agent came to work");
+    panic!("no agent started");
 }
 
-/// An agent that is killed before it gives its lease back leaves an orphan until the lease's time
-/// is over; its journal outlives it.
+/// An agent that is killed before it revokes its lease leaves an orphan until the lease expires. Its
+/// journal remains readable.
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-fn an_agent_killed_in_its_pod_leaves_an_orphan_until_its_time_is_over() {
+fn the_lease_of_an_agent_killed_in_its_pod_is_an_orphan_until_it_expires() {
     let killer = thread::spawn(|| {
-        docker(&["exec", &a_node_at_work(), "pkill", "-KILL", "-o", "-x", "agent"])
+        docker(&["exec", &node_with_an_agent(), "pkill", "-KILL", "-o", "-x", "agent"])
     });
-    let ran = Arm::Kind.run(promises::PATIENT, &[("vault.secrets.database.ttl", "12s")]);
+    let ran = KIND.run(promises::PATIENT, &[("vault.secrets.database.ttl", "12s")]);
     assert!(killer.join().expect("the killer ends"), "there was an agent to kill");
     promises::accounts_for_all(&ran);
     assert_eq!(ran.measures.outcome(Outcome::Crashed), 1);
@@ -95,18 +96,17 @@ fn an_agent_killed_in_its_pod_leaves_an_orphan_until_its_time_is_over() {
     assert!((1.0..14.0).contains(&longest.as_secs_f64()), "{longest}");
 }
 
-/// A worker whose power goes ends the agents on it; the others finish, and so do those that come
-/// after.
+/// A stopped worker evicts its agents; all other agents finish, including later ones.
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-fn a_stopped_worker_ends_its_investigations() {
+fn a_stopped_worker_evicts_its_investigations() {
     let killer = thread::spawn(|| {
-        let node = a_node_at_work();
+        let node = node_with_an_agent();
         let stopped = docker(&["stop", "--time", "0", &node]);
         thread::sleep(Duration::from_secs(4));
         stopped && docker(&["start", &node])
     });
-    let ran = Arm::Kind.run(promises::PATIENT, &[]);
+    let ran = KIND.run(promises::PATIENT, &[]);
     assert!(killer.join().expect("the killer ends"), "there was a worker to stop");
     promises::accounts_for_all(&ran);
     let (evicted, resolved) =
@@ -115,13 +115,13 @@ fn a_stopped_worker_ends_its_investigations() {
     assert_eq!(evicted + resolved, 8);
 }
 
-/// A run was killed, and its kept cluster deleted: nothing is left that would be in the next one's
-/// way.
+/// A run was killed and its kept cluster deleted by hand: `clean` removes what would block the next
+/// run.
 #[test]
 #[ignore = "needs Docker and kind"]
-fn a_cluster_deleted_after_its_run_was_killed_leaves_nothing() {
-    let _alone = live::alone();
-    let folder = Folder::named("kind", "alertstorm-test-deleted").expect("a place for its folder");
+fn clean_removes_the_state_of_a_cluster_deleted_after_its_run_was_killed() {
+    let _reserved = reserve_cluster();
+    let folder = Folder::named("kind", "alertstorm-test-deleted").expect("a state folder");
     std::fs::create_dir_all(folder.path().join("trail")).expect("its folder");
     let dead = ProcessId { pid: i32::MAX, started: 0 };
     let platform = serde_json::json!({"ours": false, "platform": "deleted"});
@@ -133,12 +133,12 @@ fn a_cluster_deleted_after_its_run_was_killed_leaves_nothing() {
     assert!(!folder.path().exists());
 }
 
-/// Vault in dev mode forgets all when it dies; the report says what that means.
+/// Vault in dev mode has no leases any more after a restart; the report says so.
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-fn a_vault_that_forgets_is_configured_again_and_its_leases_are_told() {
+fn a_restarted_vault_in_dev_mode_is_configured_again() {
     let set = [("faults", "[{fault: vault-restart, at: 6s, for: 2s}]")];
-    let ran = Arm::Kind.run(promises::PATIENT, &set);
+    let ran = KIND.run(promises::PATIENT, &set);
     promises::accounts_for_all(&ran);
     let forgot =
         |fact: &Fact| matches!(fact, Fact::Remark { text } if text.contains("lost its memory"));

@@ -1,4 +1,4 @@
-//! What a run leaves behind when its harness is asked to end, or is killed.
+//! What remains of a run when its harness is interrupted or killed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::common::root;
 
-/// Long enough for anything here, on a machine that is busy with other things.
+/// Long enough for every wait here, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Alerts for half a minute, and agents that work for some seconds.
+/// Alerts over half a minute, for agents that work for some seconds.
 const SCENARIO: &str = "name: killed\nalerts:\n  - {flood: 30, over: 30s, mix: {database: 1}}\n\
     agents: patient.yaml\ncluster: {nodes: 2}\n\
     vault: {secrets: {database: {engine: postgresql, ttl: 30s}}}\n";
@@ -23,7 +23,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // PostgreSQL runs as another user where we are root, and must find its way.
+        // If we are root, PostgreSQL runs as another user, who needs access to the folder.
         let open = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder.path(), open).expect("permissions");
         let profile = root().join("tests/conformance/profiles/patient.yaml");
@@ -55,7 +55,7 @@ impl Place {
         self.path().join("runs/killed-1-1")
     }
 
-    /// Waits until some investigations are under way.
+    /// Waits until an agent has its credentials.
     fn wait_until_busy(&self) {
         let until = Instant::now() + PATIENCE;
         let events = self.run_folder().join("events.jsonl");
@@ -65,7 +65,7 @@ impl Place {
         }
     }
 
-    /// The servers that the state folder tells of.
+    /// Process ids of the servers recorded in the state folder.
     fn servers(&self) -> Vec<String> {
         let folders = fs::read_dir(self.path().join("state/local")).into_iter().flatten();
         let mut pids = Vec::new();
@@ -96,7 +96,7 @@ fn report(place: &Place) -> serde_json::Value {
 
 #[test]
 #[ignore = "needs the servers of `alertstorm setup local`"]
-fn ctrl_c_ends_a_real_run_with_a_report_and_leaves_nothing_behind() {
+fn ctrl_c_ends_a_live_run_with_a_report_and_leaves_nothing_behind() {
     let place = Place::new();
     let mut child = place.begin();
     place.wait_until_busy();
@@ -115,7 +115,7 @@ fn ctrl_c_ends_a_real_run_with_a_report_and_leaves_nothing_behind() {
 
 #[test]
 #[ignore = "needs the servers of `alertstorm setup local`"]
-fn what_a_killed_harness_measured_can_be_reported_and_the_next_start_cleans_up() {
+fn a_killed_run_can_be_reported_and_the_next_run_cleans_up_after_it() {
     let place = Place::new();
     let mut child = place.begin();
     place.wait_until_busy();
@@ -144,7 +144,7 @@ fn what_a_killed_harness_measured_can_be_reported_and_the_next_start_cleans_up()
 
 #[test]
 #[ignore = "needs the servers of `alertstorm setup local`"]
-fn a_flag_that_a_server_does_not_have_is_an_error_before_anything_starts() {
+fn an_unknown_server_flag_is_an_error_before_anything_starts() {
     let place = Place::new();
     let set = "cluster.control_plane.apiserver.flags={profilng: false}";
     let args = ["run", "killed.yaml", "--on", "local", "--set", set];

@@ -1,4 +1,5 @@
-//! Steps on real servers: few, in ascending order, with a pause between, up to the first that breaks.
+//! Steps on real servers around the twin's knee, in ascending order, up to the first that misses an
+//! objective.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -8,18 +9,22 @@ use alertstorm_reports::capacity::{Capacity, Step};
 use alertstorm_reports::terminal;
 use anyhow::Result;
 
-use super::{Args, Question};
-use crate::cmd::run::on_servers;
-use crate::world::Choice;
-use crate::{interrupt, run_folder};
+use super::args::Args;
+use super::question::Question;
+use crate::world::Servers;
+use crate::{interrupt, live_run, run_folder};
 
-/// Runs the steps around the twin's knee; the result is written after each.
-pub fn steps(
+/// Runs the steps, with a pause in between. `write` is called after each.
+///
+/// # Errors
+/// Where a run fails, or the result cannot be written.
+pub fn run(
     args: &Args,
     question: &Question,
-    choice: &Choice,
+    servers: &Servers,
     folder: &Path,
     capacity: &mut Capacity,
+    write: &dyn Fn(&Capacity) -> Result<()>,
 ) -> Result<()> {
     let knee = capacity.settings.first().and_then(|setting| setting.all.median);
     let around = args.hold.or(knee).unwrap_or(question.bounds.start);
@@ -27,7 +32,7 @@ pub fn steps(
     let settings = settings.unwrap_or_default();
     let mut shares = args.steps.clone();
     shares.sort_by(f64::total_cmp);
-    // Read before the first: a file that is changed meanwhile changes nothing here.
+    // All scenarios are read before the first step: later changes of the file have no effect.
     let at = |share: &f64| question.trials.at(&settings, around * share);
     let all = shares.iter().map(at).collect::<Result<Vec<_>>>()?;
     for (number, loaded) in all.iter().enumerate() {
@@ -38,7 +43,7 @@ pub fn steps(
             return Ok(());
         }
         let load = question.axis.load(&loaded.plan).unwrap_or(around * shares[number]);
-        let (report, run) = on_servers(loaded, choice, folder)?;
+        let (report, run) = live_run::run(loaded, servers, folder)?;
         let measures = run_folder::read_measures(&run)?;
         let slos: Vec<_> = question.slos.iter().map(|slo| slo::judge(slo, &measures)).collect();
         let held = slos.iter().all(|slo| slo.held) && !report.interrupted;
@@ -54,7 +59,7 @@ pub fn steps(
             invalid: report.invalid,
             folder: run.display().to_string(),
         });
-        super::write(folder, capacity)?;
+        write(capacity)?;
         if !held || broken {
             return Ok(());
         }
@@ -62,7 +67,7 @@ pub fn steps(
     Ok(())
 }
 
-/// Waits, unless somebody asks for the end.
+/// Waits, or returns at once when the run is interrupted.
 fn cool_down(pause: Duration) {
     let until = Instant::now() + pause;
     while Instant::now() < until && !interrupt::asked() {

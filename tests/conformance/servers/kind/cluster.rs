@@ -1,5 +1,5 @@
-//! The cluster provider, on the kind cluster of the other tests as a stranger's: another Vault,
-//! another PostgreSQL, a kubeconfig and nothing else.
+//! The cluster provider. The kind cluster of the other tests stands for somebody else's cluster: a
+//! kubeconfig, with a Vault and a PostgreSQL of its own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::arm::live;
+use super::super::{CLUSTER, create_cluster, reserve_cluster, shard_image};
 use crate::common::root;
 
 const SCENARIO: &str = "name: visitors
@@ -26,7 +26,7 @@ fn docker(args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).trim().to_owned()
 }
 
-/// A container that ends with the test.
+/// A container that is removed when the test ends.
 struct Container(String);
 
 impl Container {
@@ -51,21 +51,21 @@ impl Drop for Container {
     }
 }
 
-struct Visitor {
+struct Place {
     folder: tempfile::TempDir,
     kubeconfig: String,
     vault: Container,
     postgres: Container,
 }
 
-impl Visitor {
+impl Place {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let profile = root().join("tests/conformance/profiles/busy.yaml");
         fs::copy(profile, folder.path().join("busy.yaml")).expect("the profile");
         fs::write(folder.path().join("visitors.yaml"), SCENARIO).expect("the scenario");
         let kubeconfig = Command::new("kind")
-            .args(["get", "kubeconfig", "--name", live::CLUSTER])
+            .args(["get", "kubeconfig", "--name", CLUSTER])
             .output()
             .expect("kind");
         let vault = ["--entrypoint", "vault", "--env", "VAULT_DEV_ROOT_TOKEN_ID=visiting"];
@@ -97,7 +97,7 @@ impl Visitor {
         Command::new(env!("CARGO_BIN_EXE_alertstorm"))
             .args(["run", "visitors.yaml", "--on", "cluster", "-o", "runs"])
             .args(["--api-server-for-vault"])
-            .arg(format!("https://{}-control-plane:6443", live::CLUSTER))
+            .arg(format!("https://{}-control-plane:6443", CLUSTER))
             .args(args)
             .current_dir(self.path())
             .stdin(std::process::Stdio::null())
@@ -116,20 +116,20 @@ fn said(done: &Output) -> String {
 }
 
 fn kubectl(args: &[&str]) -> String {
-    let node = format!("{}-control-plane", live::CLUSTER);
+    let node = format!("{}-control-plane", CLUSTER);
     let kubectl = ["exec", &node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
     docker(&kubectl.into_iter().chain(args.iter().copied()).collect::<Vec<_>>())
 }
 
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-fn a_strangers_cluster_is_asked_for_used_and_left_as_it_was() {
-    let _alone = live::alone();
-    live::make_cluster();
-    let visitor = Visitor::new();
+fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
+    let _reserved = reserve_cluster();
+    create_cluster();
+    let visitor = Place::new();
     kubectl(&["delete", "namespace", "alertstorm", "--ignore-not-found"]);
     let kubeconfig = visitor.write("config", &visitor.kubeconfig);
-    // Both servers answer before the first attempt.
+    // Until both servers answer.
     thread::sleep(Duration::from_secs(5));
 
     let asked = visitor.run(&kubeconfig, &[]);
@@ -144,7 +144,7 @@ fn a_strangers_cluster_is_asked_for_used_and_left_as_it_was() {
     assert_eq!(refused.status.code(), Some(3));
     assert!(said(&refused).contains("looks like production"), "{}", said(&refused));
 
-    // The default account of a namespace may do nothing.
+    // The default ServiceAccount of a namespace has no rights.
     let token = kubectl(&["create", "token", "default"]);
     let user = "  user:\n    token: ".to_owned() + &token + "\n";
     let (before, _) = visitor.kubeconfig.split_once("  user:\n").expect("a user");
@@ -154,8 +154,8 @@ fn a_strangers_cluster_is_asked_for_used_and_left_as_it_was() {
     assert!(said(&refused).contains("lacks these rights"), "{}", said(&refused));
     assert!(said(&refused).contains("create serviceaccounts/token in alertstorm"));
 
-    // Production is meant where it is named. Its load is made there too.
-    let image = live::shards_image();
+    // Production is used if it is named. Its load is generated in the cluster.
+    let image = shard_image();
     let args = ["--yes", "--context", "acme-prod-eu", "--priority-level", "workload-low"];
     let shards = ["--shards", "2", "--shard-image", &image];
     let done = visitor.run(&production, &[&args[..], &shards].concat());
@@ -165,14 +165,14 @@ fn a_strangers_cluster_is_asked_for_used_and_left_as_it_was() {
     assert_eq!(report["provider"], "cluster");
     assert_eq!(report["accounting"]["finished"], 8, "{report:#}");
     assert_eq!(report["leases"]["active"], 0);
-    // How late the harness was is the shared machine's doing, and no promise.
+    // A slow harness is due to the shared machine, and breaks no promise.
     let late = |why: &Value| why.as_str().is_some_and(|why| why.starts_with("the harness was"));
     let invalid = report["invalid"].as_array().expect("reasons");
     assert!(invalid.iter().all(late), "{invalid:?}");
     let denied = report["audited"]["denials"]["vault_policy"].clone();
-    assert_eq!(denied[1], Value::Null, "a trail that is not ours is not read: {denied}");
+    assert_eq!(denied[1], Value::Null, "the audit trail of a server that is not ours is not read: {denied}");
 
-    // Nothing is left: not in the cluster, not in Vault, not in PostgreSQL.
+    // Nothing is left in the cluster, in Vault or in PostgreSQL.
     assert_eq!(kubectl(&["get", "namespace", "alertstorm", "--ignore-not-found"]), "");
     let ours = "--selector=app.kubernetes.io/managed-by=alertstorm";
     let kinds = "clusterroles,clusterrolebindings,flowschemas";

@@ -1,5 +1,4 @@
-//! A run whose load is made by shards in the cluster is the unsharded run, investigation by
-//! investigation, also where one of them dies on the way.
+//! A run with shards equals the run without, investigation by investigation, even if a shard dies.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,25 +10,26 @@ use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::time::Time;
 
-use crate::arm::{Arm, Ran, live};
+use super::super::{CLUSTER, reserve_cluster};
+use crate::arm::{Arm, Ran};
 use crate::{common, promises};
 
 const SCENARIO: &str = "two-am-flood-small.yaml";
 
-/// The small flood, its load made by three shards.
+/// Runs the small flood with three shards.
 fn sharded() -> Ran {
-    let _alone = live::alone();
+    let _reserved = reserve_cluster();
     let folder = tempfile::tempdir().expect("a folder");
     let done = Command::new(env!("CARGO_BIN_EXE_alertstorm"))
         .arg("run")
         .arg(common::root().join("scenarios").join(SCENARIO))
-        .args(["--on", "kind", "--kind-name", live::CLUSTER, "--keep", "--shards", "3", "-o"])
+        .args(["--on", "kind", "--kind-name", CLUSTER, "--keep", "--shards", "3", "-o"])
         .arg(folder.path())
         .output()
         .expect("alertstorm");
     let said = [&done.stderr[..], &done.stdout].concat();
     let said = String::from_utf8_lossy(&said);
-    // Of a run that is invalid the log says whether that is more than a busy machine's doing.
+    // An invalid run is examined by its event log: a busy machine alone is no failure.
     assert!(matches!(done.status.code(), Some(0 | 1 | 4)), "{:?}\n{said}", done.status);
     let log = folder.path().join("two-am-flood-small-20260501-1/events.jsonl");
     let log = fs::read_to_string(log).expect("an event log");
@@ -37,7 +37,7 @@ fn sharded() -> Ran {
     Ran::of(common::shipped(SCENARIO, &[]), log.lines().map(event).collect())
 }
 
-/// When alerts were meant to come.
+/// The intended time of each alert.
 fn alerts(ran: &Ran) -> BTreeMap<InvestigationId, Time> {
     let alert = |fact: &Fact| match fact {
         Fact::Alert { intended, .. } => Some(*intended),
@@ -46,8 +46,8 @@ fn alerts(ran: &Ran) -> BTreeMap<InvestigationId, Time> {
     ran.events.iter().filter_map(|event| Some((event.inv?, alert(&event.fact)?))).collect()
 }
 
-fn is_the_unsharded_plan(ran: &Ran) {
-    let twin = Arm::Twin.run_plan(common::shipped(SCENARIO, &[]));
+fn equals_the_unsharded_run(ran: &Ran) {
+    let twin = Arm::TWIN.run_plan(common::shipped(SCENARIO, &[]));
     promises::accounts_for_all(ran);
     assert_eq!(alerts(ran), alerts(&twin));
     assert_eq!(promises::deeds(ran), promises::deeds(&twin));
@@ -59,17 +59,17 @@ fn is_the_unsharded_plan(ran: &Ran) {
 
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-fn three_shards_together_are_the_unsharded_plan() {
+fn three_shards_together_equal_the_unsharded_run() {
     let ran = sharded();
-    is_the_unsharded_plan(&ran);
+    equals_the_unsharded_run(&ran);
     assert_eq!(ran.measures.audited.as_ref().map(|audited| audited.send_lag.count), Some(60));
     assert!(!ran.measures.remarks.iter().any(|remark| remark.contains("died")));
 }
 
-/// Kills a shard in the middle of the run, some seconds after the first agent began to work.
+/// Kills a shard in the middle of the run, some seconds after the first agent started.
 fn kill_one() -> bool {
     let nodes = ["control-plane", "worker", "worker2", "worker3"];
-    let nodes = nodes.map(|name| format!("{}-{name}", live::CLUSTER));
+    let nodes = nodes.map(|name| format!("{}-{name}", CLUSTER));
     let docker = |node: &str, args: &[&str]| {
         let exec = ["exec", node].into_iter().chain(args.iter().copied());
         Command::new("docker").args(exec).output().is_ok_and(|done| done.status.success())
@@ -87,12 +87,12 @@ fn kill_one() -> bool {
 
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
-fn a_shard_that_dies_is_replaced_and_makes_no_second_job() {
+fn a_shard_that_dies_is_replaced_and_its_successor_creates_no_second_job() {
     let killer = thread::spawn(kill_one);
     let ran = sharded();
     assert!(killer.join().expect("the killer ends"), "there was a shard to kill");
     assert!(ran.measures.remarks.iter().any(|remark| remark.contains("died")));
-    is_the_unsharded_plan(&ran);
-    // What came due meanwhile came late, and its latency says so.
+    equals_the_unsharded_run(&ran);
+    // Alerts that were due in the meantime are sent late, which their latency includes.
     assert!(ran.measures.audited.is_some_and(|audited| audited.send_lag.count <= 60));
 }

@@ -1,0 +1,42 @@
+//! Lines of progress while a platform is created or removed.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget};
+
+use crate::ui;
+
+/// A spinner with the current step; on a standard error without a terminal, a line for each step.
+pub struct Console(ProgressBar);
+
+impl Console {
+    /// An empty spinner.
+    pub fn new() -> Self {
+        let target = match ui::draws() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    /// Shows the current step.
+    pub fn print(&self, line: &str) {
+        if ui::draws() {
+            self.0.set_message(line.to_owned());
+        } else {
+            anstream::eprintln!("{line}");
+        }
+    }
+
+    /// Shows a text without the spinner and asks for a confirmation.
+    pub fn confirm(&self, text: &str) -> bool {
+        self.0.suspend(|| ui::confirm(text))
+    }
+
+    /// Removes the spinner.
+    pub fn clear(&self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,209 @@
+//! A platform of real servers, from its start to its end.
+
+use std::cell::Cell;
+use std::num::NonZeroU32;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use alertstorm_live::RunError;
+use alertstorm_live::provider::cluster::{self, Cluster};
+use alertstorm_live::provider::kind::{self, Kind};
+use alertstorm_live::provider::local::{Local, LocalError, UnknownFlag};
+use alertstorm_live::provider::{self, Failure};
+use alertstorm_live::shard::{FleetError, Shards};
+use alertstorm_model::event::{Event, Fact, Sink};
+use alertstorm_model::investigation::Stage;
+use alertstorm_model::scenario::{Plan, Problem};
+use alertstorm_model::time::Time;
+use anyhow::{Context, Result, anyhow};
+
+use super::console::Console;
+use crate::exit::WrongInput;
+use crate::interrupt;
+use crate::options::{LiveArgs, Provider};
+
+/// A platform, and the runtime that its tasks run on.
+pub struct Platform {
+    runtime: tokio::runtime::Runtime,
+    provider: Option<Arc<dyn provider::Provider>>,
+    /// Number of shards that generate the load, and their image; `None` without `--shards`.
+    shards: Option<(NonZeroU32, String)>,
+    /// A line to print at the end, about what is kept.
+    stays: Option<String>,
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        // A provider's handles must be dropped inside its runtime.
+        let _within = self.runtime.enter();
+        self.provider = None;
+    }
+}
+
+/// The image of the shards, if none has to be built.
+fn shard_image(args: &LiveArgs) -> String {
+    args.shard_image.clone().unwrap_or_else(|| kind::SHARD_IMAGE.to_owned())
+}
+
+impl Platform {
+    /// Creates a platform for a plan, or takes over the one that is kept.
+    pub fn start(plan: &Plan, provider: Provider, args: &LiveArgs) -> Result<Self> {
+        let runtime = runtime()?;
+        let console = Console::new();
+        let started = runtime.block_on(provide(plan, provider, args, &console));
+        console.clear();
+        let (provider, stays) = started?;
+        let shards = args.shards.map(|count| (count, shard_image(args)));
+        Ok(Self { runtime, provider: Some(provider), shards, stays })
+    }
+
+    /// Runs a plan. `files` are the inputs of the shards; `watch` is called with the number of
+    /// finished investigations and the time since the run began.
+    pub fn run(
+        &self,
+        plan: &Plan,
+        files: Vec<(String, String)>,
+        log: &mut dyn Sink,
+        watch: &mut dyn FnMut(u64, Time),
+    ) -> Result<()> {
+        let Some(provider) = self.provider.clone() else { return Ok(()) };
+        let shards = self.shards.clone().map(|(count, image)| Shards { count, image, files });
+        let finished = Cell::new(0);
+        let mut counted = Counted { log, finished: &finished };
+        let console = Console::new();
+        let print = |line: &str| console.print(line);
+        let done = self.runtime.block_on(alertstorm_live::run(
+            plan,
+            provider,
+            shards.as_ref(),
+            &mut counted,
+            &print,
+            &mut |now| {
+                console.clear();
+                watch(finished.get(), now);
+                if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            },
+        ));
+        console.clear();
+        done.map_err(|error| match error {
+            RunError::Fault(_) | RunError::Fleet(FleetError::PlanTooLarge(_)) => {
+                WrongInput::of("the scenario", error.to_string())
+            }
+            other => other.into(),
+        })
+    }
+
+    /// Ends the platform.
+    pub fn stop(self) -> Result<()> {
+        if let Some(provider) = &self.provider {
+            self.runtime.block_on(provider.end()).map_err(failed)?;
+        }
+        if let Some(stays) = &self.stays {
+            anstream::eprintln!("{stays}");
+        }
+        Ok(())
+    }
+}
+
+/// Creates the platform; with it, the line to print at the end.
+async fn provide(
+    plan: &Plan,
+    provider: Provider,
+    args: &LiveArgs,
+    console: &Console,
+) -> Result<(Arc<dyn provider::Provider>, Option<String>)> {
+    let print = |line: &str| console.print(line);
+    Ok(match provider {
+        Provider::Local => {
+            let local = Local::start(&plan.scenario, false, &print).await.map_err(wrong_input)?;
+            (Arc::new(local), None)
+        }
+        Provider::Kind => {
+            let shard_image = match (args.shards, &args.shard_image) {
+                (None, _) => None,
+                (Some(_), Some(image)) => Some(image.clone()),
+                (Some(_), None) => {
+                    print("building the shards' image from this program");
+                    let program = std::env::current_exe()?;
+                    Some(kind::image::of_shards(&program).await.map_err(failed)?)
+                }
+            };
+            let options = kind::Options {
+                name: args.kind.kind_name.clone(),
+                image: args.kind.kind_image.clone(),
+                config: args.kind.kind_config.clone(),
+                agent_image: args.agent_image.clone(),
+                shard_image,
+                keep: args.kind.keep,
+            };
+            let kind = Kind::start(plan, &options, &print).await.map_err(failed)?;
+            let stays = kind.stays().map(|name| {
+                format!(
+                    "the kind cluster {name} was kept; to delete it: kind delete cluster --name {name}"
+                )
+            });
+            (Arc::new(kind), stays)
+        }
+        Provider::Cluster => {
+            let options = cluster::Options {
+                context: args.cluster.context.clone(),
+                yes: args.cluster.yes,
+                agent_image: args.agent_image.clone(),
+                vault_for_pods: args.cluster.vault_for_pods.clone(),
+                api_server_for_vault: args.cluster.api_server_for_vault.clone(),
+                priority_level: args.cluster.priority_level.clone(),
+                shard_image: args.shards.map(|_| shard_image(args)),
+            };
+            let confirm = |text: &str| console.confirm(text);
+            let cluster = Cluster::start(plan, &options, &confirm).await.map_err(failed)?;
+            (Arc::new(cluster), None)
+        }
+    })
+}
+
+/// The log, and the number of investigations whose Job has finished.
+struct Counted<'l> {
+    log: &'l mut dyn Sink,
+    finished: &'l Cell<u64>,
+}
+
+impl Sink for Counted<'_> {
+    fn take(&mut self, event: &Event) {
+        if event.fact == (Fact::Stage { stage: Stage::JobFinished }) {
+            self.finished.set(self.finished.get() + 1);
+        }
+        self.log.take(event);
+    }
+
+    fn flush(&mut self) {
+        self.log.flush();
+    }
+}
+
+/// A runtime for the tasks of a platform.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("could not start the asynchronous runtime")
+}
+
+/// The error of a provider.
+pub fn failed(failure: Failure) -> anyhow::Error {
+    anyhow!(failure)
+}
+
+/// Unknown flags are an error of the scenario; any other error is one of the environment.
+pub fn wrong_input(error: LocalError) -> anyhow::Error {
+    let LocalError::UnknownFlags(flags) = error else {
+        return error.into();
+    };
+    let problem = |flag: &UnknownFlag| {
+        let help = flag.nearest.as_ref().map(|name| format!("did you mean `{name}`?"));
+        Problem {
+            source: "the scenario's flags".to_owned(),
+            place: None,
+            message: flag.to_string(),
+            help,
+        }
+    };
+    WrongInput { files: Vec::new(), problems: flags.iter().map(problem).collect() }.into()
+}

@@ -1,0 +1,160 @@
+//! A build with the feature `live`: real servers, as the verbs use them.
+
+mod console;
+mod platform;
+
+use std::path::{Path, PathBuf};
+
+use alertstorm_live::provider::cluster;
+use alertstorm_live::provider::kind;
+use alertstorm_live::provider::local::doctor::{self, Finding};
+use alertstorm_live::provider::local::{self, Local, setup};
+use alertstorm_live::provider::state;
+use alertstorm_live::{render, shard};
+use alertstorm_model::phase::Phase;
+use alertstorm_model::scenario::{Plan, Scenario};
+use anyhow::{Context, Result};
+
+use crate::options::{ClusterArgs, LiveArgs, Provider};
+use crate::readiness::{Need, Readiness};
+use crate::{run_folder, source};
+use console::Console;
+use platform::{failed, runtime};
+
+pub use platform::Platform;
+
+/// Name of this kind of build.
+pub const BUILD: &str = "live";
+/// Cargo's options for a build with the same features as this one.
+pub const FEATURES: &[&str] = &["--no-default-features", "--features", "live"];
+
+/// The part of this build that drives real servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Live(());
+
+impl Live {
+    /// The part of this build that drives real servers, for an option or a verb.
+    ///
+    /// # Errors
+    /// Never in this build.
+    pub fn of_this_build(_: &str) -> Result<Self> {
+        Ok(Self(()))
+    }
+
+    /// Creates a platform for a plan, or takes over the one that `alertstorm up` keeps.
+    pub fn start(self, plan: &Plan, provider: Provider, args: &LiveArgs) -> Result<Platform> {
+        Platform::start(plan, provider, args)
+    }
+
+    /// Starts a platform with a plan's settings and keeps it; its administrator's kubeconfig.
+    pub fn up(self, plan: &Plan) -> Result<PathBuf> {
+        let console = Console::new();
+        let started = runtime()?.block_on(async {
+            let print = |line: &str| console.print(line);
+            let local = Local::start(&plan.scenario, true, &print).await;
+            let local = local.map_err(platform::wrong_input)?;
+            local.stop().map(|()| local).map_err(anyhow::Error::from)
+        });
+        console.clear();
+        Ok(started?.kubeconfig())
+    }
+
+    /// Stops the platforms that are kept; their number.
+    pub fn down(self) -> Result<usize> {
+        Ok(local::down()?)
+    }
+
+    /// Removes what killed runs left on this machine; a line for each kind of leftover.
+    pub fn clean(self) -> Result<Vec<String>> {
+        let local = state::clean()?;
+        let kind = runtime()?.block_on(kind::clean()).map_err(failed)?;
+        let counted = [(local, "local platforms"), (kind, "kind clusters")];
+        let found = counted.into_iter().filter(|(count, _)| *count > 0);
+        Ok(found.map(|(count, what)| format!("{count} {what}")).collect())
+    }
+
+    /// Removes what killed runs left in a cluster; a line for each object.
+    pub fn clean_cluster(self, args: &ClusterArgs) -> Result<Vec<String>> {
+        let context = args.context.clone();
+        let options = cluster::Options { context, ..cluster::Options::default() };
+        runtime()?.block_on(cluster::clean(&options)).map_err(failed)
+    }
+
+    /// Builds the servers of the local provider; their folder, and whether the provider is ready now.
+    pub fn build_servers(self) -> Result<(PathBuf, Readiness)> {
+        let console = Console::new();
+        let built = setup::build(&mut |step| {
+            let name = step.program.file();
+            console.print(&match step.ready {
+                true => format!("{}/{} {name} is already built", step.number, step.of),
+                false => format!("{}/{} building {name}", step.number, step.of),
+            });
+        });
+        console.clear();
+        Ok((built?, readiness("local", doctor::local())))
+    }
+
+    /// Builds the agent's image, from a static program or from the sources; its name.
+    pub fn build_agent_image(self, binary: Option<&Path>) -> Result<String> {
+        let console = Console::new();
+        let print = |line: &str| console.print(line);
+        let made = runtime()?.block_on(kind::image::make(binary, &print));
+        console.clear();
+        made.map_err(failed)
+    }
+
+    /// What each world of real servers needs.
+    pub fn readiness(self) -> Vec<Readiness> {
+        let mut local = readiness("local", doctor::local());
+        if local.missing().next().is_some() {
+            local.needs.extend(doctor::setup().into_iter().map(need));
+        }
+        let kind = readiness("kind", doctor::kind());
+        vec![local, kind, readiness("cluster", doctor::cluster())]
+    }
+
+    /// The environments that manifests can be rendered for.
+    pub fn environments(self) -> Result<Vec<String>> {
+        Ok(environments()?.into_keys().collect())
+    }
+
+    /// The manifests of a phase in an environment: path below their folder, and text.
+    pub fn render(
+        self,
+        scenario: &Scenario,
+        phase: Phase,
+        environment: &str,
+    ) -> Result<Vec<(PathBuf, String)>> {
+        let table = environments()?;
+        let limits = table.get(environment).context("no such environment")?;
+        let vault = render::vault_files(scenario, phase, environment).into_iter();
+        let mut files: Vec<(PathBuf, String)> =
+            vault.map(|(name, text)| (Path::new("vault").join(name), text)).collect();
+        for (name, objects) in render::manifests(scenario, phase, environment, *limits) {
+            let documents: Result<Vec<String>, _> =
+                objects.iter().map(serde_saphyr::to_string).collect();
+            let text = documents.context("could not write YAML")?.join("---\n");
+            files.push((PathBuf::from(name), text));
+        }
+        Ok(files)
+    }
+
+    /// Runs the shard of this pod.
+    pub fn shard(self, folder: &Path) -> Result<()> {
+        let orders = shard::orders(folder)?;
+        let plan = source::load(&folder.join(run_folder::SCENARIO), &[])?;
+        Ok(runtime()?.block_on(shard::run(plan, orders))?)
+    }
+}
+
+fn environments() -> Result<std::collections::BTreeMap<String, render::Environment>> {
+    render::environments().context("could not read the table of environments")
+}
+
+fn need(Finding { what, found, got_by }: Finding) -> Need {
+    Need { what, found, got_by }
+}
+
+fn readiness(world: &'static str, findings: Vec<Finding>) -> Readiness {
+    Readiness { world, needs: findings.into_iter().map(need).collect() }
+}

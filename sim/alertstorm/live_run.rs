@@ -1,0 +1,62 @@
+//! One run on real servers, from the plan to the report.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use alertstorm_reports::Report;
+use anyhow::Result;
+
+use crate::live::Platform;
+use crate::run_folder::{self, EventLog};
+use crate::source::Loaded;
+use crate::ui;
+use crate::world::Servers;
+
+/// Runs a scenario on real servers; its report and folder.
+///
+/// # Errors
+/// Where the platform, the run or its folder fails. The platform is ended in any case, and the report
+/// of what was measured is written if there is an event log.
+pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report, PathBuf)> {
+    let plan = &loaded.plan;
+    let began = Instant::now();
+    let platform = servers.live.start(plan, servers.provider, &servers.args)?;
+    // The folder is made once the platform is up, so that a failed start leaves no empty folder.
+    let driven = prepare(loaded, output)
+        .map(|(folder, log)| (folder, drive(loaded, &platform, log)));
+    let stopped = platform.stop();
+    let (folder, (ran, written)) = driven?;
+    written?;
+    let mut report = run_folder::report_from_events(&folder, plan)?;
+    report.harness.wall_s = began.elapsed().as_secs_f64();
+    run_folder::write_report(&folder, &report)?;
+    ran.and(stopped).inspect_err(|_| {
+        anstream::eprintln!("what was measured is in {}", folder.display());
+    })?;
+    Ok((report, folder))
+}
+
+/// Makes the run's folder with its inputs and an empty event log.
+fn prepare(loaded: &Loaded, output: &Path) -> Result<(PathBuf, EventLog)> {
+    let plan = &loaded.plan;
+    let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
+    let folder = run_folder::create(output, &name)?;
+    run_folder::write_inputs(&folder, plan, &loaded.files)?;
+    let log = EventLog::create(&folder)?;
+    Ok((folder, log))
+}
+
+/// Runs the plan: how the run ended, and whether its log could be written.
+fn drive(loaded: &Loaded, platform: &Platform, mut log: EventLog) -> (Result<()>, Result<()>) {
+    let plan = &loaded.plan;
+    let bar = ui::progress(plan.alerts_expected);
+    bar.set_message(plan.scenario.name.clone());
+    let ran = run_folder::inputs(plan, &loaded.files).and_then(|files| {
+        platform.run(plan, files, &mut log, &mut |finished, now| {
+            bar.set_message(format!("{} {}", plan.scenario.name, ui::clock(now)));
+            bar.set_position(finished);
+        })
+    });
+    bar.finish_and_clear();
+    (ran, log.finish())
+}

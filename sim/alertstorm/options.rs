@@ -1,0 +1,99 @@
+//! The options of real servers: which provider makes the platform, and what can be chosen there.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+/// Who makes the platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// Processes on this machine.
+    Local,
+    /// A kind cluster.
+    Kind,
+    /// The cluster of a kubeconfig's context.
+    Cluster,
+}
+
+/// Options of the kind provider.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct KindArgs {
+    /// Name of the kind cluster; an existing cluster is reused and not deleted
+    #[arg(long, value_name = "NAME")]
+    pub kind_name: Option<String>,
+    /// Node image of the kind cluster
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_KIND_IMAGE")]
+    pub kind_image: Option<String>,
+    /// A kind configuration file to merge into the generated one
+    #[arg(long, value_name = "FILE", env = "ALERTSTORM_KIND_CONFIG")]
+    pub kind_config: Option<PathBuf>,
+    /// Keep the kind cluster after the run
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Options of the cluster provider.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ClusterArgs {
+    /// The kubeconfig context; required if its name looks like production
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Skip the confirmation prompt
+    #[arg(long)]
+    pub yes: bool,
+    /// Vault's URL for the pods, if they cannot use VAULT_ADDR
+    #[arg(long, value_name = "URL")]
+    pub vault_for_pods: Option<String>,
+    /// The API server's URL for Vault, if it cannot use the kubeconfig's
+    #[arg(long, value_name = "URL")]
+    pub api_server_for_vault: Option<String>,
+    /// Create a FlowSchema that gives the run's requests this priority level
+    #[arg(long, value_name = "NAME")]
+    pub priority_level: Option<String>,
+}
+
+/// Options of a run on real servers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LiveArgs {
+    /// The agent's image, instead of the one built by `alertstorm setup kind`
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
+    pub agent_image: Option<String>,
+    /// Generate the load in N pods of the cluster, each with its part of the plan, instead of in
+    /// this process
+    #[arg(long, value_name = "N")]
+    pub shards: Option<NonZeroU32>,
+    /// The image of these pods; by default an image of this program (kind) or the released one
+    #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_SHARD_IMAGE", requires = "shards")]
+    pub shard_image: Option<String>,
+    /// Options of `--on kind`.
+    #[command(flatten, next_help_heading = "On kind")]
+    pub kind: KindArgs,
+    /// Options of `--on cluster`.
+    #[command(flatten, next_help_heading = "On a cluster")]
+    pub cluster: ClusterArgs,
+}
+
+impl LiveArgs {
+    /// The options as command-line arguments, for another program of this kind.
+    pub fn as_typed(&self) -> Vec<String> {
+        let config = self.kind.kind_config.as_ref().map(|path| path.display().to_string());
+        let mut typed = Vec::new();
+        for (name, value) in [
+            ("--agent-image", self.agent_image.clone()),
+            ("--shards", self.shards.map(|count| count.to_string())),
+            ("--shard-image", self.shard_image.clone()),
+            ("--kind-name", self.kind.kind_name.clone()),
+            ("--kind-image", self.kind.kind_image.clone()),
+            ("--kind-config", config),
+            ("--context", self.cluster.context.clone()),
+            ("--vault-for-pods", self.cluster.vault_for_pods.clone()),
+            ("--api-server-for-vault", self.cluster.api_server_for_vault.clone()),
+            ("--priority-level", self.cluster.priority_level.clone()),
+        ] {
+            typed.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+        }
+        for (name, given) in [("--keep", self.kind.keep), ("--yes", self.cluster.yes)] {
+            typed.extend(given.then(|| name.to_owned()));
+        }
+        typed
+    }
+}
