@@ -22,8 +22,8 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
     let began = Instant::now();
     let platform = servers.live.start(plan, servers.provider, &servers.args)?;
     // The folder is made once the platform is up, so that a failed start leaves no empty folder.
-    let driven = prepare(loaded, output)
-        .map(|(folder, log)| (folder, drive(loaded, &platform, log)));
+    let driven =
+        prepare(loaded, output).map(|(folder, log)| (folder, drive(loaded, &platform, log)));
     let stopped = platform.stop();
     let (folder, (ran, written)) = driven?;
     written?;

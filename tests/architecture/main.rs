@@ -102,7 +102,9 @@ fn no_circle_between_files() {
                 of_crate.uses.remove(WORLD.1);
             }
             let known = |circle: &BTreeSet<String>| {
-                KNOWN_CIRCLES.iter().any(|(name, file)| package.name == *name && circle.contains(*file))
+                KNOWN_CIRCLES
+                    .iter()
+                    .any(|(name, file)| package.name == *name && circle.contains(*file))
             };
             let found = of_crate.circles().into_iter().filter(|circle| !known(circle));
             circles.extend(found.map(|circle| format!("{}: {circle:?}", package.name)));

@@ -208,7 +208,9 @@ fn tokens(text: &str) -> Vec<&str> {
         let begin = at;
         at += match byte {
             b'/' if starts(at, "//") => text[at..].find('\n').unwrap_or(text.len() - at),
-            b'/' if starts(at, "/*") => text[at..].find("*/").map_or(text.len() - at, |end| end + 2),
+            b'/' if starts(at, "/*") => {
+                text[at..].find("*/").map_or(text.len() - at, |end| end + 2)
+            }
             b'r' | b'b' if raw_string(&text[at..]).is_some() => {
                 raw_string(&text[at..]).unwrap_or_default()
             }
@@ -399,7 +401,8 @@ fn paths(tokens: &[&str]) -> Vec<ModulePath> {
             continue;
         }
         let mut path = vec![tokens[begin].to_owned()];
-        while tokens.get(at) == Some(&"::") && tokens.get(at + 1).is_some_and(|name| is_name(name)) {
+        while tokens.get(at) == Some(&"::") && tokens.get(at + 1).is_some_and(|name| is_name(name))
+        {
             path.push(tokens[at + 1].to_owned());
             at += 2;
         }

@@ -44,7 +44,8 @@ pub fn run(args: &Args) -> Result<Exit> {
         .filter(|phase| args.phase.as_deref().is_none_or(|wanted| wanted == phase.word()));
     let mut written = 0;
     for &phase in phases {
-        let chosen = environments.iter().filter(|&name| args.env.as_ref().is_none_or(|e| e == name));
+        let chosen =
+            environments.iter().filter(|&name| args.env.as_ref().is_none_or(|e| e == name));
         for environment in chosen {
             let folder = args.output.join(phase.word()).join(environment);
             for (path, text) in live.render(&scenario, phase, environment)? {

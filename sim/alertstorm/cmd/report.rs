@@ -40,7 +40,9 @@ pub fn run(args: &Args) -> Result<Exit> {
         }
         report
     } else {
-        stored.ok_or_else(|| WrongInput::of(&name, "the folder has neither an event log nor a report"))?
+        stored.ok_or_else(|| {
+            WrongInput::of(&name, "the folder has neither an event log nor a report")
+        })?
     };
     run_folder::write_report(folder, &report)?;
     ui::summary(&report, folder, args.json)?;

@@ -11,8 +11,30 @@ use super::*;
 /// What is spliced in: byte order marks, wide and combining characters, line ends, and what has a
 /// meaning in YAML or JSON.
 const SPLICES: [&str; 24] = [
-    "\u{FEFF}", "日本語", "é", "e\u{301}", "🙂", "\u{3000}", "\u{2028}", "\u{85}", "\u{A0}", "\0", "\t", "\r",
-    "\n", "\r\n", "'", "\"", "{", "]", ":", ": ", "- ", "# ", "&a", "\\",
+    "\u{FEFF}",
+    "日本語",
+    "é",
+    "e\u{301}",
+    "🙂",
+    "\u{3000}",
+    "\u{2028}",
+    "\u{85}",
+    "\u{A0}",
+    "\0",
+    "\t",
+    "\r",
+    "\n",
+    "\r\n",
+    "'",
+    "\"",
+    "{",
+    "]",
+    ":",
+    ": ",
+    "- ",
+    "# ",
+    "&a",
+    "\\",
 ];
 
 /// The scenarios' folder, with one file that was changed.
@@ -96,7 +118,10 @@ fn an_error_behind_wide_characters_is_underlined_where_it_is() {
     let problems = shown(text, &Changed { name: "", text: "" }, &[]);
     let [problem] = &problems[..] else { panic!("{problems:#?}") };
     assert!(problem.contains("scenario.yaml:2:22"), "{problem}");
-    assert!(problem.contains("  |                      ^^\n") || problem.ends_with("^^"), "{problem}");
+    assert!(
+        problem.contains("  |                      ^^\n") || problem.ends_with("^^"),
+        "{problem}"
+    );
 }
 
 #[test]

@@ -69,8 +69,12 @@ impl Question {
             let component = trial.and_then(|trial| Some(trial.report.bottleneck?.component));
             let Some(knob) = component.and_then(|c| advice::knob(c, &at.scenario)) else {
                 remark = Some(match component {
-                    Some(component) => format!("the bottleneck is {component}, and no knob moves it"),
-                    None => "nothing waits: the missed objective does not depend on the load".to_owned(),
+                    Some(component) => {
+                        format!("the bottleneck is {component}, and no knob moves it")
+                    }
+                    None => {
+                        "nothing waits: the missed objective does not depend on the load".to_owned()
+                    }
                 });
                 break;
             };

@@ -3,8 +3,8 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
-use alertstorm_model::scenario::Override;
 use alertstorm_analysis::verdict::capacity::Axis;
+use alertstorm_model::scenario::Override;
 
 use crate::source::parse_override;
 use crate::world::WorldArgs;

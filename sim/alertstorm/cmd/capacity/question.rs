@@ -2,8 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use alertstorm_model::scenario::{Plan, Slo};
 use alertstorm_analysis::verdict::capacity::{Axis, Bounds, Knee, knee};
+use alertstorm_model::scenario::{Plan, Slo};
 
 use alertstorm_reports::capacity::{Curve, Figure, Setting, Side, SloKnee};
 use anyhow::Result;
@@ -38,7 +38,9 @@ impl Question {
         let name = args.scenario.display().to_string();
         let axis = args.load.unwrap_or_else(|| Axis::of(plan));
         let Some(start) = axis.load(plan) else {
-            let why = format!("the scenario has no load of the kind `{axis}`; choose another with --load");
+            let why = format!(
+                "the scenario has no load of the kind `{axis}`; choose another with --load"
+            );
             return Err(WrongInput::of(&name, why));
         };
         let slos: Vec<Slo> = match args.slo.is_empty() {

@@ -108,8 +108,8 @@ fn folders(within: &Path) -> Vec<PathBuf> {
 /// The first line in which the event logs differ.
 fn first_difference(folder: &Path, events: &[Event]) -> Result<String> {
     let other = folders(&folder.join("other")).into_iter().next_back().unwrap_or_default();
-    let text =
-        fs::read_to_string(other.join(run_folder::EVENTS)).context("the other run has no event log")?;
+    let text = fs::read_to_string(other.join(run_folder::EVENTS))
+        .context("the other run has no event log")?;
     let mut lines = text.lines();
     for (n, event) in events.iter().enumerate() {
         let own = serde_json::to_string(event)?;

@@ -40,10 +40,7 @@ pub fn of(loaded: &Loaded, made: &Made) -> Result<Baseline> {
 pub fn read(path: &Path) -> Result<Baseline> {
     let name = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
-        WrongInput::of(
-            &name,
-            format!("could not read the baseline: {error}; --update creates one"),
-        )
+        WrongInput::of(&name, format!("could not read the baseline: {error}; --update creates one"))
     })?;
     let value: serde_json::Value = serde_json::from_str(Text::new(&text).as_str())
         .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;

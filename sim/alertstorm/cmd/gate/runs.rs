@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use alertstorm_model::event::Event;
 use alertstorm_analysis::measure::Measures;
 use alertstorm_analysis::verdict::gate::{Sample, Trail};
+use alertstorm_model::event::Event;
 use anyhow::{Result, bail};
 
 use super::args::Args;

@@ -119,7 +119,8 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
         problems.push(problem(name, message));
     }
     if report.world == World::Twin && !policy.twin_counts {
-        let why = "it ran in the twin, and the policy accepts only real servers (twin_counts: false)";
+        let why =
+            "it ran in the twin, and the policy accepts only real servers (twin_counts: false)";
         problems.push(problem(name, why.to_owned()));
     }
     if !folder.join(run_folder::EVENTS).is_file() {
@@ -148,7 +149,8 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
 fn folded(folder: &Path, name: &str, policy: &Policy) -> Result<(Measures, Cases), Vec<Problem>> {
     let cases = Cases::new(policy.from.unwrap_or(Phase::Shadow));
     let mut both = (Measures::default(), cases);
-    let cut_off = run_folder::read_events(folder, &mut both).map_err(|error| problems_of(name, &error))?;
+    let cut_off =
+        run_folder::read_events(folder, &mut both).map_err(|error| problems_of(name, &error))?;
     if cut_off {
         return Err(vec![problem(name, "its event log is incomplete".to_owned())]);
     }

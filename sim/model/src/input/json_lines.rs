@@ -22,7 +22,11 @@ pub fn json_lines<'t>(text: &'t Text<'t>) -> impl Iterator<Item = JsonLine<'t>> 
         let begin = start;
         start += line.len();
         let shown = line.trim_start_matches('\u{FEFF}');
-        JsonLine { of: text, text: shown.trim_end_matches(['\r', '\n']), start: begin + line.len() - shown.len() }
+        JsonLine {
+            of: text,
+            text: shown.trim_end_matches(['\r', '\n']),
+            start: begin + line.len() - shown.len(),
+        }
     });
     lines.filter(|line| !line.text.trim().is_empty())
 }

@@ -10,8 +10,7 @@ use crate::time::{Span, Time};
 pub(super) fn name(name: &str, found: &mut Problems) {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !name.chars().all(plain) || name.starts_with('.') || name.len() > 80 {
-        let message =
-            format!("expected a name of letters, digits, `-` and `_`, found `{name}`");
+        let message = format!("expected a name of letters, digits, `-` and `_`, found `{name}`");
         found.add("name", message, Some("it names the folder of the runs".to_owned()));
     }
 }

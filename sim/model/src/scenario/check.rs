@@ -117,8 +117,9 @@ impl Check<'_> {
         }
         bounds::name(&scenario.name, found);
         let given = scenario.alerts.iter().enumerate();
-        let sources: Vec<_> =
-            given.filter_map(|(i, alerts)| self.source(&format!("alerts.{i}"), alerts, found)).collect();
+        let sources: Vec<_> = given
+            .filter_map(|(i, alerts)| self.source(&format!("alerts.{i}"), alerts, found))
+            .collect();
         let expected: f64 = sources.iter().map(|source| source.arrivals.expected()).sum();
         if expected > ALERTS_MAX {
             let message = format!("{expected:.0} alerts are more than {ALERTS_MAX:.0}");
@@ -145,12 +146,7 @@ impl Check<'_> {
         Some(plan)
     }
 
-    fn source(
-        &mut self,
-        at: &str,
-        typed: &Alerts,
-        found: &mut Problems,
-    ) -> Option<AlertSource> {
+    fn source(&mut self, at: &str, typed: &Alerts, found: &mut Problems) -> Option<AlertSource> {
         let given = [
             ("flood", typed.flood.is_some()),
             ("poisson", typed.poisson.is_some()),

@@ -20,9 +20,8 @@ pub fn read<T: Deserr<Problems>>(
         check(&typed, found);
         Some(typed)
     };
-    make(&root, checked).map_err(|found| {
-        in_order(found.0.into_iter().map(|at| root.locate(source, at)).collect())
-    })
+    make(&root, checked)
+        .map_err(|found| in_order(found.0.into_iter().map(|at| root.locate(source, at)).collect()))
 }
 
 /// Makes something of a tree. Where parts of the tree cannot be typed, `make` gets what is left of

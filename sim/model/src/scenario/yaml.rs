@@ -143,11 +143,8 @@ impl Node {
                 Data::Mapping(Mapping(entries)) => {
                     let known = entries.iter().position(|(key, ..)| key == step);
                     let index = known.unwrap_or_else(|| {
-                        let blank = Self {
-                            place: None,
-                            origin: Some(origin.to_owned()),
-                            data: Data::Null,
-                        };
+                        let blank =
+                            Self { place: None, origin: Some(origin.to_owned()), data: Data::Null };
                         entries.push((step.to_owned(), None, blank));
                         entries.len() - 1
                     });

@@ -170,7 +170,11 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     let invalid = report["invalid"].as_array().expect("reasons");
     assert!(invalid.iter().all(late), "{invalid:?}");
     let denied = report["audited"]["denials"]["vault_policy"].clone();
-    assert_eq!(denied[1], Value::Null, "the audit trail of a server that is not ours is not read: {denied}");
+    assert_eq!(
+        denied[1],
+        Value::Null,
+        "the audit trail of a server that is not ours is not read: {denied}"
+    );
 
     // Nothing is left in the cluster, in Vault or in PostgreSQL.
     assert_eq!(kubectl(&["get", "namespace", "alertstorm", "--ignore-not-found"]), "");
