@@ -1,6 +1,8 @@
 //! The agenda: everything that can happen in the twin, and the one place where an event finds its
 //! handler.
 
+use alertstorm_model::investigation::InvestigationId;
+
 use crate::arena::Key;
 use crate::investigation::PodPhase;
 use crate::world::{ADJUST_SEATS, TAIL_SAMPLES, World};
@@ -10,7 +12,8 @@ use crate::world::{ADJUST_SEATS, TAIL_SAMPLES, World};
 pub(crate) enum Ev {
     Alert,
     ControllerWake,
-    Redeliver(u32),
+    /// A sender's retry: the low 32 bits of its alert's number, and the next 16.
+    Redeliver(u32, u16),
     CallSend(u32),
     CallComputed(u32),
     CallDone(u32),
@@ -58,6 +61,12 @@ pub(crate) enum Ev {
 
 const _: () = assert!(size_of::<Ev>() == 8, "an entry of the event queue is 24 bytes");
 
+impl Ev {
+    pub const fn redeliver(id: InvestigationId) -> Self {
+        Self::Redeliver(id.0 as u32, (id.0 >> 32) as u16)
+    }
+}
+
 impl World<'_> {
     /// Handles one event.
     pub(crate) fn handle(&mut self, event: Ev) {
@@ -72,7 +81,9 @@ impl World<'_> {
             Ev::AgentStep(s, g) => self.drive(who(s, g), alertstorm_model::agent::Heard::Done),
             Ev::Alert => self.alert_comes(),
             Ev::ControllerWake => self.controller_wakes(),
-            Ev::Redeliver(alert) => self.redeliver(alert),
+            Ev::Redeliver(low, high) => {
+                self.redeliver(InvestigationId(u64::from(high) << 32 | u64::from(low)));
+            }
             Ev::JobAdded(s, g) => self.job_added(who(s, g)),
             Ev::JobDue(s, g) => self.job_is_due(who(s, g)),
             Ev::JobFinishedSeen(s, g) => self.job_finished_seen(who(s, g)),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use alertstorm_model::alert::{Alert, Alerts};
-use alertstorm_model::controller::{Command, Controller, Input};
+use alertstorm_model::delivery::{Action, Delivery, FoundJob, Input};
 use alertstorm_model::event::{Component, Event, Fact};
 use alertstorm_model::investigation::{IdentityKind, InvestigationId, Stage};
 use alertstorm_model::scenario::Plan;
@@ -16,30 +16,29 @@ use crate::costs::Op;
 use crate::investigation::{Inv, JobStatus, Who};
 use crate::world::World;
 
-/// An alert that has neither a Job nor a refusal yet.
-#[derive(Debug)]
-struct Undecided {
-    alert: Alert,
-    /// Attempts its sender has left.
-    retries: u32,
-    who: Option<Who>,
-    /// When its Job was ready to be sent.
+/// A Job that waits for a connection.
+#[derive(Clone, Copy, Debug)]
+struct Unsent {
+    id: InvestigationId,
+    who: Who,
+    /// When it began to wait.
     ready_at: Time,
 }
 
 pub(crate) struct Backend<'a> {
-    controller: Controller,
+    delivery: Delivery,
     alerts: Alerts<'a>,
     next: Option<Alert>,
-    undecided: BTreeMap<InvestigationId, Undecided>,
+    /// From admission until the backend's watch shows the Job finished.
     jobs: BTreeMap<InvestigationId, Who>,
-    to_send: VecDeque<InvestigationId>,
+    to_send: VecDeque<Unsent>,
     in_flight: u32,
     connections: u32,
     pub bucket: Option<Bucket>,
-    pub down_since: Option<Time>,
+    down_since: Option<Time>,
     outages: Vec<(Time, Time)>,
-    commands: Vec<Command>,
+    /// Empty between inputs; kept for its capacity.
+    actions: Vec<Action>,
 }
 
 impl<'a> Backend<'a> {
@@ -48,10 +47,9 @@ impl<'a> Backend<'a> {
         let client = &knobs.client;
         let mut alerts = Alerts::new(plan);
         Self {
-            controller: Controller::new(knobs),
+            delivery: Delivery::new(knobs),
             next: alerts.next(),
             alerts,
-            undecided: BTreeMap::new(),
             jobs: BTreeMap::new(),
             to_send: VecDeque::new(),
             in_flight: 0,
@@ -59,7 +57,7 @@ impl<'a> Backend<'a> {
             bucket: client.kube_api_qps.map(|qps| Bucket::new(qps.0, client.kube_api_burst.get())),
             down_since: None,
             outages: Vec::new(),
-            commands: Vec::new(),
+            actions: Vec::new(),
         }
     }
 
@@ -70,11 +68,11 @@ impl<'a> Backend<'a> {
 
     /// Whether every alert has come and is decided upon.
     pub fn is_idle(&self) -> bool {
-        self.next.is_none() && self.undecided.is_empty()
+        self.next.is_none() && self.delivery.undecided().len() == 0
     }
 
     pub fn waiting(&self) -> usize {
-        self.controller.waiting()
+        self.delivery.queued()
     }
 
     /// How much of the time between the two the controller was down.
@@ -96,99 +94,66 @@ impl World<'_> {
         }
         let Alert { intended, domain, severity, .. } = alert;
         self.fact_of(alert.id, Fact::Alert { intended, domain, severity });
-        let retries = self.plan.scenario.controller.sender_retries;
-        let undecided = Undecided { alert, retries, who: None, ready_at: Time::ZERO };
-        self.backend.undecided.insert(alert.id, undecided);
-        self.deliver(alert);
+        self.deliver(Input::Alert(alert));
     }
 
-    /// The sender delivers an alert; it comes again when nobody is there.
-    fn deliver(&mut self, alert: Alert) {
-        if self.backend.down_since.is_none() {
-            self.tell_controller(Input::Alert(alert));
-        }
-    }
-
-    /// A sender that was turned away comes again.
-    pub(crate) fn redeliver(&mut self, alert: u32) {
-        let id = InvestigationId(u64::from(alert));
-        if let Some(alert) = self.backend.undecided.get(&id).map(|undecided| undecided.alert) {
-            self.deliver(alert);
-        }
-    }
-
-    fn tell_controller(&mut self, input: Input) {
-        let now = self.now();
-        let mut commands = std::mem::take(&mut self.backend.commands);
-        self.backend.controller.step(now, input, &mut commands);
-        for command in commands.drain(..) {
-            self.obey(command);
-        }
-        self.backend.commands = commands;
+    /// A sender's pause is over, and it delivers its alert again.
+    pub(crate) fn redeliver(&mut self, id: InvestigationId) {
+        self.deliver(Input::Retry(id));
     }
 
     pub(crate) fn controller_wakes(&mut self) {
-        if self.backend.down_since.is_none() {
-            self.tell_controller(Input::Wake);
-        }
+        self.deliver(Input::Wake);
     }
 
-    fn obey(&mut self, command: Command) {
-        match command {
-            Command::CreateJob { alert, budget_wait } => self.create_job(alert, budget_wait),
-            Command::Deduplicate { alert, of } => {
-                self.backend.undecided.remove(&alert.id);
-                self.fact_of(alert.id, Fact::Deduplicated { of });
-            }
-            Command::Shed { alert, retry_after } => self.shed(alert, retry_after),
-            Command::DeleteJob(id) => {
+    fn deliver(&mut self, input: Input) {
+        let now = self.now();
+        let mut actions = std::mem::take(&mut self.backend.actions);
+        self.backend.delivery.step(now, input, &mut actions);
+        for action in actions.drain(..) {
+            self.act_on(action);
+        }
+        self.backend.actions = actions;
+    }
+
+    fn act_on(&mut self, action: Action) {
+        match action {
+            Action::CreateJob { alert, budget_wait } => self.create_job(alert, budget_wait),
+            Action::DeleteJob(id) => {
                 if let Some(who) = self.backend.jobs.get(&id).copied() {
                     self.call(Client::Backend, Op::DeleteJob, who, Then::Nothing, false);
                 }
             }
-            Command::WakeAt(at) => self.engine.at(at, Ev::ControllerWake),
-            Command::Pressure(shedding) => self.platform_fact(Fact::Pressure { shedding }),
-        }
-    }
-
-    fn shed(&mut self, alert: Alert, retry_after: Span) {
-        let Some(undecided) = self.backend.undecided.get_mut(&alert.id) else {
-            return;
-        };
-        match (undecided.retries.checked_sub(1), u32::try_from(alert.id.0)) {
-            (Some(left), Ok(number)) => {
-                undecided.retries = left;
-                self.fact_of(alert.id, Fact::TurnedAway { retry_after });
-                self.engine.after(retry_after, Ev::Redeliver(number));
+            Action::WakeAt(at) => self.engine.at(at, Ev::ControllerWake),
+            Action::Pressure(shedding) => self.platform_fact(Fact::Pressure { shedding }),
+            Action::Deduplicated { id, of } => self.fact_of(id, Fact::Deduplicated { of }),
+            Action::TurnedAway { id, retry_after } => {
+                self.fact_of(id, Fact::TurnedAway { retry_after });
+                self.engine.after(retry_after, Ev::redeliver(id));
             }
-            _ => {
-                self.backend.undecided.remove(&alert.id);
-                self.fact_of(alert.id, Fact::Shed { retry_after });
-            }
+            Action::Shed { id, retry_after } => self.fact_of(id, Fact::Shed { retry_after }),
         }
     }
 
     fn create_job(&mut self, alert: Alert, budget_wait: Span) {
-        let now = self.now();
-        let Some(undecided) = self.backend.undecided.get_mut(&alert.id) else {
-            return;
-        };
-        undecided.ready_at = now;
-        if undecided.who.is_none() {
-            let mut inv = Inv::new(alert);
-            let waited = now.since(alert.intended);
-            let down = self.backend.outage_within(alert.intended, now);
-            inv.wait(Component::ControllerDown, down);
-            inv.wait(Component::CostBudget, budget_wait);
-            inv.wait(Component::Concurrency, waited - down - budget_wait);
-            let who = self.invs.insert(inv);
-            if let Some(undecided) = self.backend.undecided.get_mut(&alert.id) {
-                undecided.who = Some(who);
+        let (id, now) = (alert.id, self.now());
+        let who = match self.backend.jobs.get(&id) {
+            // It was admitted before the controller crashed.
+            Some(who) => *who,
+            None => {
+                let mut inv = Inv::new(alert);
+                let waited = now.since(alert.intended);
+                let down = self.backend.outage_within(alert.intended, now);
+                inv.wait(Component::ControllerDown, down);
+                inv.wait(Component::CostBudget, budget_wait);
+                inv.wait(Component::Concurrency, waited - down - budget_wait);
+                let who = self.invs.insert(inv);
+                self.backend.jobs.insert(id, who);
+                self.stage(who, Stage::Admitted);
+                who
             }
-            self.backend.jobs.insert(alert.id, who);
-            self.stage(who, Stage::Admitted);
-        }
-        self.backend.to_send.push_back(alert.id);
+        };
+        self.backend.to_send.push_back(Unsent { id, who, ready_at: now });
         self.send_jobs();
     }
 
@@ -196,15 +161,13 @@ impl World<'_> {
     fn send_jobs(&mut self) {
         let now = self.now();
         while self.backend.in_flight < self.backend.connections {
-            let Some(id) = self.backend.to_send.pop_front() else {
+            let Some(Unsent { id, who, ready_at }) = self.backend.to_send.pop_front() else {
                 return;
             };
-            let Some(undecided) = self.backend.undecided.get(&id) else {
+            // The answer to an earlier attempt may have come while it waited.
+            if !self.backend.delivery.is_undecided(id) {
                 continue;
-            };
-            let (Some(who), ready_at) = (undecided.who, undecided.ready_at) else {
-                continue;
-            };
+            }
             let Some(inv) = self.invs.get_mut(who) else {
                 continue;
             };
@@ -240,14 +203,11 @@ impl World<'_> {
         self.backend.in_flight -= 1;
         if let Some(inv) = self.invs.get_mut(who) {
             let id = inv.alert.id;
-            self.backend.undecided.remove(&id);
             if !std::mem::replace(&mut inv.job.created, true) {
                 self.stage(who, Stage::JobCreated);
                 self.watchers_see(Ev::JobAdded(who.slot, who.generation), who);
             }
-            if self.backend.down_since.is_none() {
-                self.tell_controller(Input::JobCreated(id));
-            }
+            self.deliver(Input::JobCreated(id));
         }
         self.send_jobs();
     }
@@ -266,36 +226,29 @@ impl World<'_> {
             }
         }
         self.keep_until_collected(who, finished_at);
-        if self.backend.down_since.is_none() {
-            self.tell_controller(Input::JobFinished { id, cost_micro_usd });
-        }
+        self.deliver(Input::JobFinished { id, cost_micro_usd });
     }
 
-    /// The controller's process dies, and with it all that it knew.
+    /// The controller's process ends, and its memory is lost.
     pub(crate) fn controller_crashes(&mut self) {
         self.backend.down_since = Some(self.now());
-        self.backend.controller = Controller::new(&self.plan.scenario.controller);
         self.backend.to_send.clear();
+        self.deliver(Input::ControllerCrashed);
     }
 
-    /// It starts again: it lists its Jobs, and senders deliver again what has none.
+    /// It starts again and lists its Jobs.
     pub(crate) fn controller_restarts(&mut self) {
         let now = self.now();
         if let Some(since) = self.backend.down_since.take() {
             self.backend.outages.push((since, now));
         }
-        let jobs: Vec<Who> = self.backend.jobs.values().copied().collect();
-        for who in jobs {
-            let Some(inv) = self.invs.get(who).filter(|inv| inv.job.created) else {
-                continue;
-            };
+        let jobs = self.backend.jobs.values().filter_map(|who| {
+            let inv = self.invs.get(*who).filter(|inv| inv.job.created)?;
             let finished = inv.job.status == JobStatus::Finished;
-            self.tell_controller(Input::FoundJob { alert: inv.alert, finished });
-        }
-        let again: Vec<Alert> = self.backend.undecided.values().map(|one| one.alert).collect();
-        for alert in again {
-            self.deliver(alert);
-        }
+            Some(FoundJob { alert: inv.alert, finished })
+        });
+        let jobs = jobs.collect();
+        self.deliver(Input::ControllerStarted(jobs));
     }
 
     /// A fact of an investigation that may have no place in the twin yet.
