@@ -4,18 +4,17 @@
 mod held;
 mod lags;
 mod restart;
+mod run_loop;
 mod seen;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use alertstorm_model::alert::Alert;
-use alertstorm_model::controller::{Command, Controller, Input};
+use alertstorm_model::delivery::{Action, Delivery, Input};
 use alertstorm_model::event::{Bucket, Component, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
@@ -31,17 +30,15 @@ use crate::vault::leases::LeaseBook;
 use held::Held;
 pub use lags::Lags;
 use lags::record;
+pub use run_loop::Host;
+pub(crate) use run_loop::{Driven, RunLoop};
 
 /// An event is held back so long, that those of other tasks may find their place before it.
 const HOLD: Span = Span::millis(60);
-/// How often the engine looks around: writes, progress, whether all is done.
-pub const TICK: Duration = Duration::from_millis(25);
-/// How often the log is made sure of.
-const FLUSH_EVERY: Span = Span::millis(200);
+/// How much longer than the plan's last Job an engine waits for what is open.
+pub const SLACK: Span = Span::secs(600);
 /// A Job that is collected within this time is waited for.
 const WAIT_FOR_COLLECTION: Span = Span::secs(60);
-/// After the last lease's time, so long until Vault must have revoked it.
-pub const REVOCATION_GRACE: Span = Span::secs(60);
 /// A client whose calls wait longer than this for a token on the mean is limited by its bucket.
 const BUCKET_LIMITS: Span = Span::millis(20);
 
@@ -57,22 +54,12 @@ pub fn slowest_of_job_controller(sample: &Sample) -> Component {
     }
 }
 
-/// What the engine asks of whoever runs the platform.
-pub trait Host {
-    /// A fault of the plan begins or ends.
-    fn fault(&self, number: usize, begins: bool);
-    /// A look around, some times a second.
-    fn look(&self);
-    /// Whether the platform's counters are to be read again, at its own pace.
-    fn sample(&self);
-}
-
 /// The engine's state.
 pub struct Engine<'a> {
     plan: Arc<Plan>,
     sink: &'a mut dyn Sink,
     reporter: Reporter,
-    controller: Option<Controller>,
+    delivery: Delivery,
     jobs: Arc<Jobs>,
     selector: String,
     book: LeaseBook,
@@ -84,14 +71,12 @@ pub struct Engine<'a> {
     /// Investigations that are not over.
     open: usize,
     all_came: bool,
-    commands: Vec<Command>,
+    /// Empty between inputs; kept for its capacity.
+    actions: Vec<Action>,
     held: BinaryHeap<Reverse<Held>>,
     sequence: u64,
-    flushed: Time,
-    sampled: Time,
     /// What was due before is late by a shard's death, and not by the harness.
     since: Time,
-    over_since: Option<Time>,
     tasks: JoinSet<()>,
     /// How late the harness was.
     pub lags: Lags,
@@ -108,12 +93,12 @@ impl<'a> Engine<'a> {
         book: LeaseBook,
         in_pods: bool,
     ) -> Self {
-        let controller = Some(Controller::new(&plan.scenario.controller));
+        let delivery = Delivery::new(&plan.scenario.controller);
         Self {
             plan,
             sink,
             reporter,
-            controller,
+            delivery,
             jobs,
             selector,
             book,
@@ -122,72 +107,12 @@ impl<'a> Engine<'a> {
             all: BTreeMap::new(),
             open: 0,
             all_came: false,
-            commands: Vec::new(),
+            actions: Vec::new(),
             held: BinaryHeap::new(),
             sequence: 0,
-            flushed: Time::ZERO,
-            sampled: Time::ZERO,
             since: Time::ZERO,
-            over_since: None,
             tasks: JoinSet::new(),
             lags: Lags::default(),
-        }
-    }
-
-    /// Runs until every alert is accounted for and every lease has ended, the plan's bound is
-    /// reached, or `watch` asks for the end; whether it was asked.
-    pub async fn run(
-        &mut self,
-        inbox: &mut UnboundedReceiver<Note>,
-        host: &impl Host,
-        watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
-    ) -> bool {
-        let asked = self.advance(inbox, host, watch).await;
-        if asked {
-            self.platform(Fact::Interrupted);
-        }
-        asked
-    }
-
-    /// Goes on until all is over, or `pause` asks for a pause; whether it did.
-    pub async fn advance(
-        &mut self,
-        inbox: &mut UnboundedReceiver<Note>,
-        host: &impl Host,
-        pause: &mut dyn FnMut(Time) -> ControlFlow<()>,
-    ) -> bool {
-        let mut tick = tokio::time::interval(TICK);
-        let every = self.plan.sample_every.0.max(Span::secs(10).0);
-        loop {
-            tokio::select! {
-                biased;
-                note = inbox.recv() => match note {
-                    Some(note) => {
-                        self.take(note, host);
-                        // All that is there first: facts find their order before they are written.
-                        while let Ok(note) = inbox.try_recv() {
-                            self.take(note, host);
-                        }
-                    }
-                    None => return false,
-                },
-                _ = tick.tick() => {
-                    host.look();
-                    while self.tasks.try_join_next().is_some() {}
-                    let now = self.reporter.now();
-                    if now.since(self.sampled).0 >= every {
-                        self.sampled = now;
-                        host.sample();
-                    }
-                    if pause(now).is_break() {
-                        return true;
-                    }
-                    if self.is_done(now) {
-                        return false;
-                    }
-                }
-            }
-            self.write(Time(self.reporter.now().0.saturating_sub(HOLD.0)));
         }
     }
 
@@ -196,7 +121,7 @@ impl<'a> Engine<'a> {
         while let Ok(note) = inbox.try_recv() {
             self.take(note, host);
         }
-        self.write(Time::NEVER);
+        self.write_up_to(Time::NEVER);
         self.sink.flush();
     }
 
@@ -211,42 +136,11 @@ impl<'a> Engine<'a> {
         self.held.push(Reverse(Held(event.at, self.sequence, event)));
     }
 
-    fn write(&mut self, up_to: Time) {
-        while self.held.peek().is_some_and(|Reverse(held)| held.0 <= up_to) {
+    fn write_up_to(&mut self, end: Time) {
+        while self.held.peek().is_some_and(|Reverse(held)| held.0 <= end) {
             let Some(Reverse(Held(_, _, event))) = self.held.pop() else { break };
             self.sink.take(&event);
         }
-        let now = self.reporter.now();
-        if now.since(self.flushed) >= FLUSH_EVERY {
-            self.flushed = now;
-            self.sink.flush();
-        }
-    }
-
-    fn is_done(&mut self, now: Time) -> bool {
-        let bound = self.plan.scenario.limits.run_for;
-        if bound.0 > 0 && now >= Time::ZERO + bound {
-            return true;
-        }
-        if !self.all_came || self.open > 0 {
-            self.over_since = None;
-            let job = &self.plan.scenario.controller.job;
-            // What is still open then will never end.
-            let longest = self.plan.alerts_last() + job.active_deadline * 4 + Span::secs(600);
-            return self.all_came && now >= Time::ZERO + longest * 2;
-        }
-        let since = *self.over_since.get_or_insert(now);
-        let ttl = self.plan.scenario.controller.job.ttl_after_finished;
-        let collected = |timeline: &Timeline| {
-            timeline.refused || timeline.reached(Stage::JobCollected).is_some()
-        };
-        let collects = ttl <= WAIT_FOR_COLLECTION
-            && now < since + ttl + Span::secs(60)
-            && !self.all.values().all(collected);
-        let alive = self.book.alive() > 0;
-        let last = self.book.last_expiry().unwrap_or(since).max(since);
-        let leases = alive && now < last + REVOCATION_GRACE;
-        !collects && !leases
     }
 
     fn take(&mut self, note: Note, host: &impl Host) {
@@ -258,12 +152,7 @@ impl<'a> Engine<'a> {
             Note::Seen { what, at } => self.seen(what, at),
             Note::Remark(text) => self.platform(Fact::Remark { text: text.into() }),
             Note::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
-            Note::Redeliver(id) => {
-                let undecided = self.all.get(&id).filter(|timeline| timeline.undecided);
-                if let Some(alert) = undecided.map(|timeline| timeline.alert) {
-                    self.tell(Input::Alert(alert));
-                }
-            }
+            Note::Redeliver(id) => self.deliver(Input::Retry(id)),
             Note::ToldAll(id) => {
                 self.told_all(id);
             }
@@ -273,14 +162,14 @@ impl<'a> Engine<'a> {
                     self.platform(Fact::Remark { text: text.into() });
                 }
             }
-            Note::Wake => self.tell(Input::Wake),
+            Note::Wake => self.deliver(Input::Wake),
             Note::Fault(number, begins) => {
                 let kind = self.plan.faults[number].kind;
                 self.platform(Fact::Fault { kind, began: begins });
                 host.fault(number, begins);
             }
-            Note::ControllerCrashes => self.controller = None,
-            Note::ControllerStarts(jobs) => self.restart(&jobs),
+            Note::ControllerCrashes => self.deliver(Input::ControllerCrashed),
+            Note::ControllerStarts(jobs) => self.controller_started(&jobs),
         }
     }
 
@@ -289,29 +178,26 @@ impl<'a> Engine<'a> {
         if alert.intended >= self.since {
             record(&mut self.lags.send, now.since(alert.intended));
         }
-        let retries = self.plan.scenario.controller.sender_retries;
-        self.all.insert(alert.id, Timeline::new(alert, retries));
+        self.all.insert(alert.id, Timeline::new(alert));
         self.open += 1;
         let Alert { id, intended, domain, severity, .. } = alert;
         self.hold(Event::of(now, id, Fact::Alert { intended, domain, severity }));
-        self.tell(Input::Alert(alert));
+        self.deliver(Input::Alert(alert));
     }
 
-    /// Tells the controller, where there is one, and does what it wants.
-    fn tell(&mut self, input: Input) {
+    fn deliver(&mut self, input: Input) {
         let now = self.reporter.now();
-        let Some(controller) = &mut self.controller else { return };
-        let mut commands = std::mem::take(&mut self.commands);
-        controller.step(now, input, &mut commands);
-        for command in commands.drain(..) {
-            self.obey(now, command);
+        let mut actions = std::mem::take(&mut self.actions);
+        self.delivery.step(now, input, &mut actions);
+        for action in actions.drain(..) {
+            self.act_on(now, action);
         }
-        self.commands = commands;
+        self.actions = actions;
     }
 
-    fn obey(&mut self, now: Time, command: Command) {
-        match command {
-            Command::CreateJob { alert, budget_wait } => {
+    fn act_on(&mut self, now: Time, action: Action) {
+        match action {
+            Action::CreateJob { alert, budget_wait } => {
                 let Some(timeline) = self.all.get_mut(&alert.id) else { return };
                 timeline.budget_wait = budget_wait;
                 if timeline.reach(Stage::Admitted, now) {
@@ -319,19 +205,29 @@ impl<'a> Engine<'a> {
                 }
                 self.tasks.spawn(Arc::clone(&self.jobs).create(alert));
             }
-            Command::Deduplicate { alert, of } => {
-                self.refuse(alert.id);
-                self.hold(Event::of(now, alert.id, Fact::Deduplicated { of }));
-            }
-            Command::Shed { alert, retry_after } => self.shed(now, alert, retry_after),
-            Command::DeleteJob(id) => {
+            Action::DeleteJob(id) => {
                 if let Some(timeline) = self.all.get(&id) {
                     self.tasks.spawn(Arc::clone(&self.jobs).delete(timeline.alert));
                 }
             }
-            Command::WakeAt(at) => self.later(at, Note::Wake),
-            Command::Pressure(shedding) => self.platform(Fact::Pressure { shedding }),
+            Action::WakeAt(at) => self.later(at, Note::Wake),
+            Action::Pressure(shedding) => self.platform(Fact::Pressure { shedding }),
+            Action::Deduplicated { id, of } => self.refused(now, id, Fact::Deduplicated { of }),
+            Action::TurnedAway { id, retry_after } => {
+                self.hold(Event::of(now, id, Fact::TurnedAway { retry_after }));
+                self.later(now + retry_after, Note::Redeliver(id));
+            }
+            Action::Shed { id, retry_after } => self.refused(now, id, Fact::Shed { retry_after }),
         }
+    }
+
+    /// An alert is refused for good: nothing more is to come of it.
+    fn refused(&mut self, now: Time, id: InvestigationId, fact: Fact) {
+        if let Some(timeline) = self.all.get_mut(&id).filter(|timeline| !timeline.closed) {
+            timeline.closed = true;
+            self.open -= 1;
+        }
+        self.hold(Event::of(now, id, fact));
     }
 
     fn later(&mut self, at: Time, note: Note) {
@@ -340,31 +236,6 @@ impl<'a> Engine<'a> {
             tokio::time::sleep_until(reporter.clock().instant(at)).await;
             reporter.note(note);
         });
-    }
-
-    fn refuse(&mut self, id: InvestigationId) {
-        if let Some(timeline) = self.all.get_mut(&id).filter(|timeline| !timeline.refused) {
-            timeline.refused = true;
-            timeline.undecided = false;
-            self.open -= 1;
-        }
-    }
-
-    fn shed(&mut self, now: Time, alert: Alert, retry_after: Span) {
-        let Some(timeline) = self.all.get_mut(&alert.id).filter(|one| one.undecided) else {
-            return;
-        };
-        match timeline.retries.checked_sub(1) {
-            Some(left) => {
-                timeline.retries = left;
-                self.hold(Event::of(now, alert.id, Fact::TurnedAway { retry_after }));
-                self.later(now + retry_after, Note::Redeliver(alert.id));
-            }
-            None => {
-                self.refuse(alert.id);
-                self.hold(Event::of(now, alert.id, Fact::Shed { retry_after }));
-            }
-        }
     }
 
     /// A fact that a task saw: what the engine knows already is not told twice.
@@ -412,5 +283,48 @@ impl<'a> Engine<'a> {
     /// A stage that the engine works out itself.
     fn stage(&mut self, id: InvestigationId, at: Time, stage: Stage) {
         self.fact(Event::of(at, id, Fact::Stage { stage }));
+    }
+}
+
+impl Driven for Engine<'_> {
+    type Message = Note;
+
+    async fn next(&mut self, inbox: &mut UnboundedReceiver<Note>) -> Option<Note> {
+        inbox.recv().await
+    }
+
+    async fn handle(&mut self, note: Note, host: &impl Host) {
+        self.take(note, host);
+    }
+
+    fn write(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        self.write_up_to(Time(self.reporter.now().0.saturating_sub(HOLD.0)));
+    }
+
+    fn flush(&mut self) {
+        self.sink.flush();
+    }
+
+    fn now(&self) -> Time {
+        self.reporter.now()
+    }
+
+    fn book(&self) -> &LeaseBook {
+        &self.book
+    }
+
+    fn is_open(&self) -> bool {
+        !self.all_came || self.open > 0
+    }
+
+    fn is_collecting(&self, now: Time, since: Time) -> bool {
+        let ttl = self.plan.scenario.controller.job.ttl_after_finished;
+        let collected = |timeline: &Timeline| {
+            timeline.closed || timeline.reached(Stage::JobCollected).is_some()
+        };
+        ttl <= WAIT_FOR_COLLECTION
+            && now < since + ttl + Span::secs(60)
+            && !self.all.values().all(collected)
     }
 }

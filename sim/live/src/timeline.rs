@@ -12,12 +12,9 @@ use crate::watch::Finished;
 pub struct Timeline {
     /// Its alert.
     pub alert: Alert,
-    /// Attempts that its sender has left.
-    pub retries: u32,
-    /// Whether it was turned away or repeats another.
-    pub refused: bool,
-    /// Whether the controller has decided to investigate, and the API server has no Job yet.
-    pub undecided: bool,
+    /// Whether nothing more is to come of it: its alert was refused for good, or its Job was collected
+    /// in the time of a shard that died.
+    pub closed: bool,
     /// Whether its outcome is known.
     pub ended: bool,
     /// When its agent ended, where that is known here.
@@ -43,14 +40,12 @@ pub struct Timeline {
 
 impl Timeline {
     /// A new one.
-    pub fn new(alert: Alert, retries: u32) -> Self {
+    pub fn new(alert: Alert) -> Self {
         let mut at = [None; Stage::COUNT];
         at[Stage::Alert.index()] = Some(alert.intended);
         Self {
             alert,
-            retries,
-            refused: false,
-            undecided: true,
+            closed: false,
             ended: false,
             ended_at: Time::ZERO,
             told_all: false,
@@ -80,7 +75,7 @@ impl Timeline {
 
     /// Whether nothing more is to come but its Job's collection.
     pub fn is_over(&self) -> bool {
-        self.refused || self.reached(Stage::JobFinished).is_some()
+        self.closed || self.reached(Stage::JobFinished).is_some()
     }
 
     /// The last instant that is known of it: its Job's end, whichever watch or clock told of that,
@@ -156,7 +151,7 @@ mod tests {
         let (domain, severity) = (Domain::Network, Severity::Low);
         let (id, intended) = (InvestigationId(0), Time(5));
         let alert = Alert { id, intended, domain, severity, fingerprint: 0 };
-        Timeline::new(alert, 0)
+        Timeline::new(alert)
     }
 
     #[test]

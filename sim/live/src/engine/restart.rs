@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_model::alert::{Alert, Alerts};
-use alertstorm_model::controller::{Controller, Input};
+use alertstorm_model::delivery::{FoundJob, Input};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Stage};
 use alertstorm_model::scenario::Part;
@@ -20,21 +20,14 @@ use crate::timeline::Timeline;
 use crate::watch::Seen;
 
 impl Engine<'_> {
-    /// The controller starts again: it lists its Jobs, and senders deliver again what has none.
-    pub(super) fn restart(&mut self, jobs: &[(InvestigationId, bool)]) {
-        self.controller = Some(Controller::new(&self.plan.scenario.controller));
-        for (id, finished) in jobs {
-            if let Some(timeline) = self.all.get_mut(id) {
-                timeline.undecided = false;
-                let alert = timeline.alert;
-                self.tell(Input::FoundJob { alert, finished: *finished });
-            }
-        }
-        let undecided = self.all.values().filter(|timeline| timeline.undecided);
-        let again: Vec<Alert> = undecided.map(|timeline| timeline.alert).collect();
-        for alert in again {
-            self.tell(Input::Alert(alert));
-        }
+    /// The controller starts and has listed these Jobs, finished or not.
+    pub(super) fn controller_started(&mut self, jobs: &[(InvestigationId, bool)]) {
+        let found = |&(id, finished): &(InvestigationId, bool)| {
+            let alert = self.all.get(&id)?.alert;
+            Some(FoundJob { alert, finished })
+        };
+        let found = jobs.iter().filter_map(found).collect();
+        self.deliver(Input::ControllerStarted(found));
     }
 
     /// Lists the Jobs, for a controller that starts again.
@@ -69,21 +62,23 @@ impl Engine<'_> {
         let over: BTreeSet<InvestigationId> = memory.over.iter().copied().collect();
         let finished: BTreeMap<_, _> = memory.finished.iter().copied().collect();
         let open: BTreeMap<_, &OpenMemory> = memory.open.iter().map(|of| (of.id, of)).collect();
-        let retries = self.plan.scenario.controller.sender_retries;
+        // The controller died with its shard. Until it starts, alerts wait at their senders.
+        self.deliver(Input::ControllerCrashed);
         let plan = Arc::clone(&self.plan);
         for alert in Alerts::new(&plan).filter(|alert| part.has(alert)) {
-            let mut timeline = Timeline::new(alert, retries);
+            let mut timeline = Timeline::new(alert);
             if over.contains(&alert.id) {
-                timeline.refused = true;
-                timeline.undecided = false;
+                timeline.closed = true;
             } else if let Some(at) = finished.get(&alert.id) {
-                (timeline.undecided, timeline.ended) = (false, true);
+                timeline.ended = true;
                 timeline.reach(Stage::JobFinished, *at);
             } else if let Some(open) = open.get(&alert.id) {
                 for (stage, at) in &open.stages {
                     timeline.reach(*stage, *at);
                 }
-                timeline.undecided = timeline.reached(Stage::JobCreated).is_none();
+                if timeline.reached(Stage::JobCreated).is_none() {
+                    self.deliver(Input::Alert(alert));
+                }
                 (timeline.sent, timeline.ended) = (open.sent, open.ended);
                 timeline.told_all = open.told_all;
                 timeline.cost_micro_usd = open.cost_micro_usd;
@@ -92,7 +87,6 @@ impl Engine<'_> {
                 let Alert { id, intended, domain, severity, .. } = alert;
                 // It was delivered before its agent began: about when it was meant to be.
                 self.hold(Event::of(intended, id, Fact::Alert { intended, domain, severity }));
-                timeline.undecided = false;
                 self.open += 1;
                 by_job.push(id);
             } else {
@@ -114,7 +108,7 @@ impl Engine<'_> {
                 self.reporter.note(Note::Seen { what: Seen::JobGone(id), at: now });
             }
         }
-        self.restart(found);
+        self.controller_started(found);
         by_job
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use alertstorm_model::controller::Input;
+use alertstorm_model::delivery::Input;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::time::{Span, Time};
@@ -20,16 +20,15 @@ impl Engine<'_> {
     pub(super) fn answered(&mut self, id: InvestigationId, at: Time, created: bool) {
         let Some(timeline) = self.all.get_mut(&id) else { return };
         if !created {
-            return self.tell(Input::JobFailedToCreate(id));
+            return self.deliver(Input::JobFailedToCreate(id));
         }
-        timeline.undecided = false;
         // A watch may show the Job before its answer is here.
         match timeline.shown {
             true => record(&mut self.lags.watch, Span::ZERO),
             false => timeline.answered = Some(at),
         }
         self.stage(id, at, Stage::JobCreated);
-        self.tell(Input::JobCreated(id));
+        self.deliver(Input::JobCreated(id));
     }
 
     pub(super) fn seen(&mut self, what: Seen, at: Time) {
@@ -85,7 +84,6 @@ impl Engine<'_> {
         // For what never had an agent, and for an agent that nobody heard of again.
         self.fact(Event::of(at, id, Fact::Ended { outcome }));
         let Some(timeline) = self.all.get_mut(&id) else { return };
-        timeline.undecided = false;
         // Two watches and an agent's clock told of it.
         let at = at.max(timeline.latest());
         timeline.reach(Stage::JobFinished, at);
@@ -99,7 +97,7 @@ impl Engine<'_> {
         }
         self.hold(Event::of(at, id, Fact::Stage { stage: Stage::JobFinished }));
         self.tasks.spawn(Arc::clone(&self.jobs).end_identity(alert));
-        self.tell(Input::JobFinished { id, cost_micro_usd });
+        self.deliver(Input::JobFinished { id, cost_micro_usd });
         let gone = self.all.get(&id).and_then(|timeline| timeline.gone);
         if let Some(gone) = gone {
             self.job_gone(id, gone.max(at));

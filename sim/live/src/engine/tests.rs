@@ -1,6 +1,7 @@
 //! A shard's successor, whose two watches and whose pods' words come in any order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact};

@@ -8,9 +8,9 @@ use alertstorm_model::time::Time;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::host::Run;
-use crate::engine::{Engine, Lags};
+use crate::engine::{self, Engine, Lags, RunLoop};
 use crate::reporter::Note;
-use crate::shard::fleet::{Fleet, Merge};
+use crate::shard::fleet::{self, Fleet, Merge};
 
 /// Who leads.
 pub(super) enum Lead<'a> {
@@ -36,10 +36,20 @@ impl Lead<'_> {
         run: &Run,
         watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
     ) -> bool {
-        match self {
-            Self::Engine(engine) => engine.run(inbox, run, watch).await,
-            Self::Fleet(merge) => merge.run(inbox, run, watch).await,
+        let asked = match self {
+            Self::Engine(engine) => {
+                let mut run_loop = RunLoop::new(&run.plan, engine::SLACK);
+                run_loop.advance(&mut **engine, inbox, run, watch).await
+            }
+            Self::Fleet(merge) => {
+                let mut run_loop = RunLoop::new(&run.plan, fleet::SLACK);
+                run_loop.advance(&mut **merge, inbox, run, watch).await
+            }
+        };
+        if asked {
+            self.platform(Fact::Interrupted);
         }
+        asked
     }
 
     /// How late the controller was, and the processor time of shards.

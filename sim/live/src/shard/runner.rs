@@ -25,7 +25,7 @@ use super::wire::{Begin, LagsSoFar, Line, Orders, Says, is_agents};
 use crate::alerts::Alerts;
 use crate::call;
 use crate::connection::{ConnectionError, Lanes};
-use crate::engine::{Engine, Host};
+use crate::engine::{self, Engine, Host, RunLoop};
 use crate::forensics::Truth;
 use crate::hearing::Hearing;
 use crate::jobs::Jobs;
@@ -209,6 +209,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     };
     let own = |kind| kind == FaultKind::ControllerCrash;
     plan_faults(&plan, &reporter, own, &mut tasks);
+    let mut run_loop = RunLoop::new(&plan, engine::SLACK);
     let alerts = Alerts::start(plan, part, known, reporter);
     let began = harness_cpu();
     let mut told = Instant::now();
@@ -217,7 +218,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        let paused = engine.advance(&mut inbox, &host, &mut due).await;
+        let paused = run_loop.advance(&mut engine, &mut inbox, &host, &mut due).await;
         let used = harness_cpu().saturating_sub(began).as_nanos() as u64;
         wire.say(Says::Lags(LagsSoFar::new(&engine.lags, used, resident_max())));
         told = Instant::now();

@@ -1,8 +1,6 @@
 //! What the shards of a fleet tell, made one run. It stands where the engine stands in a run from one
 //! machine.
 
-use std::ops::ControlFlow;
-
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::time::{Span, Time};
@@ -10,14 +8,23 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Fleet;
 use super::logs::Heard;
-use crate::engine::{Host, REVOCATION_GRACE, TICK, slowest_of_job_controller};
+use crate::engine::{Driven, Host, slowest_of_job_controller};
 use crate::hearing::Hearing;
 use crate::reporter::{Note, Reporter};
 use crate::shard::manifests;
 use crate::shard::wire::{Begin, Says};
+use crate::vault::leases::LeaseBook;
 
-/// How often the log is made sure of.
-const FLUSH_EVERY: Span = Span::millis(200);
+/// How much longer than the plan's last Job a fleet is waited for.
+pub const SLACK: Span = Span::secs(1_200);
+
+/// A message to the merger.
+pub(crate) enum Message {
+    /// From a task of this process.
+    Note(Note),
+    /// From a shard.
+    Heard(Heard),
+}
 
 /// A run of a fleet.
 pub struct Merge<'a> {
@@ -25,54 +32,13 @@ pub struct Merge<'a> {
     sink: &'a mut dyn Sink,
     reporter: Reporter,
     hearing: Hearing,
-    flushed: Time,
-    over_since: Option<Time>,
 }
 
 impl<'a> Merge<'a> {
     /// The run of a fleet that has begun.
     pub fn new(fleet: Fleet, sink: &'a mut dyn Sink, hearing: Hearing) -> Self {
         let reporter = hearing.reporter.clone();
-        Self { fleet, sink, reporter, hearing, flushed: Time::ZERO, over_since: None }
-    }
-
-    /// Runs until every shard has told all and every lease has ended, the plan's bound is reached,
-    /// or `watch` asks for the end; whether it was asked.
-    pub async fn run(
-        &mut self,
-        inbox: &mut UnboundedReceiver<Note>,
-        host: &impl Host,
-        watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
-    ) -> bool {
-        let mut tick = tokio::time::interval(TICK);
-        let mut sampled = Time::ZERO;
-        let every = self.fleet.plan.sample_every.0.max(Span::secs(10).0);
-        loop {
-            tokio::select! {
-                biased;
-                Some(note) = inbox.recv() => self.note(note, host),
-                Some(heard) = self.fleet.heard.recv() => self.hear(heard).await,
-                _ = tick.tick() => {
-                    host.look();
-                    let now = self.reporter.now();
-                    if now.since(sampled).0 >= every {
-                        sampled = now;
-                        host.sample();
-                    }
-                    if now.since(self.flushed) >= FLUSH_EVERY {
-                        self.flushed = now;
-                        self.sink.flush();
-                    }
-                    if watch(now).is_break() {
-                        self.platform(Fact::Interrupted);
-                        return true;
-                    }
-                    if self.is_done(now) {
-                        return false;
-                    }
-                }
-            }
-        }
+        Self { fleet, sink, reporter, hearing }
     }
 
     /// Writes all that is left.
@@ -215,22 +181,48 @@ impl<'a> Merge<'a> {
             self.platform(Fact::Invalid { why: why.into() });
         }
     }
+}
 
-    fn is_done(&mut self, now: Time) -> bool {
-        let plan = &self.fleet.plan;
-        let bound = plan.scenario.limits.run_for;
-        if bound.0 > 0 && now >= Time::ZERO + bound {
-            return true;
+impl Driven for Merge<'_> {
+    type Message = Message;
+
+    async fn next(&mut self, inbox: &mut UnboundedReceiver<Note>) -> Option<Message> {
+        tokio::select! {
+            biased;
+            Some(note) = inbox.recv() => Some(Message::Note(note)),
+            Some(heard) = self.fleet.heard.recv() => Some(Message::Heard(heard)),
+            else => None,
         }
-        if !self.fleet.shards.iter().all(|shard| shard.done) {
-            // What is still open then will never end.
-            let longest = plan.alerts_last()
-                + plan.scenario.controller.job.active_deadline * 4
-                + Span::secs(1200);
-            return now >= Time::ZERO + longest * 2;
+    }
+
+    async fn handle(&mut self, message: Message, host: &impl Host) {
+        match message {
+            Message::Note(note) => self.note(note, host),
+            Message::Heard(heard) => self.hear(heard).await,
         }
-        let since = *self.over_since.get_or_insert(now);
-        let last = self.hearing.book.last_expiry().unwrap_or(since).max(since);
-        self.hearing.book.alive() == 0 || now >= last + REVOCATION_GRACE
+    }
+
+    /// Events are written as they come.
+    fn write(&mut self) {}
+
+    fn flush(&mut self) {
+        self.sink.flush();
+    }
+
+    fn now(&self) -> Time {
+        self.reporter.now()
+    }
+
+    fn book(&self) -> &LeaseBook {
+        &self.hearing.book
+    }
+
+    fn is_open(&self) -> bool {
+        !self.fleet.shards.iter().all(|shard| shard.done)
+    }
+
+    /// Shards wait for that themselves.
+    fn is_collecting(&self, _: Time, _: Time) -> bool {
+        false
     }
 }

@@ -1,0 +1,143 @@
+//! The loop of a run, for the engine and for the merger of shards: messages as they come, and some
+//! times a second a tick, until all is over.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use alertstorm_model::scenario::Plan;
+use alertstorm_model::time::{Span, Time};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::reporter::Note;
+use crate::vault::leases::LeaseBook;
+
+/// The period of ticks.
+const TICK: Duration = Duration::from_millis(25);
+/// The period of flushes of the event log.
+const FLUSH_EVERY: Span = Span::millis(200);
+/// The shortest period of samples.
+const SAMPLE_EVERY_MIN: Span = Span::secs(10);
+/// How long after its time-to-live Vault may still take to revoke the last lease.
+const REVOCATION_GRACE: Span = Span::secs(60);
+
+/// Access to the platform from the loop.
+pub trait Host {
+    /// Begins or ends a fault of the plan.
+    fn fault(&self, number: usize, begins: bool);
+    /// Checks the platform's processes; called at every tick.
+    fn look(&self);
+    /// Reads the platform's counters.
+    fn sample(&self);
+}
+
+/// What the loop drives.
+pub(crate) trait Driven {
+    /// What it receives.
+    type Message;
+
+    /// The next message, none when no more can come. Its future may be dropped and made anew.
+    async fn next(&mut self, inbox: &mut UnboundedReceiver<Note>) -> Option<Self::Message>;
+    /// Handles a message.
+    async fn handle(&mut self, message: Self::Message, host: &impl Host);
+    /// Called when no note waits in the inbox: writes the events that are due.
+    fn write(&mut self);
+    /// Passes what is written on to the file.
+    fn flush(&mut self);
+
+    /// Now, on the run's clock.
+    fn now(&self) -> Time;
+    /// The book of leases.
+    fn book(&self) -> &LeaseBook;
+    /// Whether an alert is still to come, or an investigation under way.
+    fn is_open(&self) -> bool;
+    /// Whether a Job is still to be collected, all investigations being over since `since`.
+    fn is_collecting(&self, now: Time, since: Time) -> bool;
+}
+
+/// A run's loop, which can be paused and goes on where it was.
+#[derive(Debug)]
+pub(crate) struct RunLoop {
+    /// The plan's own bound; zero is none.
+    run_for: Span,
+    /// What is still open then will never end.
+    gives_up: Time,
+    sample_every: Span,
+    sampled: Time,
+    flushed: Time,
+    over_since: Option<Time>,
+}
+
+impl RunLoop {
+    /// A loop that gives up what is still open long after the plan's last Job should have ended:
+    /// `slack` is what the plan does not account for.
+    pub fn new(plan: &Plan, slack: Span) -> Self {
+        let job = &plan.scenario.controller.job;
+        let longest = plan.alerts_last() + job.active_deadline * 4 + slack;
+        Self {
+            run_for: plan.scenario.limits.run_for,
+            gives_up: Time::ZERO + longest * 2,
+            sample_every: Span(plan.sample_every.0.max(SAMPLE_EVERY_MIN.0)),
+            sampled: Time::ZERO,
+            flushed: Time::ZERO,
+            over_since: None,
+        }
+    }
+
+    /// Drives to the end, or until `pause` asks for a pause; whether it did. The end is when every
+    /// alert is accounted for and every lease has ended, or the plan's bound is reached.
+    pub async fn advance<D: Driven>(
+        &mut self,
+        driven: &mut D,
+        inbox: &mut UnboundedReceiver<Note>,
+        host: &impl Host,
+        pause: &mut dyn FnMut(Time) -> ControlFlow<()>,
+    ) -> bool {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                biased;
+                message = driven.next(inbox) => match message {
+                    Some(message) => driven.handle(message, host).await,
+                    None => return false,
+                },
+                _ = tick.tick() => {
+                    host.look();
+                    let now = driven.now();
+                    if now.since(self.sampled) >= self.sample_every {
+                        self.sampled = now;
+                        host.sample();
+                    }
+                    if now.since(self.flushed) >= FLUSH_EVERY {
+                        self.flushed = now;
+                        driven.flush();
+                    }
+                    if pause(now).is_break() {
+                        return true;
+                    }
+                    if self.is_done(now, driven) {
+                        return false;
+                    }
+                }
+            }
+            // Facts that wait in the inbox may be earlier than those that were handled.
+            if inbox.is_empty() {
+                driven.write();
+            }
+        }
+    }
+
+    fn is_done(&mut self, now: Time, driven: &impl Driven) -> bool {
+        if self.run_for.0 > 0 && now >= Time::ZERO + self.run_for {
+            return true;
+        }
+        if driven.is_open() {
+            self.over_since = None;
+            return now >= self.gives_up;
+        }
+        let since = *self.over_since.get_or_insert(now);
+        let book = driven.book();
+        let last_expiry = book.last_expiry().unwrap_or(since).max(since);
+        let revoking = book.alive() > 0 && now < last_expiry + REVOCATION_GRACE;
+        !revoking && !driven.is_collecting(now, since)
+    }
+}
