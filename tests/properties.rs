@@ -2,13 +2,13 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 
 use alertstorm_analysis::ledger::Ledger;
 use alertstorm_analysis::measure::Measures;
 use alertstorm_model::alert::Alert;
-use alertstorm_model::controller::{Command, Controller, Input};
+use alertstorm_model::delivery::{Action, Delivery, FoundJob, Input};
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{Domain, InvestigationId, Severity, Stage};
 use alertstorm_model::phase::Phase;
@@ -130,87 +130,194 @@ proptest! {
     }
 }
 
-/// What may happen to a controller between two alerts.
+/// What may happen within a second.
 #[derive(Clone, Copy, Debug)]
 enum Happening {
-    Comes(Domain, Severity),
-    FirstFinishes,
-    Crashes,
+    AlertIsDue(Domain, Severity),
+    /// The next answer to a creation arrives.
+    AnswerArrives,
+    /// The next creation does not reach the API server.
+    CreationFails,
+    FirstJobFinishes,
+    ControllerCrashes,
+    ControllerStarts,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let comes = (prop::sample::select(Domain::ALL), prop::sample::select(Severity::ALL))
-        .prop_map(|(domain, severity)| Happening::Comes(domain, severity));
-    prop_oneof![6 => comes, 3 => Just(Happening::FirstFinishes), 1 => Just(Happening::Crashes)]
+    let due = (prop::sample::select(Domain::ALL), prop::sample::select(Severity::ALL))
+        .prop_map(|(domain, severity)| Happening::AlertIsDue(domain, severity));
+    prop_oneof![
+        8 => due,
+        4 => Just(Happening::AnswerArrives),
+        1 => Just(Happening::CreationFails),
+        4 => Just(Happening::FirstJobFinishes),
+        1 => Just(Happening::ControllerCrashes),
+        2 => Just(Happening::ControllerStarts),
+    ]
+}
+
+/// The world around senders and controller: an API server whose answers take their time.
+struct World {
+    delivery: Delivery,
+    now: Time,
+    is_up: bool,
+    creation_fails: bool,
+    /// Jobs of the API server, and whether they are finished.
+    jobs: BTreeMap<InvestigationId, (Alert, bool)>,
+    answers: VecDeque<InvestigationId>,
+    /// Places that the controller gave to alerts whose Job could not be created yet.
+    failed: BTreeSet<InvestigationId>,
+    retries: Vec<(Time, InvestigationId)>,
+    turned_away: BTreeSet<InvestigationId>,
+    refused: BTreeSet<InvestigationId>,
+}
+
+impl World {
+    fn new(knobs: &raw::Controller) -> Self {
+        Self {
+            delivery: Delivery::new(knobs),
+            now: Time::ZERO,
+            is_up: true,
+            creation_fails: false,
+            jobs: BTreeMap::new(),
+            answers: VecDeque::new(),
+            failed: BTreeSet::new(),
+            retries: Vec::new(),
+            turned_away: BTreeSet::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    fn step(&mut self, input: Input) -> Result<(), TestCaseError> {
+        let mut actions = Vec::new();
+        self.delivery.step(self.now, input, &mut actions);
+        prop_assert!(self.is_up || actions.is_empty(), "{actions:?} while it is down");
+        for action in actions {
+            match action {
+                Action::CreateJob { alert, .. } => self.create_job(alert)?,
+                Action::Deduplicated { id, .. } | Action::Shed { id, .. } => {
+                    prop_assert!(!self.jobs.contains_key(&id), "{id} has a Job");
+                    prop_assert!(self.refused.insert(id), "{id} is refused twice");
+                }
+                Action::TurnedAway { id, retry_after } => {
+                    self.turned_away.insert(id);
+                    self.retries.push((self.now + retry_after, id));
+                }
+                Action::DeleteJob(_) | Action::WakeAt(_) | Action::Pressure(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn create_job(&mut self, alert: Alert) -> Result<(), TestCaseError> {
+        prop_assert!(!self.jobs.contains_key(&alert.id), "a second Job");
+        // No alert of the domain that is more urgent and came earlier is still in the queue.
+        let queued = self.delivery.undecided().filter(|other| {
+            let id = &other.id;
+            !(self.jobs.contains_key(id)
+                || self.failed.contains(id)
+                || self.turned_away.contains(id))
+        });
+        let mut queued = queued;
+        let passed_over = queued.find(|other| {
+            other.domain == alert.domain && other.severity < alert.severity && other.id < alert.id
+        });
+        prop_assert!(passed_over.is_none(), "{passed_over:?} waits behind {alert:?}");
+        if std::mem::take(&mut self.creation_fails) {
+            self.failed.insert(alert.id);
+            return self.step(Input::JobFailedToCreate(alert.id));
+        }
+        self.failed.remove(&alert.id);
+        self.jobs.insert(alert.id, (alert, false));
+        self.answers.push_back(alert.id);
+        Ok(())
+    }
+
+    fn happens(&mut self, happening: Happening, number: u64) -> Result<(), TestCaseError> {
+        match happening {
+            Happening::AlertIsDue(domain, severity) => {
+                let (id, fingerprint) = (InvestigationId(number), number % 20);
+                let alert = Alert { id, intended: self.now, domain, severity, fingerprint };
+                self.step(Input::Alert(alert))
+            }
+            Happening::AnswerArrives => {
+                let answer = self.answers.pop_front();
+                answer.map_or(Ok(()), |id| self.step(Input::JobCreated(id)))
+            }
+            Happening::CreationFails => {
+                self.creation_fails = true;
+                Ok(())
+            }
+            Happening::FirstJobFinishes => {
+                let first = self.jobs.values_mut().find(|(_, finished)| !finished);
+                let Some((Alert { id, .. }, finished)) = first else { return Ok(()) };
+                *finished = true;
+                let finished = Input::JobFinished { id: *id, cost_micro_usd: 0 };
+                self.step(finished)
+            }
+            Happening::ControllerCrashes => {
+                self.is_up = false;
+                self.failed.clear();
+                self.step(Input::ControllerCrashed)
+            }
+            Happening::ControllerStarts if self.is_up => Ok(()),
+            Happening::ControllerStarts => {
+                self.is_up = true;
+                let jobs = self.jobs.values();
+                let jobs = jobs.map(|&(alert, finished)| FoundJob { alert, finished }).collect();
+                self.step(Input::ControllerStarted(jobs))
+            }
+        }
+    }
+
+    /// A second later: the controller wakes, and senders whose pause is over retry.
+    fn second(&mut self) -> Result<(), TestCaseError> {
+        self.now += Span::secs(1);
+        self.step(Input::Wake)?;
+        let now = self.now;
+        let due: Vec<_> = self.retries.extract_if(.., |(at, _)| *at <= now).collect();
+        due.into_iter().try_for_each(|(_, id)| self.step(Input::Retry(id)))
+    }
 }
 
 proptest! {
     #[test]
-    fn a_controller_keeps_its_promises_through_crashes(
-        happenings in prop::collection::vec(happening(), 1..120),
-        (concurrency, limit) in (1_u32..6, 1_u32..20),
+    fn no_alert_is_lost_and_none_has_two_jobs_through_crashes_of_the_controller(
+        happenings in prop::collection::vec(happening(), 1..160),
+        (concurrency, limit, sender_retries) in (1_u32..6, 1_u32..20, 0_u32..3),
     ) {
         let count = |n| NonZeroU32::new(n).expect("not 0");
         let knobs = raw::Controller {
             concurrency: count(concurrency),
             queue: Queue { limit: count(limit), ..Queue::default() },
             dedup_window: Span::secs(30),
+            sender_retries,
             ..raw::Controller::default()
         };
-        let mut controller = Controller::new(&knobs);
-        // The world beside it: alerts without a Job or a refusal, and Jobs by their state.
-        let mut undecided: Vec<Alert> = Vec::new();
-        let mut jobs: Vec<(Alert, bool)> = Vec::new();
-        let mut now = Time::ZERO;
-        for (n, happening) in (0_u64..).zip(happenings) {
-            now += Span::secs(1);
-            let mut commands = Vec::new();
-            match happening {
-                Happening::Comes(domain, severity) => {
-                    let id = InvestigationId(n);
-                    let alert = Alert { id, intended: now, domain, severity, fingerprint: n };
-                    undecided.push(alert);
-                    controller.step(now, Input::Alert(alert), &mut commands);
-                }
-                Happening::FirstFinishes => {
-                    if let Some((alert, finished)) = jobs.iter_mut().find(|(_, over)| !over) {
-                        *finished = true;
-                        let done = Input::JobFinished { id: alert.id, cost_micro_usd: 0 };
-                        controller.step(now, done, &mut commands);
-                    }
-                }
-                Happening::Crashes => {
-                    controller = Controller::new(&knobs);
-                    for (alert, finished) in jobs.clone() {
-                        controller.step(now, Input::FoundJob { alert, finished }, &mut commands);
-                    }
-                    for alert in undecided.clone() {
-                        controller.step(now, Input::Alert(alert), &mut commands);
-                    }
-                }
+        let mut world = World::new(&knobs);
+        let mut came = BTreeSet::new();
+        for (number, happening) in (0..).zip(happenings) {
+            world.second()?;
+            world.happens(happening, number)?;
+            if matches!(happening, Happening::AlertIsDue(..)) {
+                came.insert(InvestigationId(number));
             }
-            for command in commands {
-                let decided = match command {
-                    Command::CreateJob { alert, .. } => {
-                        prop_assert!(jobs.iter().all(|(job, _)| job.id != alert.id), "a second Job");
-                        // Nothing more urgent of the domain that came earlier still waits.
-                        let passed_over = undecided.iter().find(|other| {
-                            other.domain == alert.domain
-                                && other.severity < alert.severity
-                                && other.id < alert.id
-                        });
-                        prop_assert!(passed_over.is_none(), "{passed_over:?} waits behind {alert:?}");
-                        jobs.push((alert, false));
-                        alert.id
-                    }
-                    Command::Shed { alert, .. } | Command::Deduplicate { alert, .. } => alert.id,
-                    _ => continue,
-                };
-                undecided.retain(|alert| alert.id != decided);
-            }
-            let running = jobs.iter().filter(|(_, over)| !over).count();
+            let running = world.jobs.values().filter(|(_, finished)| !finished).count();
             prop_assert!(running <= concurrency as usize);
-            prop_assert!(undecided.len() <= limit as usize);
+            prop_assert!(world.delivery.queued() <= limit as usize);
+            let undecided = world.delivery.undecided().map(|alert| alert.id);
+            let decided = world.refused.iter().chain(world.jobs.keys()).copied();
+            let accounted: BTreeSet<_> = decided.chain(undecided).collect();
+            prop_assert_eq!(&accounted, &came);
         }
+        // Time enough for every Job to finish and every retry to come.
+        world.happens(Happening::ControllerStarts, 0)?;
+        for _ in 0..2_000 {
+            world.second()?;
+            world.happens(Happening::AnswerArrives, 0)?;
+            world.happens(Happening::FirstJobFinishes, 0)?;
+        }
+        let undecided: Vec<_> = world.delivery.undecided().collect();
+        prop_assert!(undecided.is_empty(), "{undecided:?}");
     }
 }
