@@ -1,4 +1,4 @@
-//! An agent's credentials: its Vault token, the leases it took with it, their renewal and return.
+//! An agent's credentials: its Vault token, and its leases with their renewal and revocation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::names::{credential_path, credential_role, login_path, role};
 use crate::task::Task;
 use crate::vault::{Answer, Vault, VaultError};
 
-/// What Vault said to a request for a credential.
+/// The result of a request to Vault, as an agent distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Took {
     Granted,
@@ -31,7 +31,7 @@ pub struct Credentials<'a, W> {
     world: Arc<W>,
     vault: Option<Arc<Vault>>,
     database: Option<(String, String)>,
-    /// Renewals go on beside the agent's work, and end with it.
+    /// Run in the background until the agent ends.
     renewals: JoinSet<()>,
 }
 
@@ -51,7 +51,7 @@ impl<'a, W: World> Credentials<'a, W> {
         }
     }
 
-    /// Logs in with the pod's token; whether Vault gave a token of its own.
+    /// Logs in with the pod's ServiceAccount token; whether that succeeded.
     pub async fn login(&mut self) -> bool {
         let from = self.places.from.map(Into::into);
         let Ok(mut vault) = Vault::new(&self.places.vault, from, "") else {
@@ -59,7 +59,8 @@ impl<'a, W: World> Credentials<'a, W> {
         };
         let name = role(self.task.phase, self.task.domain);
         let body = json!({"role": name, "jwt": self.places.token});
-        // A refusal passes too: Vault refuses whom it cannot ask the API server about.
+        // A 403 may be temporary too: Vault also sends it when its TokenReview fails because the API
+        // server is down.
         let Ok(answer) = vault.write(&login_path(self.task.auth), body).await else {
             return false;
         };
@@ -70,7 +71,7 @@ impl<'a, W: World> Credentials<'a, W> {
         true
     }
 
-    /// Takes a credential for the systems of a domain.
+    /// Requests a credential for the systems of a domain.
     pub async fn take(&mut self, domain: Domain) -> Took {
         let (id, source) = (self.task.id, self.task.source(domain));
         let Some(vault) = self.vault.clone() else { return Took::Unavailable };
@@ -80,7 +81,7 @@ impl<'a, W: World> Credentials<'a, W> {
         let engine = source.engine;
         let namespace = self.task.namespace.clone();
         let world = Arc::clone(&self.world);
-        // A task of its own: the answer is booked even where the agent does not live to see it.
+        // A task of its own: the lease is reported even if the agent ends before the response.
         let asked = tokio::spawn(async move {
             let sent = world.now();
             let answer = match engine {
@@ -119,7 +120,8 @@ impl<'a, W: World> Credentials<'a, W> {
         Took::Granted
     }
 
-    /// A refusal is the policy's, unless the token is no more: then the agent logs in again.
+    /// Vault sends 403 for both a missing policy and an invalid token. If the token is invalid, the
+    /// agent logs in again.
     async fn denied(&mut self) -> Took {
         let Some(vault) = &self.vault else { return Took::Unavailable };
         match vault.read("auth/token/lookup-self").await {
@@ -132,7 +134,8 @@ impl<'a, W: World> Credentials<'a, W> {
         }
     }
 
-    /// Renews a lease after two thirds of its time, as long as Vault carries it on.
+    /// Renews a lease after two thirds of its time-to-live ([`Agent::renew_after`]), until Vault no
+    /// longer extends it.
     fn renew_later(&mut self, id: String, ttl: Span, full: Span) {
         let Some(vault) = self.vault.clone() else { return };
         let world = Arc::clone(&self.world);
@@ -146,7 +149,7 @@ impl<'a, W: World> Credentials<'a, W> {
                     Ok(answer) => {
                         let renewed = Span::secs(u64::from(answer.lease_duration_s));
                         world.tell(Told::Renewed(id.clone(), sent, renewed));
-                        // Near the longest that a lease may live there is nothing to gain.
+                        // Close to the lease's maximum time-to-live, a renewal gains too little.
                         if renewed.0 < full.0 / 2 {
                             return;
                         }
@@ -162,7 +165,7 @@ impl<'a, W: World> Credentials<'a, W> {
         });
     }
 
-    /// Gives the token back, and with it every lease; whether Vault took it.
+    /// Revokes the token, and with it every lease; whether that succeeded.
     pub async fn release(&mut self) -> bool {
         self.renewals.abort_all();
         let Some(vault) = self.vault.take() else { return false };
@@ -177,12 +180,12 @@ impl<'a, W: World> Credentials<'a, W> {
         released.await.unwrap_or(false)
     }
 
-    /// The credential for the database, where the agent has one.
+    /// User and password for PostgreSQL, if the agent has them.
     pub fn database(&self) -> Option<(String, String)> {
         self.database.clone()
     }
 
-    /// Reads or changes a system that Vault guards.
+    /// Reads or writes a path that stands for a system (see [`SYSTEMS`](crate::names::SYSTEMS)).
     pub async fn system(&mut self, path: &str, verb: Verb) -> Took {
         let Some(vault) = self.vault.clone() else {
             return Took::Unavailable;

@@ -1,5 +1,5 @@
-//! One agent from its first step to its outcome. It speaks from its pod's own address and shows its
-//! pod's own tokens; what it meets beside Vault and PostgreSQL is a [`World`].
+//! Runs one agent from its first step to its outcome. It sends requests from its pod's address with
+//! its pod's tokens. Everything besides Vault and PostgreSQL is behind the trait [`World`].
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,41 +20,43 @@ use crate::postgres::{self, PostgresError};
 use crate::task::Task;
 use crate::vault;
 
-/// What an agent tells, at the instant of the world's clock at which it happened. The words are
-/// short: a pod has 4096 bytes to tell all of it.
+/// An event that an agent reports, timed by [`World::now`]. The serialized names are one letter long:
+/// a pod's termination message holds all of its events in 4096 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     /// It reached a stage.
     #[serde(rename = "s")]
     Stage(Stage),
-    /// It has done with a hypothesis: tool calls, tokens, millionths of a dollar.
+    /// It finished a hypothesis: tool calls, tokens, cost in millionths of a dollar.
     #[serde(rename = "h")]
     Hypothesis(u32, u32, u64),
-    /// It did something.
+    /// An action succeeded.
     #[serde(rename = "a")]
     Acted(Verb, Domain),
-    /// It was refused something.
+    /// An action or a credential was denied, and by which system.
     #[serde(rename = "d")]
     Denied(Verb, Domain, Refuser),
-    /// Vault gave it a token.
+    /// The Vault login succeeded.
     #[serde(rename = "l")]
     Login,
-    /// Vault gave it a user of PostgreSQL.
+    /// Vault created this PostgreSQL user for it.
     #[serde(rename = "u")]
     User(String),
-    /// Vault gave it a lease on a domain's systems; asked when, for how long.
+    /// Vault issued a lease: its id, the domain of the credential, when the request was sent, the
+    /// time-to-live.
     #[serde(rename = "i")]
     Issued(String, Domain, Time, Span),
-    /// Vault renewed a lease; asked when, for how long.
+    /// Vault renewed a lease: its id, when the request was sent, the new time-to-live.
     #[serde(rename = "r")]
     Renewed(String, Time, Span),
-    /// It gave its token back, and with it all leases it had.
+    /// It revoked its own token, and with it all of its leases.
     #[serde(rename = "b")]
     Returned,
 }
 
 impl Told {
-    /// What was told on a clock whose zero is `start`, on the clock that `start` is of.
+    /// The same event with its times converted: they count from `start` before, and are on the clock
+    /// of `start` after.
     #[must_use]
     pub fn counted_from(self, start: Time) -> Self {
         let moved = |at: Time| start + at.since(Time::ZERO);
@@ -68,39 +70,39 @@ impl Told {
     }
 }
 
-/// What became of an action.
+/// The result of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acted {
-    /// It is done.
+    /// It succeeded.
     Done,
-    /// It was refused.
+    /// It was denied by this system.
     Refused(Refuser),
-    /// The system did not answer: the action is not done, and the agent goes on without it.
+    /// The system did not answer in time. The agent continues without the action.
     Failed,
 }
 
-/// What an agent lives in.
+/// The environment of an agent: a real pod, or a task of a hollow kubelet.
 pub trait World: Send + Sync + 'static {
-    /// Now, on the clock of what it tells.
+    /// Now, on the clock of the events that it reports.
     fn now(&self) -> Time;
-    /// Hears what the agent tells.
+    /// Records an event.
     fn tell(&self, told: Told);
-    /// Does something to an application in Kubernetes, with the pod's own token.
+    /// Reads or changes an application's object in Kubernetes, with the pod's token.
     fn on_kubernetes(&self, verb: Verb) -> impl Future<Output = Acted> + Send;
-    /// Holds so much memory from now on; whether the agent lives on.
+    /// Allocates this much memory in all; false when that exceeds the container's limit.
     fn hold(&self, memory: Bytes) -> bool;
 }
 
-/// Where an agent's servers are, and whom it shows itself as.
+/// The servers that an agent connects to, and its identity.
 #[derive(Clone)]
 pub struct Places {
-    /// Vault.
+    /// Vault's URL and certificate authority.
     pub vault: vault::Address,
-    /// PostgreSQL.
+    /// PostgreSQL's address and port.
     pub postgres: SocketAddr,
-    /// The address that it speaks from, where that is not its host's own.
+    /// The source address of its connections; none for the host's default.
     pub from: Option<Ipv4Addr>,
-    /// Its ServiceAccount token for Vault.
+    /// Its ServiceAccount token with Vault as the audience.
     pub token: String,
 }
 
@@ -116,7 +118,7 @@ struct Driver<'a, W> {
     credentials: Credentials<'a, W>,
 }
 
-/// Runs an agent to its end; `stop` is its SIGTERM. Dropping the future is its SIGKILL.
+/// Runs an agent until it ends. `stop` is its SIGTERM; dropping the future is its SIGKILL.
 pub async fn run<W: World>(
     task: &Task,
     places: &Places,
@@ -133,7 +135,7 @@ pub async fn run<W: World>(
         loop {
             let done = tokio::select! {
                 done = driver.does(want) => done,
-                // What it was doing is moot; it gives back what it has, and ends.
+                // The current step is cancelled. The agent revokes its token, and ends.
                 _ = stop.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;
                     want = agent.terminate(Outcome::Evicted);

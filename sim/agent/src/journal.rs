@@ -1,6 +1,6 @@
-//! The journal: what an agent in a pod tells. The pod's termination message holds it as long as it
-//! fits there, written anew with each entry, so that it outlives a SIGKILL; the pod's log holds it
-//! always.
+//! The journal: the events of an agent in a pod. Every event goes to the pod's log. As long as they
+//! fit, all of them are also in the pod's termination message, which is rewritten with each event, so
+//! that it survives a SIGKILL.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,30 +14,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::Told;
 
-/// The most that a kubelet reads of a termination message
-/// (pkg/kubelet/container/runtime.go MaxPodTerminationMessageLogLength is 12 KiB a pod, 4096 bytes
-/// a container: kuberuntime maxTerminationMessageLogLength).
+/// The kubelet truncates a container's termination message after this many bytes
+/// (maxTerminationMessageLogLength in pkg/kubelet/kuberuntime; a pod's messages together may have
+/// 12 KiB: MaxPodTerminationMessageLogLength in pkg/kubelet/container/runtime.go).
 pub const MESSAGE_MAX: usize = 4096;
-/// The version of the journal.
+/// The version of the format.
 const VERSION: u32 = 1;
 
-/// An entry: nanoseconds since the agent's start, by its own clock, and what it told.
+/// An event, and its time: nanoseconds since the agent's start, on a monotonic clock.
 pub type Entry = (Time, Told);
 
-/// What a termination message holds.
+/// The content of a termination message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
-    /// Its version.
     v: u32,
-    /// The agent's start by its node's clock, in nanoseconds since 1970.
+    /// The agent's start by its node's clock, in nanoseconds since the Unix epoch.
     pub start: u64,
-    /// How it ended, as far as the agent itself knows.
+    /// Written by the agent when it ends; none after a crash or a SIGKILL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
-    /// Whether the entries are too many for the message, and in the pod's log alone.
+    /// The entries do not fit into the message: `log` is empty, and they are in the pod's log only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
-    /// What it told.
+    /// The entries, the earliest first.
     pub log: Vec<Entry>,
 }
 
@@ -49,17 +48,17 @@ impl Journal {
         Self { v: VERSION, start, outcome: None, more: false, log: Vec::new() }
     }
 
-    /// Reads a termination message; nothing where it is no journal of this version.
+    /// Parses a termination message; none if it is not a journal of this version.
     pub fn read(message: &str) -> Option<Self> {
         serde_json::from_str(message).ok().filter(|journal: &Self| journal.v == VERSION)
     }
 
-    /// Reads the entries in a pod's log; a line that was cut off is left out.
+    /// Parses a pod's log; lines that are not entries, such as a truncated one, are skipped.
     pub fn read_log(text: &str) -> Vec<Entry> {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The termination message.
+    /// The termination message: without the entries if they do not fit.
     fn message(&self) -> serde_json::Result<String> {
         let whole = serde_json::to_string(self)?;
         if whole.len() <= MESSAGE_MAX {
@@ -69,7 +68,7 @@ impl Journal {
     }
 }
 
-/// Writes a journal as it grows.
+/// Writes a journal to the termination message and to standard output.
 #[derive(Debug)]
 pub struct Writer {
     journal: Journal,
@@ -77,10 +76,10 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a journal in the file of the termination message.
+    /// Opens the file of the termination message.
     ///
     /// # Errors
-    /// Where the file cannot be opened.
+    /// If the file cannot be opened.
     pub fn begin(path: &Path) -> io::Result<Self> {
         let message = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
         Ok(Self { journal: Journal::begin(), message })
@@ -89,7 +88,7 @@ impl Writer {
     /// Adds an entry.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If standard output or the file cannot be written.
     pub fn add(&mut self, entry: Entry) -> io::Result<()> {
         let mut line = serde_json::to_string(&entry)?;
         line.push('\n');
@@ -98,10 +97,10 @@ impl Writer {
         self.write()
     }
 
-    /// Notes the outcome.
+    /// Records the outcome.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If the file cannot be written.
     pub fn end(&mut self, outcome: Outcome) -> io::Result<()> {
         self.journal.outcome = Some(outcome);
         self.write()
@@ -109,7 +108,7 @@ impl Writer {
 
     fn write(&self) -> io::Result<()> {
         let text = self.journal.message()?;
-        // The same file, as a kubelet has mounted this one.
+        // Overwritten in place: the kubelet bind-mounts this file, so it cannot be replaced.
         self.message.write_all_at(text.as_bytes(), 0)?;
         self.message.set_len(text.len() as u64)
     }
@@ -122,7 +121,7 @@ mod tests {
     use alertstorm_model::phase::Verb;
 
     #[test]
-    fn a_journal_is_in_the_message_while_it_fits_and_in_the_log_always() {
+    fn entries_that_do_not_fit_into_the_message_are_read_from_the_log() {
         let mut journal = Journal::begin();
         journal.log.push((Time(5), Told::Stage(Stage::VaultLogin)));
         journal.outcome = Some(Outcome::Resolved);
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_journal_is_none() {
+    fn a_message_that_is_no_journal_of_this_version_is_ignored() {
         assert_eq!(Journal::read("Error: no such file"), None);
         assert_eq!(Journal::read(r#"{"v":2,"start":0,"log":[]}"#), None);
     }

@@ -1,5 +1,5 @@
-//! The agent: the model's state machine, with a real Vault, a real PostgreSQL and a real API server
-//! to answer it. Hollow kubelets run it as a task, a pod as its program.
+//! The agent on real servers: runs the model's state machine against Vault, PostgreSQL and the API
+//! server. Hollow kubelets run it as a task; a pod runs it as a program.
 
 mod credentials;
 mod driver;

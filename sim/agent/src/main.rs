@@ -1,5 +1,6 @@
-//! The program in the pod. It reads its task from the environment and its tokens from the projected
-//! volume, keeps a journal in the termination message, and gives its credentials back on SIGTERM.
+//! The program in an agent's pod. It reads its task from the environment and its tokens from the
+//! projected volume, writes a journal to the termination message, and revokes its credentials on
+//! SIGTERM.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,30 +20,30 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// Where the kubelet puts the tokens.
+/// The mount path of the projected volume.
 const TOKENS: &str = "/var/run/tokens";
-/// Where the kubelet reads the termination message.
+/// `terminationMessagePath`.
 const MESSAGE: &str = "/dev/termination-log";
-/// An agent gives a write to the API server up after this.
+/// A request to the API server is retried for this long.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A page of memory: one byte written in each makes it resident.
+/// Bytes of a page of memory: writing one of them makes the page resident.
 const PAGE: usize = 4096;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Where the servers are; `ALERTSTORM_PLACES`.
+/// The variable `ALERTSTORM_PLACES`: the servers that the agent connects to.
 #[derive(Debug, Deserialize)]
 struct Around {
-    /// Vault's URL.
+    /// A URL.
     vault: String,
-    /// The authority of its certificate, as PEM text.
+    /// The authority of Vault's certificate in PEM format; empty for plain HTTP.
     #[serde(default)]
     vault_ca: String,
-    /// PostgreSQL's address and port.
+    /// Address and port.
     postgres: std::net::SocketAddr,
 }
 
-/// The pod.
+/// The environment of an agent in a pod.
 struct Pod {
     started: Instant,
     journal: Mutex<Writer>,
@@ -70,7 +71,7 @@ impl World for Pod {
         let mut journal = lock(&self.journal);
         let entry = (since(self.started), told);
         if let Err(error) = journal.add(entry) {
-            eprintln!("the journal could not be written: {error}");
+            eprintln!("failed to write the journal: {error}");
         }
     }
 
@@ -103,7 +104,7 @@ impl World for Pod {
         held.truncate(wanted);
         held.shrink_to(wanted);
         let had = held.len();
-        // Beyond the limit the kernel ends it here.
+        // Above the container's limit the kernel's OOM killer ends the process here.
         held.resize(wanted, 0);
         held[had..].iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
         memory <= self.task.memory_limit
@@ -111,13 +112,13 @@ impl World for Pod {
 }
 
 fn variable(name: &str) -> Result<String, Failure> {
-    std::env::var(name).map_err(|_| format!("{name} is not set").into())
+    std::env::var(name).map_err(|_| format!("the environment variable {name} is not set").into())
 }
 
 fn token(name: &str) -> Result<String, Failure> {
     let path = Path::new(TOKENS).join(name);
     let text = std::fs::read_to_string(&path)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        .map_err(|error| format!("failed to read the token {}: {error}", path.display()))?;
     Ok(text.trim().to_owned())
 }
 
@@ -159,7 +160,7 @@ async fn live() -> Result<Outcome, Failure> {
     tokio::spawn(async move {
         asked.recv().await;
         let _ = stopper.send(true);
-        // It stays, so that the agent sees no closed channel.
+        // Keeps the sender: the agent would take a closed channel for an error.
         std::future::pending::<()>().await;
         drop(stopper);
     });
@@ -175,12 +176,12 @@ async fn live() -> Result<Outcome, Failure> {
 async fn main() -> ExitCode {
     match live().await {
         Ok(outcome) if outcome.concluded() => ExitCode::SUCCESS,
-        // What a shell says of a process that SIGTERM ended.
+        // A shell's exit code for a process that SIGTERM ended: 128 + 15.
         Ok(Outcome::Evicted) => ExitCode::from(143),
-        // A crash leaves no word.
+        // A crash writes nothing.
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("the agent could not begin: {error}");
+            eprintln!("failed to start the agent: {error}");
             ExitCode::FAILURE
         }
     }

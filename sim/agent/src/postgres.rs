@@ -1,4 +1,4 @@
-//! PostgreSQL as agents use it.
+//! An agent's connection to PostgreSQL, and its statements.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The database that agents work on. Vault works on `postgres`, so that no statement that holds a
-/// password is ever logged by this one's settings.
+/// The database that agents read and write. Statements in it are logged. Vault's `CREATE USER`
+/// statements contain passwords, so Vault connects to the database `postgres`, where they are not.
 pub const EVIDENCE: &str = "alertstorm_evidence";
-/// A connection or a statement that takes longer has failed.
+/// A connection attempt or a statement that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why PostgreSQL did not do it.
+/// Why a connection or a statement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// It refused: no grant, or no such user.
-    #[error("PostgreSQL refuses: {0}")]
+    /// The user does not exist, its password is wrong, or it lacks the privilege.
+    #[error("PostgreSQL denies it: {0}")]
     Refused(String),
-    /// It does not answer.
+    /// No answer, or any other error of the server.
     #[error("PostgreSQL is unavailable: {0}")]
     Unavailable(String),
 }
@@ -44,16 +44,16 @@ impl From<std::io::Error> for PostgresError {
     }
 }
 
-/// Who connects, and from where.
+/// The parameters of a connection.
 #[derive(Clone, Copy)]
 pub struct Login<'a> {
-    /// The server.
+    /// The server's address and port.
     pub to: SocketAddr,
-    /// The address of the pod that connects.
+    /// The source address; none for the host's default.
     pub from: Option<Ipv4Addr>,
     /// The user.
     pub user: &'a str,
-    /// Its password; none for an attempt without a credential.
+    /// Its password; none if the agent has no credential.
     pub password: Option<&'a str>,
     /// The database.
     pub database: &'a str,
@@ -65,10 +65,10 @@ impl std::fmt::Debug for Login<'_> {
     }
 }
 
-/// Connects; the connection ends when the client is dropped.
+/// Opens a connection, which closes when the client is dropped.
 ///
 /// # Errors
-/// Where PostgreSQL refuses or does not answer.
+/// If PostgreSQL denies the login or does not answer.
 pub async fn connect(login: Login<'_>) -> Result<Client, PostgresError> {
     let unavailable = |what: &str| PostgresError::Unavailable(format!("no {what} in time"));
     let connecting = async {
@@ -81,22 +81,22 @@ pub async fn connect(login: Login<'_>) -> Result<Client, PostgresError> {
         stream.set_nodelay(true)?;
         let mut config = Config::new();
         config.user(login.user).dbname(login.database).application_name("alertstorm-agent");
-        // An empty password is what somebody without one can try.
+        // Without a credential the agent tries an empty password, which the server denies.
         config.password(login.password.unwrap_or_default());
         let (client, connection) = config.connect_raw(stream, NoTls).await?;
-        // It ends with the client; what goes wrong on it, the client's next call tells.
+        // The task ends with the client. An error of the connection fails the client's next call.
         tokio::spawn(connection);
         Ok::<_, PostgresError>(client)
     };
     timeout(TIMEOUT, connecting).await.map_err(|_| unavailable("connection"))?
 }
 
-/// Does what an agent wants done to the database's systems: a statement for each verb.
+/// Runs the statement of a verb.
 ///
 /// # Errors
-/// Where PostgreSQL refuses or does not answer.
+/// If PostgreSQL denies the statement or does not answer.
 pub async fn act(client: &Client, verb: Verb) -> Result<(), PostgresError> {
-    // The text holds no name of the investigation: attribution must come from the trails.
+    // The statements do not name the investigation: the audit log must attribute them by user.
     let statement = match verb {
         Verb::Read => "SELECT count(*) FROM evidence",
         Verb::SafeWrite => "INSERT INTO notes (investigation, note) VALUES ('an agent', 'seen')",

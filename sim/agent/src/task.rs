@@ -1,4 +1,4 @@
-//! What an agent is told at its start: whom it is, what it will do, and what is around it.
+//! The task of an agent, which its pod receives in the variable `ALERTSTORM_TASK`.
 
 use std::num::NonZeroU32;
 
@@ -12,14 +12,14 @@ use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
 use alertstorm_model::time::Span;
 use serde::{Deserialize, Serialize};
 
-/// Where a domain's credentials come from.
+/// The secrets engine of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// The engine, mounted at the domain's name.
+    /// Its type; mounted at [`mount`](crate::names::mount).
     pub engine: Engine,
-    /// Configurations that share the load; an investigation keeps to one.
+    /// Database connections (`config/…`) that share the load; each investigation uses one of them.
     pub configs: NonZeroU32,
-    /// How long a lease lives.
+    /// The time-to-live of a lease.
     pub ttl: Span,
 }
 
@@ -28,21 +28,21 @@ pub struct Source {
 pub struct Task {
     /// The investigation.
     pub id: InvestigationId,
-    /// What it is about.
+    /// The alert's domain.
     pub domain: Domain,
-    /// How far the agent is trusted.
+    /// The trust phase, which decides what the agent may do.
     pub phase: Phase,
-    /// How it proves to Vault who it is.
+    /// The method of its Vault login.
     pub auth: AuthMethod,
-    /// Sources of credentials, in the order of [`Domain::ALL`].
+    /// Secrets engines in the order of [`Domain::ALL`].
     pub sources: [Source; Domain::COUNT],
-    /// How long it tries a Vault that fails.
+    /// How long it retries requests to Vault that fail.
     pub patience: Span,
-    /// Its container's memory limit.
+    /// Its container's `limits.memory`.
     pub memory_limit: Bytes,
-    /// The namespace that it lives in.
+    /// The namespace of its pod.
     pub namespace: String,
-    /// What it does.
+    /// The steps that it follows.
     pub trace: Trace,
 }
 

@@ -1,14 +1,14 @@
-//! Trust in one authority, and in nobody else.
+//! TLS clients that trust one certificate authority only.
 
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// A client's TLS settings that trust the certificates of a PEM text; with none, nobody.
+/// A TLS configuration that trusts the certificates of a PEM text and no others, not even the host's.
 ///
 /// # Errors
-/// Where a certificate cannot be read.
+/// If a certificate is invalid.
 pub fn only(ca_pem: &str) -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()).filter_map(Result::ok) {

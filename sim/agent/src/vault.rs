@@ -1,5 +1,5 @@
-//! Vault: a client over vaultrs that keeps what vaultrs strips off its answers (the lease), and
-//! tells apart the three ways in which a request can fail that an agent treats differently.
+//! A client of Vault on top of vaultrs. It keeps the lease of a response, which vaultrs drops, and
+//! distinguishes the three kinds of failure that an agent handles differently.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,47 +11,47 @@ use serde_json::Value;
 use vaultrs::api::EndpointResult;
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
-/// An answer that takes longer is none.
+/// A request that takes longer has failed as [`VaultError::Unavailable`].
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a request failed. No variant holds a secret.
+/// Why a request failed. No variant contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VaultError {
-    /// Vault does not answer, is sealed, or cannot do it now.
+    /// No answer, 429 or 5xx: Vault is down, sealed or overloaded. A retry may succeed.
     #[error("vault is unavailable: {0}")]
     Unavailable(String),
-    /// The token's policy does not grant it, or the token is no more.
-    #[error("vault denies it")]
+    /// 403: the token's policy does not allow the request, or the token was revoked or expired.
+    #[error("vault denies permission (403)")]
     Denied,
-    /// The request is wrong.
+    /// Any other status: a retry will not succeed.
     #[error("vault answered {code}: {message}")]
     Wrong {
-        /// The HTTP status.
+        /// The HTTP status; 0 if the client could not be built.
         code: u16,
-        /// What Vault said.
+        /// Vault's list of errors, separated by semicolons.
         message: String,
     },
 }
 
-/// What Vault answered.
+/// A response of Vault.
 #[derive(Debug, Default)]
 pub struct Answer {
-    /// The data; null where there are none.
+    /// `data`; null if there is none.
     pub data: Value,
-    /// The token of a login.
+    /// `auth.client_token`: the token that a login creates.
     pub token: Option<Token>,
-    /// The lease's name; empty where there is none.
+    /// Empty if the response has no lease.
     pub lease_id: String,
-    /// The lease's length in seconds.
+    /// The lease's time-to-live in seconds.
     pub lease_duration_s: u32,
-    /// Whether Vault carries the lease on when it is asked to.
+    /// Whether the lease can be renewed.
     pub renewable: bool,
 }
 
-/// A token that a login gave.
+/// A Vault token. Its `Debug` output does not contain it.
 #[derive(Clone)]
 pub struct Token {
-    /// The secret.
+    /// The token itself.
     pub secret: String,
 }
 
@@ -61,16 +61,16 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// Where Vault is, and how it is trusted.
+/// How to connect to Vault.
 #[derive(Clone, Debug)]
 pub struct Address {
     /// Like `https://127.0.0.1:8200`.
     pub url: String,
-    /// Trust.
+    /// Trusts Vault's certificate authority and no other.
     pub tls: rustls::ClientConfig,
 }
 
-/// A client with one identity.
+/// A client with one token.
 pub struct Vault {
     client: VaultClient,
 }
@@ -82,10 +82,11 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// A client; `from` is the address of the pod that speaks, `token` empty before its login.
+    /// Builds a client. `from` is the source address of its connections; `token` is empty before a
+    /// login.
     ///
     /// # Errors
-    /// Where the HTTP client cannot be made.
+    /// If the HTTP client cannot be built.
     pub fn new(address: &Address, from: Option<IpAddr>, token: &str) -> Result<Self, VaultError> {
         let wrong = |message: String| VaultError::Wrong { code: 0, message };
         let http = reqwest::Client::builder()
@@ -114,21 +115,22 @@ impl Vault {
         Ok(Self { client: VaultClient { http, middle, settings } })
     }
 
-    /// Shows this token from now on.
+    /// Sends this token with every further request.
     pub fn set_token(&mut self, token: &str) {
         vaultrs::client::Client::set_token(&mut self.client, token);
     }
 
-    /// Vault's telemetry, in the text format of Prometheus.
+    /// Vault's metrics in Prometheus' text format.
     ///
     /// # Errors
-    /// Where Vault does not answer.
+    /// [`VaultError::Unavailable`] if Vault does not answer.
     pub async fn metrics(&self) -> Result<String, VaultError> {
         let url = format!("{}/v1/sys/metrics?format=prometheus", self.client.http.base);
-        let asked =
+        let request =
             self.client.http.http.get(url).header("X-Vault-Token", &self.client.middle.token);
-        let told = |error: reqwest::Error| VaultError::Unavailable(error.without_url().to_string());
-        asked.send().await.map_err(told)?.text().await.map_err(told)
+        let failed =
+            |error: reqwest::Error| VaultError::Unavailable(error.without_url().to_string());
+        request.send().await.map_err(failed)?.text().await.map_err(failed)
     }
 
     /// The client for vaultrs' own functions.
@@ -144,7 +146,7 @@ impl Vault {
         self.ask(RequestMethod::GET, path, None).await
     }
 
-    /// Lists the keys below a path; none where there are none.
+    /// Lists the keys below a path; empty if there are none (404).
     ///
     /// # Errors
     /// [`VaultError`].
@@ -167,7 +169,7 @@ impl Vault {
         self.ask(RequestMethod::POST, path, Some(body)).await
     }
 
-    /// Deletes what is at a path; what is not there is as good.
+    /// Deletes a path. One that does not exist counts as deleted (400 and 404).
     ///
     /// # Errors
     /// [`VaultError`].
@@ -192,7 +194,7 @@ impl Vault {
         }
         let parsed: EndpointResult<Value> = answer.wrap().map_err(|_| VaultError::Wrong {
             code: answer.response.status().as_u16(),
-            message: "not the answer of a Vault".to_owned(),
+            message: "the response is not JSON as Vault sends it".to_owned(),
         })?;
         let token = parsed.auth.map(|auth| Token { secret: auth.client_token });
         Ok(Answer {
@@ -205,15 +207,17 @@ impl Vault {
     }
 }
 
-/// Sorts a failure; what it says of it is never the answer's content but its list of errors.
+/// Classifies a failure. Of the response's body only the list of errors is kept: the rest may hold a
+/// secret.
 fn failed(error: RestError) -> VaultError {
     match error {
         RestError::ServerResponseError { code: 403, .. } => VaultError::Denied,
         RestError::ServerResponseError { code, content } => {
             let parsed: Option<Value> = content.and_then(|text| serde_json::from_str(&text).ok());
             let errors = parsed.as_ref().and_then(|value| value["errors"].as_array());
-            let said: Vec<&str> = errors.into_iter().flatten().filter_map(Value::as_str).collect();
-            let message = said.join("; ").trim().to_owned();
+            let errors: Vec<&str> =
+                errors.into_iter().flatten().filter_map(Value::as_str).collect();
+            let message = errors.join("; ").trim().to_owned();
             match code {
                 429 | 500..=599 => VaultError::Unavailable(format!("{code} {message}")),
                 _ => VaultError::Wrong { code, message },
@@ -227,7 +231,7 @@ fn failed(error: RestError) -> VaultError {
     }
 }
 
-/// Any request, where vaultrs has none of its own or drops the lease.
+/// A request to any path, for endpoints that vaultrs lacks or whose lease it drops.
 struct Request<'a> {
     method: RequestMethod,
     path: &'a str,
