@@ -4,7 +4,6 @@ mod common;
 
 use std::process::Command;
 
-use alertstorm_model::alert::Alerts;
 use alertstorm_model::digest::Digest;
 use alertstorm_model::event::Event;
 use common::{events, measure, plan, root, shipped};
@@ -38,7 +37,7 @@ fn the_same_seed_gives_the_same_log_twice() {
 #[test]
 fn another_seed_gives_another_log() {
     let one = shipped("two-am-flood.yaml", &[]);
-    let other = one.with_seed(one.scenario.seed + 1);
+    let other = one.with_seed(one.scenario().seed + 1);
     assert_ne!(measure(&one).digest(), measure(&other).digest());
 }
 
@@ -69,20 +68,25 @@ fn the_spread_over_seeds_does_not_depend_on_the_threads() {
     assert_eq!(digests("1"), digests("2"));
 }
 
+/// The shipped profile with more tool calls for network agents, whose entry is the first.
+struct MoreCalls;
+
+impl alertstorm_model::scenario::Files for MoreCalls {
+    fn read(&self, name: &str) -> Result<String, String> {
+        let text = std::fs::read_to_string(root().join("scenarios").join(name));
+        Ok(text.map_err(|error| error.to_string())?.replacen("calls: 2..4", "calls: 5..9", 1))
+    }
+}
+
 /// A profile whose network agents draw more must leave the traces of all others as they are.
 #[test]
 fn one_more_draw_in_one_investigation_changes_no_other_trace() {
     let one = shipped("two-am-flood.yaml", &[]);
-    let mut other = one.clone();
-    let alertstorm_model::scenario::Agents::Profiles(profiles) = &mut other.agents else {
-        panic!("profiles")
-    };
-    let mut changed = (**profiles).clone();
-    changed.network.tools.llm.calls =
-        alertstorm_model::scenario::spread::Spread::parse("5..9").expect("a spread");
-    *profiles = changed.into();
+    let text = std::fs::read_to_string(root().join("scenarios/two-am-flood.yaml"));
+    let other = alertstorm_model::scenario::load(&text.expect("it"), "flood", &[], &MoreCalls);
+    let other = other.unwrap_or_else(|problems| panic!("{problems:#?}"));
     let mut networks = 0;
-    for (alert, again) in Alerts::new(&one).zip(Alerts::new(&other)) {
+    for (alert, again) in one.alerts().zip(other.alerts()) {
         assert_eq!(alert, again);
         if alert.domain == alertstorm_model::investigation::Domain::Network {
             assert_ne!(one.trace(&alert), other.trace(&again));
@@ -97,7 +101,7 @@ fn one_more_draw_in_one_investigation_changes_no_other_trace() {
 #[test]
 fn names_of_files_do_not_change_a_plan_but_knobs_do() {
     let text = "alerts: [{flood: 3}]\n";
-    let digest = |set: &[(&str, &str)]| plan(text, set).digest;
+    let digest = |set: &[(&str, &str)]| plan(text, set).digest().to_owned();
     assert_eq!(digest(&[]), digest(&[("name", "other"), ("question", "Why?"), ("seed", "9")]));
     assert_eq!(digest(&[]), digest(&[("slos", "[leases.orphaned == 0]")]));
     assert_ne!(digest(&[]), digest(&[("cluster.nodes", "21")]));
@@ -108,7 +112,7 @@ fn names_of_files_do_not_change_a_plan_but_knobs_do() {
 #[test]
 fn a_jobs_name_is_a_function_of_plan_seed_and_alert() {
     let name = |plan: &alertstorm_model::scenario::Plan, number: usize| {
-        let alert = Alerts::new(plan).nth(number).expect("an alert");
+        let alert = plan.alerts().nth(number).expect("an alert");
         alertstorm_model::controller::job::template(plan, &alert).name
     };
     let plan = shipped("two-am-flood.yaml", &[]);

@@ -124,7 +124,7 @@ proptest! {
         prop_assert!(jobs.values().all(|jobs| *jobs == 1), "a second Job: {:?}", jobs);
         prop_assert!(pods.values().all(|pods| *pods == 1), "a second pod: {:?}", pods);
         prop_assert_eq!(jobs.len() as u64, accounting.finished);
-        if matches!(plan.scenario.phase, Phase::Shadow | Phase::ReadOnlyAssist) {
+        if matches!(plan.scenario().phase, Phase::Shadow | Phase::ReadOnlyAssist) {
             prop_assert_eq!(writes, 0);
         }
     }

@@ -26,7 +26,11 @@ fn every_shipped_scenario_states_its_question_and_can_run() {
         if entry.extension().is_some_and(|ending| ending == "yaml") {
             let name = entry.file_name().and_then(|name| name.to_str()).expect("a name");
             let plan = shipped(name, &[]);
-            assert!(plan.scenario.question.ends_with('?'), "{name}: {}", plan.scenario.question);
+            assert!(
+                plan.scenario().question.ends_with('?'),
+                "{name}: {}",
+                plan.scenario().question
+            );
             count += 1;
         }
     }

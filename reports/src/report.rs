@@ -235,7 +235,7 @@ impl Report {
             Some(provider) => (World::Live, provider.as_str()),
             None => (World::Twin, "embedded"),
         };
-        let scenario = &plan.scenario;
+        let scenario = plan.scenario();
         let sample = measures.last_sample.clone().unwrap_or_default();
         let counts = measures.leases();
         let (exposure_mean, exposure_max) = measures.exposure();
@@ -256,7 +256,7 @@ impl Report {
             world,
             provider: provider.to_owned(),
             seed: scenario.seed,
-            plan: plan.digest.clone(),
+            plan: plan.digest().to_owned(),
             digest: measures.digest(),
             phase: scenario.phase,
             identity: scenario.identity,
@@ -375,7 +375,7 @@ fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
 fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
     let shares = measures.critical_path();
     let first = shares.first()?;
-    let knob = alertstorm_analysis::advice::knob(first.component, &plan.scenario);
+    let knob = alertstorm_analysis::advice::knob(first.component, plan.scenario());
     Some(Bottleneck {
         component: first.component,
         gap: first.gap.clone(),
@@ -399,7 +399,7 @@ fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
             empty => format!("{qps} calls/s: empty for {empty}"),
         }
     };
-    let cluster = &plan.scenario.cluster;
+    let cluster = &plan.scenario().cluster;
     match first.component {
         Component::JobControllerBucket => {
             let qps = cluster.control_plane.controller_manager.kube_api_qps.0;
@@ -409,7 +409,7 @@ fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
             limited(cluster.control_plane.scheduler.kube_api_qps.0, "scheduler")
         }
         Component::Concurrency => {
-            format!("{} at once: {mean} per investigation", plan.scenario.controller.concurrency)
+            format!("{} at once: {mean} per investigation", plan.scenario().controller.concurrency)
         }
         _ => format!("{mean} per investigation"),
     }

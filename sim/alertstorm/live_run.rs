@@ -39,7 +39,7 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
 /// Makes the run's folder with its inputs and an empty event log.
 fn prepare(loaded: &Loaded, output: &Path) -> Result<(PathBuf, EventLog)> {
     let plan = &loaded.plan;
-    let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
+    let name = format!("{}-{}", plan.scenario().name, plan.scenario().seed);
     let folder = run_folder::create(output, &name)?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
     let log = EventLog::create(&folder)?;
@@ -49,11 +49,11 @@ fn prepare(loaded: &Loaded, output: &Path) -> Result<(PathBuf, EventLog)> {
 /// Runs the plan: how the run ended, and whether its log could be written.
 fn drive(loaded: &Loaded, platform: &Platform, mut log: EventLog) -> (Result<()>, Result<()>) {
     let plan = &loaded.plan;
-    let bar = ui::progress(plan.alerts_expected);
-    bar.set_message(plan.scenario.name.clone());
+    let bar = ui::progress(plan.alerts_expected());
+    bar.set_message(plan.scenario().name.clone());
     let ran = run_folder::inputs(plan, &loaded.files).and_then(|files| {
         platform.run(plan, files, &mut log, &mut |finished, now| {
-            bar.set_message(format!("{} {}", plan.scenario.name, ui::clock(now)));
+            bar.set_message(format!("{} {}", plan.scenario().name, ui::clock(now)));
             bar.set_position(finished);
         })
     });

@@ -176,7 +176,7 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
 /// # Errors
 /// Where the scenario cannot be written as YAML.
 pub fn inputs(plan: &Plan, files: &[(String, String)]) -> Result<Vec<(String, String)>> {
-    let mut scenario = plan.scenario.clone();
+    let mut scenario = plan.scenario().clone();
     let inside = |name: &str| {
         let known = files.iter().any(|(read, _)| read == name);
         known.then(|| format!("{INPUTS}/{}", name.replace(['/', '\\', ':'], "-")))
@@ -189,7 +189,7 @@ pub fn inputs(plan: &Plan, files: &[(String, String)]) -> Result<Vec<(String, St
     for name in scenario.alerts.iter_mut().filter_map(|alerts| alerts.replay.as_mut()) {
         *name = inside(name).unwrap_or_else(|| name.clone());
     }
-    let mut all = vec![(SCENARIO.to_owned(), resolved(&scenario, &plan.digest)?)];
+    let mut all = vec![(SCENARIO.to_owned(), resolved(&scenario, plan.digest())?)];
     let named = files.iter().filter_map(|(name, text)| Some((inside(name)?, text.clone())));
     all.extend(named);
     Ok(all)

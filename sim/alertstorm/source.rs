@@ -86,7 +86,7 @@ pub fn defaults() -> Result<scenario::Scenario> {
     let files = Folder { path: PathBuf::new(), read: RefCell::default() };
     let least = "alerts: [{flood: 1}]\n";
     let plan = scenario::load(least, "defaults", &[], &files);
-    plan.map(|plan| plan.scenario)
+    plan.map(|plan| plan.scenario().clone())
         .map_err(|problems| WrongInput { files: Vec::new(), problems }.into())
 }
 

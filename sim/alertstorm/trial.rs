@@ -64,8 +64,9 @@ pub fn run(
 /// the second run was interrupted.
 pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
     let first = measures.critical_path().into_iter().next()?;
-    let knob = advice::knob(first.component, &plan.scenario)?;
-    let moved = Plan { scenario: knob.moved, ..plan.clone() };
+    let knob = advice::knob(first.component, plan.scenario())?;
+    // A value that does not fit the rest of the scenario is no advice.
+    let moved = plan.with_knob(knob.path, &knob.to).ok()?;
     let (measures, _) = run(&moved, None, &mut |_, _| {});
     if measures.interrupted {
         return None;

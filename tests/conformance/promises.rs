@@ -60,7 +60,7 @@ pub fn deeds(ran: &Ran) -> Vec<String> {
 pub fn accounts_for_all(ran: &Ran) {
     let (accounting, leases) = (ran.measures.accounting, ran.measures.leases());
     assert!(accounting.balances(), "{accounting:?}");
-    assert_eq!(accounting.alerts, ran.plan.alerts_expected);
+    assert_eq!(accounting.alerts, ran.plan.alerts_expected());
     assert_eq!(accounting.unfinished, 0, "{accounting:?}");
     assert!(leases.balances() && leases.active == 0, "{leases:?}");
 }

@@ -63,7 +63,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 fn on_local(plan: &Plan) -> Vec<Event> {
     runtime().block_on(async {
-        let local = Local::start(&plan.scenario, false, &|_: &str| {}).await;
+        let local = Local::start(plan.scenario(), false, &|_: &str| {}).await;
         run(plan, Arc::new(local.unwrap_or_else(|error| panic!("{error}")))).await
     })
 }

@@ -49,7 +49,7 @@ pub struct Task {
 impl Task {
     /// The task of an alert's agent.
     pub fn new(plan: &Plan, alert: &Alert, namespace: &str) -> Self {
-        let scenario = &plan.scenario;
+        let scenario = plan.scenario();
         let source = |domain: Domain| {
             let of = scenario.vault.secrets.of(domain);
             Source { engine: of.engine, configs: of.configs, ttl: of.ttl }

@@ -29,14 +29,14 @@ pub fn run(args: &Args) -> Result<Exit> {
         question.trials.load(settings, &[])?;
     }
     interrupt::listen()?;
-    let name = format!("capacity-{}-{}", plan.scenario.name, plan.scenario.seed);
+    let name = format!("capacity-{}-{}", plan.scenario().name, plan.scenario().seed);
     let folder = run_folder::create(&args.output, &name)?;
     let knees = args.hold.is_none() || !args.vary.is_empty();
     let settings = if knees { question.knees(&grid) } else { Vec::new() };
     let mut capacity = Capacity {
         schema: SCHEMA.to_owned(),
-        name: plan.scenario.name.clone(),
-        question: plan.scenario.question.clone(),
+        name: plan.scenario().name.clone(),
+        question: plan.scenario().question.clone(),
         world: "twin".to_owned(),
         axis: question.axis,
         load: question.bounds.start,

@@ -28,10 +28,10 @@ pub fn run(args: &Args) -> Result<Exit> {
     for path in &args.files {
         match source::load(path, &args.set) {
             Ok(plan) if args.resolved => {
-                anstream::print!("{}", run_folder::resolved(&plan.scenario, &plan.digest)?);
+                anstream::print!("{}", run_folder::resolved(plan.scenario(), plan.digest())?);
             }
             Ok(plan) => {
-                let alerts = plan.alerts_expected;
+                let alerts = plan.alerts_expected();
                 let over = plan.alerts_last();
                 anstream::println!("{}: fine, {alerts} alerts over {over}", path.display());
             }

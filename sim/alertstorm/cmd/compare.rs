@@ -65,6 +65,6 @@ fn read(folder: &Path) -> Result<Compared> {
 /// The scenario of a run as JSON; null if it cannot be read.
 fn scenario(folder: &Path) -> serde_json::Value {
     let plan = crate::source::load(&folder.join(run_folder::SCENARIO), &[]);
-    let value = plan.ok().and_then(|plan| serde_json::to_value(plan.scenario).ok());
+    let value = plan.ok().and_then(|plan| serde_json::to_value(plan.scenario()).ok());
     value.unwrap_or_default()
 }

@@ -31,7 +31,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<Exit> {
     let live = Live::of_this_build("render")?;
     let scenario = match &args.scenario {
-        Some(path) => source::load(path, &[])?.scenario,
+        Some(path) => source::load(path, &[])?.scenario().clone(),
         None => source::defaults()?,
     };
     let environments = live.environments()?;

@@ -52,9 +52,10 @@ pub struct Args {
 /// Runs a scenario.
 pub fn run(args: &Args) -> Result<Exit> {
     let mut loaded = source::load_with_files(&args.scenario, &args.set)?;
-    let plan = &mut loaded.plan;
-    plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
-    let world = args.world.world(plan)?;
+    if let Some(seed) = args.seed {
+        loaded.plan = loaded.plan.with_seed(seed);
+    }
+    let world = args.world.world(&loaded.plan)?;
     interrupt::listen()?;
     match (args.seeds, world) {
         (Some(_), World::Live(_)) => {
@@ -73,16 +74,17 @@ pub fn run(args: &Args) -> Result<Exit> {
 
 fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
     let plan = &loaded.plan;
-    let name = format!("{}-{}", plan.scenario.name, plan.scenario.seed);
+    let name = format!("{}-{}", plan.scenario().name, plan.scenario().seed);
     let folder = run_folder::create(&args.output, &name)?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
-    let keep = !args.no_events && plan.alerts_expected <= plan.scenario.limits.events_up_to.get();
+    let keep =
+        !args.no_events && plan.alerts_expected() <= plan.scenario().limits.events_up_to.get();
     let mut log = keep.then(|| EventLog::create(&folder)).transpose()?;
-    let bar = ui::progress(plan.alerts_expected);
-    bar.set_message(plan.scenario.name.clone());
+    let bar = ui::progress(plan.alerts_expected());
+    bar.set_message(plan.scenario().name.clone());
     let sink = log.as_mut().map(|log| log as &mut dyn Sink);
     let (measures, mut report) = trial::run(plan, sink, &mut |finished, progress| {
-        bar.set_message(format!("{} {}", plan.scenario.name, ui::clock(progress.now)));
+        bar.set_message(format!("{} {}", plan.scenario().name, ui::clock(progress.now)));
         bar.set_position(finished);
     });
     bar.finish_and_clear();
@@ -91,7 +93,7 @@ fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
     }
     // On disk before the advice's second run begins.
     run_folder::write_report(&folder, &report)?;
-    let small = plan.alerts_expected <= trial::TRY_UP_TO;
+    let small = plan.alerts_expected() <= trial::TRY_UP_TO;
     if small
         && !args.no_advice
         && !report.interrupted
@@ -107,12 +109,12 @@ fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
 /// Runs consecutive seeds in parallel: each thread takes the next one that is left.
 fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     let plan = &loaded.plan;
-    let first = plan.scenario.seed;
+    let first = plan.scenario().seed;
     let folder =
-        run_folder::create(&args.output, &format!("{}-{first}+{count}", plan.scenario.name))?;
+        run_folder::create(&args.output, &format!("{}-{first}+{count}", plan.scenario().name))?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
     let bar = ui::progress(count as u64);
-    bar.set_message(format!("{} seeds", plan.scenario.name));
+    bar.set_message(format!("{} seeds", plan.scenario().name));
     let seeds: Vec<u64> = (0..count as u64).map(|number| first.wrapping_add(number)).collect();
     let reports = parallel::map(args.threads, &seeds, |seed| {
         let (_, report) = trial::run(&plan.with_seed(*seed), None, &mut |_, _| {});

@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use alertstorm_model::agent::trace;
-use alertstorm_model::alert::Alerts;
 use anyhow::Result;
 
 use crate::exit::Exit;
@@ -26,9 +25,9 @@ pub struct Args {
 
 /// Prints traces.
 pub fn run(args: &Args) -> Result<Exit> {
-    let mut plan = source::load(&args.scenario, &[])?;
-    plan.scenario.seed = args.seed.unwrap_or(plan.scenario.seed);
-    for alert in Alerts::new(&plan).take(args.number) {
+    let plan = source::load(&args.scenario, &[])?;
+    let plan = plan.with_seed(args.seed.unwrap_or(plan.scenario().seed));
+    for alert in plan.alerts().take(args.number) {
         let name = alert.id.to_string();
         anstream::print!("{}", trace::write([(name.as_str(), &plan.trace(&alert))]));
     }

@@ -115,7 +115,7 @@ async fn provide(
     let print = |line: &str| console.print(line);
     Ok(match provider {
         Provider::Local => {
-            let local = Local::start(&plan.scenario, false, &print).await.map_err(wrong_input)?;
+            let local = Local::start(plan.scenario(), false, &print).await.map_err(wrong_input)?;
             (Arc::new(local), None)
         }
         Provider::Kind => {

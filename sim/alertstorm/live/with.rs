@@ -51,7 +51,7 @@ impl Live {
         let console = Console::new();
         let started = runtime()?.block_on(async {
             let print = |line: &str| console.print(line);
-            let local = Local::start(&plan.scenario, true, &print).await;
+            let local = Local::start(plan.scenario(), true, &print).await;
             let local = local.map_err(platform::wrong_input)?;
             local.stop().map(|()| local).map_err(anyhow::Error::from)
         });

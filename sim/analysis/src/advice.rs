@@ -2,19 +2,17 @@
 
 use alertstorm_model::event::Component;
 use alertstorm_model::scenario::Scenario;
-use alertstorm_model::scenario::knobs::{Positive, count};
+use alertstorm_model::scenario::knobs::Positive;
 
-/// A knob, its value and the next one to try.
+/// A knob and the next value to try, for [`alertstorm_model::scenario::Plan::with_knob`].
 #[derive(Clone, Debug)]
 pub struct Knob {
-    /// Its path in the scenario.
+    /// Its dotted path in the scenario.
     pub path: &'static str,
-    /// Its value.
+    /// Its value, as a scenario writes it.
     pub from: String,
-    /// The value to try.
+    /// The value to try, as a scenario writes it.
     pub to: String,
-    /// The scenario with the value to try.
-    pub moved: Scenario,
 }
 
 impl Knob {
@@ -24,69 +22,52 @@ impl Knob {
     }
 }
 
-/// The knob that moves a component, where there is one.
+/// The knob that moves a component; none where the component has no knob.
 pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
-    let mut moved = scenario.clone();
-    let manager = &mut moved.cluster.control_plane.controller_manager;
-    let (path, from, to) = match component {
-        Component::Concurrency => {
-            let (from, to) = doubled(&mut moved.controller.concurrency);
-            ("controller.concurrency", from, to)
-        }
+    let plane = &scenario.cluster.control_plane;
+    let manager = &plane.controller_manager;
+    let controller = &scenario.controller;
+    Some(match component {
+        Component::Concurrency => doubled("controller.concurrency", controller.concurrency),
         Component::CostBudget => {
-            let budget = moved.controller.cost_budget.as_mut()?;
-            let (from, to) = scaled(&mut budget.usd, 2.0);
-            ("controller.cost_budget.usd", from, to)
+            scaled("controller.cost_budget.usd", controller.cost_budget.as_ref()?.usd, 2.0)
         }
         Component::BackendClient => {
-            let (from, to) = doubled(&mut moved.controller.client.connections);
-            ("controller.client.connections", from, to)
+            doubled("controller.client.connections", controller.client.connections)
         }
-        Component::ApiSeats => {
-            let apiserver = &mut moved.cluster.control_plane.apiserver;
-            let (from, to) = doubled(&mut apiserver.max_requests_inflight);
-            ("cluster.control_plane.apiserver.max_requests_inflight", from, to)
-        }
-        Component::ControlPlaneCpu => {
-            let (from, to) = doubled(&mut moved.cluster.control_plane.cores);
-            ("cluster.control_plane.cores", from, to)
-        }
-        Component::JobControllerBucket => {
-            let (from, to) = scaled(&mut manager.kube_api_qps, 2.5);
-            ("cluster.control_plane.controller_manager.kube_api_qps", from, to)
-        }
-        Component::JobControllerWorkers => {
-            let (from, to) = doubled(&mut manager.concurrent_job_syncs);
-            ("cluster.control_plane.controller_manager.concurrent_job_syncs", from, to)
-        }
-        Component::SchedulerBucket => {
-            let (from, to) = scaled(&mut moved.cluster.control_plane.scheduler.kube_api_qps, 2.0);
-            ("cluster.control_plane.scheduler.kube_api_qps", from, to)
-        }
-        Component::NodeCapacity => {
-            let (from, to) = doubled(&mut moved.cluster.nodes);
-            ("cluster.nodes", from, to)
-        }
+        Component::ApiSeats => doubled(
+            "cluster.control_plane.apiserver.max_requests_inflight",
+            plane.apiserver.max_requests_inflight,
+        ),
+        Component::ControlPlaneCpu => doubled("cluster.control_plane.cores", plane.cores),
+        Component::JobControllerBucket => scaled(
+            "cluster.control_plane.controller_manager.kube_api_qps",
+            manager.kube_api_qps,
+            2.5,
+        ),
+        Component::JobControllerWorkers => doubled(
+            "cluster.control_plane.controller_manager.concurrent_job_syncs",
+            manager.concurrent_job_syncs,
+        ),
+        Component::SchedulerBucket => scaled(
+            "cluster.control_plane.scheduler.kube_api_qps",
+            plane.scheduler.kube_api_qps,
+            2.0,
+        ),
+        Component::NodeCapacity => doubled("cluster.nodes", scenario.cluster.nodes),
         Component::KubeletBucket => {
-            let (from, to) = scaled(&mut moved.cluster.node.kube_api_qps, 2.0);
-            ("cluster.node.kube_api_qps", from, to)
+            scaled("cluster.node.kube_api_qps", scenario.cluster.node.kube_api_qps, 2.0)
         }
-        Component::ImagePull => {
-            moved.cluster.node.image_present = true;
-            ("cluster.node.image_present", "false".to_owned(), "true".to_owned())
-        }
-        Component::VaultCpu => {
-            let (from, to) = doubled(&mut moved.vault.cores);
-            ("vault.cores", from, to)
-        }
+        Component::ImagePull => Knob {
+            path: "cluster.node.image_present",
+            from: "false".to_owned(),
+            to: "true".to_owned(),
+        },
+        Component::VaultCpu => doubled("vault.cores", scenario.vault.cores),
         Component::VaultDatabaseLock => {
-            let (from, to) = doubled(&mut moved.vault.secrets.database.configs);
-            ("vault.secrets.database.configs", from, to)
+            doubled("vault.secrets.database.configs", scenario.vault.secrets.database.configs)
         }
-        Component::Postgres => {
-            let (from, to) = doubled(&mut moved.postgres.cores);
-            ("postgres.cores", from, to)
-        }
+        Component::Postgres => doubled("postgres.cores", scenario.postgres.cores),
         Component::ControllerDown
         | Component::ApiServerDown
         | Component::Etcd
@@ -97,18 +78,14 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         | Component::PodStart
         | Component::VaultDown
         | Component::Unexplained => return None,
-    };
-    Some(Knob { path, from, to, moved })
+    })
 }
 
-fn doubled(n: &mut std::num::NonZeroU32) -> (String, String) {
-    let from = n.get();
-    *n = count(from.saturating_mul(2));
-    (from.to_string(), n.to_string())
+fn doubled(path: &'static str, from: std::num::NonZeroU32) -> Knob {
+    let to = from.saturating_mul(std::num::NonZeroU32::MIN.saturating_add(1));
+    Knob { path, from: from.to_string(), to: to.to_string() }
 }
 
-fn scaled(n: &mut Positive, by: f64) -> (String, String) {
-    let from = n.0;
-    n.0 = from * by;
-    (from.to_string(), n.0.to_string())
+fn scaled(path: &'static str, Positive(from): Positive, by: f64) -> Knob {
+    Knob { path, from: from.to_string(), to: (from * by).to_string() }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use alertstorm_model::alert::{Alert, Alerts as Stream};
+use alertstorm_model::alert::Alert;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{Part, Plan};
 
@@ -33,7 +33,7 @@ impl Alerts {
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             let own = |alert: &Alert| part.has(alert) && !known.contains(&alert.id);
-            for alert in Stream::new(&plan).filter(own) {
+            for alert in plan.alerts().filter(own) {
                 let due = reporter.clock().instant(alert.intended).into_std();
                 while let Some(wait) = due.checked_duration_since(Instant::now()) {
                     if stopped.load(Ordering::Acquire) {

@@ -93,7 +93,7 @@ impl<'a> Engine<'a> {
         book: LeaseBook,
         in_pods: bool,
     ) -> Self {
-        let delivery = Delivery::new(&plan.scenario.controller);
+        let delivery = Delivery::new(&plan.scenario().controller);
         Self {
             plan,
             sink,
@@ -164,7 +164,7 @@ impl<'a> Engine<'a> {
             }
             Note::Wake => self.deliver(Input::Wake),
             Note::Fault(number, begins) => {
-                let kind = self.plan.faults[number].kind;
+                let kind = self.plan.faults()[number].kind;
                 self.platform(Fact::Fault { kind, began: begins });
                 host.fault(number, begins);
             }
@@ -268,7 +268,7 @@ impl<'a> Engine<'a> {
                 timeline.ended_at = event.at;
                 // A kubelet sees that its pod is deleted, and not why: the Job's clock tells.
                 let created = timeline.reached(Stage::JobCreated).or(timeline.sent);
-                let deadline = self.plan.scenario.controller.job.active_deadline;
+                let deadline = self.plan.scenario().controller.job.active_deadline;
                 let due = created.map(|at| at + deadline.saturating_sub(Span::millis(1_500)));
                 if *outcome == Outcome::Evicted && due.is_some_and(|due| event.at >= due) {
                     *outcome = Outcome::DeadlineExceeded;
@@ -319,7 +319,7 @@ impl Driven for Engine<'_> {
     }
 
     fn is_collecting(&self, now: Time, since: Time) -> bool {
-        let ttl = self.plan.scenario.controller.job.ttl_after_finished;
+        let ttl = self.plan.scenario().controller.job.ttl_after_finished;
         let collected = |timeline: &Timeline| {
             timeline.closed || timeline.reached(Stage::JobCollected).is_some()
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use alertstorm_agent::Task;
 use alertstorm_agent::names::role;
-use alertstorm_model::alert::{Alert, Alerts};
+use alertstorm_model::alert::Alert;
 use alertstorm_model::controller::job::{self, JobTemplate};
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{IdentityKind, InvestigationId};
@@ -130,7 +130,7 @@ impl Jobs {
         reporter: Reporter,
         part: Part,
     ) -> Arc<Self> {
-        let knobs = &plan.scenario.controller.client;
+        let knobs = &plan.scenario().controller.client;
         let connections = Semaphore::new(knobs.connections.get() as usize);
         let bucket = knobs.kube_api_qps.map(|qps| Throttle::new(qps.0, knobs.kube_api_burst.get()));
         Arc::new(Self { client, agents, reporter, connections, bucket, plan, part })
@@ -138,7 +138,7 @@ impl Jobs {
 
     /// The selector of the run's objects, in a shard of the shard's own.
     pub fn selector(&self) -> String {
-        let Some(first) = Alerts::new(&self.plan).next() else { return String::new() };
+        let Some(first) = self.plan.alerts().next() else { return String::new() };
         let template = self.template(&first);
         let narrow = ["alertstorm.dev/run", SHARD];
         let own = template.labels.iter().filter(|(name, _)| narrow.contains(name));
@@ -181,7 +181,7 @@ impl Jobs {
             Agents::Hollow(_) => object(&template, HOLLOW_IMAGE, &json!([])),
             Agents::Pods(spec) => object(&template, &spec.image, &self.told(alert, spec)?),
         };
-        if self.plan.scenario.identity == IdentityKind::PerInvestigation {
+        if self.plan.scenario().identity == IdentityKind::PerInvestigation {
             self.create_identity(alert, &template, &job["metadata"]["labels"]).await?;
         }
         let job: Job = typed(job)?;
@@ -217,7 +217,7 @@ impl Jobs {
             "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
             "automountServiceAccountToken": false,
         }))?;
-        let role = role(self.plan.scenario.phase, alert.domain);
+        let role = role(self.plan.scenario().phase, alert.domain);
         let binding: RoleBinding = typed(own_binding(name, &role, labels))?;
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
@@ -235,7 +235,7 @@ impl Jobs {
 
     /// Takes back what a finished investigation's identity was.
     pub async fn end_identity(self: Arc<Self>, alert: Alert) {
-        if self.plan.scenario.identity != IdentityKind::PerInvestigation {
+        if self.plan.scenario().identity != IdentityKind::PerInvestigation {
             return;
         }
         let name = job::template(&self.plan, &alert).service_account;
@@ -302,7 +302,7 @@ impl Jobs {
         let jobs: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
         call::patiently(PATIENCE, || async { jobs.delete_collection(&delete, &params).await })
             .await?;
-        if self.plan.scenario.identity == IdentityKind::PerInvestigation {
+        if self.plan.scenario().identity == IdentityKind::PerInvestigation {
             let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
             let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
             call::patiently(PATIENCE, || async {

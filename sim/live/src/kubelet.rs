@@ -104,7 +104,7 @@ impl HollowNode {
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, kube::Error> {
         let name = node_name(number);
-        let knobs = &shared.plan.scenario.cluster.node;
+        let knobs = &shared.plan.scenario().cluster.node;
         // KWOK plays many nodes with one client, and does not limit it.
         let kwok = knobs.runtime == NodeRuntime::Kwok;
         let throttle = Throttle::new(knobs.kube_api_qps.0, knobs.kube_api_burst.get());
@@ -148,8 +148,8 @@ impl HollowNode {
 }
 
 fn relist_offset(plan: &Plan, number: usize) -> Duration {
-    let period = plan.scenario.cluster.node.relist_period.0;
-    let mut stream = Stream::new(plan.scenario.seed, Purpose::PodStart, u64::MAX - number as u64);
+    let period = plan.scenario().cluster.node.relist_period.0;
+    let mut stream = Stream::new(plan.scenario().seed, Purpose::PodStart, u64::MAX - number as u64);
     Duration::from_nanos(stream.below(period.max(1)))
 }
 
@@ -195,7 +195,7 @@ impl Kubelet {
 
     /// The instant of the next relist.
     pub fn next_relist(&self) -> Instant {
-        let knobs = &self.shared.plan.scenario.cluster.node;
+        let knobs = &self.shared.plan.scenario().cluster.node;
         let period = u128::from(knobs.relist_period.0.max(1));
         let zero = self.shared.hearing.reporter.clock().instant(alertstorm_model::time::Time::ZERO);
         let since = Instant::now().saturating_duration_since(zero + self.relist_offset).as_nanos();
@@ -204,7 +204,7 @@ impl Kubelet {
     }
 
     fn status(&self) -> serde_json::Value {
-        let knobs = &self.shared.plan.scenario.cluster.node;
+        let knobs = &self.shared.plan.scenario().cluster.node;
         let now = Timestamp::now().to_string();
         let condition = |kind: &str, status: &str, reason: &str| {
             json!({
@@ -345,7 +345,7 @@ impl Kubelet {
         tell: mpsc::UnboundedSender<PodChange>,
     ) {
         let mut tasks = JoinSet::new();
-        let shared_watch = self.shared.plan.scenario.cluster.node.shared_watch;
+        let shared_watch = self.shared.plan.scenario().cluster.node.shared_watch;
         if !shared_watch {
             let (client, name) = (self.client.clone(), self.name.clone());
             tasks.spawn(async move {
@@ -354,7 +354,7 @@ impl Kubelet {
         }
         // Heartbeats of many nodes are spread over the period, as they are where nodes started at
         // different times.
-        let nodes = self.shared.plan.scenario.cluster.nodes.get().max(1);
+        let nodes = self.shared.plan.scenario().cluster.nodes.get().max(1);
         let phase = LEASE_PERIOD.mul_f64(self.number as f64 / f64::from(nodes));
         let mut heartbeat = interval_at(Instant::now() + phase, LEASE_PERIOD);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);

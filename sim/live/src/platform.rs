@@ -178,7 +178,7 @@ impl Clients {
     /// Where the platform's address or authority is wrong.
     pub fn new(platform: &Platform, tokens: &Tokens, plan: &Plan) -> Result<Self, ConnectionError> {
         let tls = alertstorm_agent::trust::only(&platform.ca)?;
-        let calls = plan.scenario.controller.client.connections.get() as usize;
+        let calls = plan.scenario().controller.client.connections.get() as usize;
         let lanes = |at_once| Lanes::new(&platform.api_server, &tls, at_once);
         let node_tokens = match &platform.agents {
             Agents::Hollow(tokens) => tokens.clone(),
@@ -188,7 +188,7 @@ impl Clients {
             backend: lanes(calls + 8)?,
             // A watch each, and a few calls at once.
             nodes: lanes(node_tokens.len() * 4)?,
-            agents: lanes(plan.scenario.controller.concurrency.get() as usize / 4)?,
+            agents: lanes(plan.scenario().controller.concurrency.get() as usize / 4)?,
             tokens: tokens.clone(),
             node_tokens,
         })

@@ -96,7 +96,7 @@ mod tests {
 
     fn scenario() -> Scenario {
         let least = "alerts: [{flood: 1}]\n";
-        scenario::load(least, "least", &[], &NoFiles).unwrap().scenario
+        scenario::load(least, "least", &[], &NoFiles).unwrap().scenario().clone()
     }
 
     const VERBS: [&str; 8] =

@@ -89,7 +89,7 @@ pub enum RunError {
 /// # Errors
 /// The first that it cannot.
 pub fn check_faults(plan: &Plan, can: impl Fn(FaultKind) -> bool) -> Result<(), RunError> {
-    match plan.faults.iter().find(|fault| !can(fault.kind)) {
+    match plan.faults().iter().find(|fault| !can(fault.kind)) {
         Some(fault) => Err(RunError::Fault(fault.kind)),
         None => Ok(()),
     }
@@ -126,12 +126,12 @@ async fn on_platform(
     let platform = provider.platform()?;
     tell("setting up the namespace, the identities and Vault");
     let admin = platform.admin.clone();
-    bootstrap::apply(&plan.scenario, &platform).await?;
+    bootstrap::apply(plan.scenario(), &platform).await?;
     let tokens = match &platform.identities {
         Identities::Users(tokens) => tokens.clone(),
         Identities::Accounts => bootstrap::tokens(&admin).await?,
     };
-    setup::configure(&provider.vault()?, &plan.scenario, &platform.around, &tokens.vault).await?;
+    setup::configure(&provider.vault()?, plan.scenario(), &platform.around, &tokens.vault).await?;
     if provider.is_kept() {
         tell("clearing what an earlier run left on the kept platform");
         jobs::clear(&admin).await?;
@@ -148,7 +148,7 @@ async fn on_platform(
     let mut tasks = JoinSet::new();
     let nodes = match &platform.agents {
         Agents::Hollow(_) => {
-            let count = plan.scenario.cluster.nodes.get() as usize;
+            let count = plan.scenario().cluster.nodes.get() as usize;
             tell(&format!("registering {count} hollow nodes"));
             let (plan, hearing) = (Arc::clone(&plan), hearing.clone());
             let shared = Shared::new(plan, hearing, clients.clone(), &platform);

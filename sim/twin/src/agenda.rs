@@ -127,12 +127,12 @@ impl World<'_> {
             }
             Ev::Compact => {
                 self.etcd.compact();
-                let etcd = &self.plan.scenario.cluster.control_plane.etcd;
+                let etcd = &self.plan.scenario().cluster.control_plane.etcd;
                 self.engine.after(etcd.compaction_interval, Ev::Compact);
             }
             Ev::Sample => {
                 self.tell_sample(false);
-                let every = self.plan.sample_every;
+                let every = self.plan.sample_every();
                 let tail = self.backend.is_idle() && self.open == 0;
                 self.engine.after(if tail { every * TAIL_SAMPLES } else { every }, Ev::Sample);
             }

@@ -93,7 +93,7 @@ impl World<'_> {
                     self.tell_waits(who, Stage::CredentialsReady);
                 }
                 Want::Hold(memory) => {
-                    if memory > self.plan.scenario.controller.job.memory_limit {
+                    if memory > self.plan.scenario().controller.job.memory_limit {
                         return self.process_ends(who, Outcome::OomKilled);
                     }
                 }
@@ -115,7 +115,7 @@ impl World<'_> {
 
     /// The agent attempts its action. What is forbidden is attempted too: somebody refuses it.
     pub(crate) fn act(&mut self, who: Who) {
-        let phase = self.plan.scenario.phase;
+        let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get(who) else {
             return;
         };
@@ -139,7 +139,7 @@ impl World<'_> {
 
     /// The system answered the agent's action.
     pub(crate) fn acted(&mut self, who: Who) {
-        let phase = self.plan.scenario.phase;
+        let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };

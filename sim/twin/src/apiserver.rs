@@ -266,14 +266,14 @@ impl World<'_> {
             self.meters.etcd.record(committed.since(done));
             done = committed;
         }
-        let rtt = self.plan.scenario.cluster.network_rtt;
+        let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.at(done + rtt, Ev::CallDone(id));
     }
 
     /// The process that encodes the request and decodes the answer, and its work for one, where it
     /// runs on the control plane's machine.
     fn own_work(&self, client: Client, then: Then) -> (Process, Span) {
-        let shared = self.plan.scenario.cluster.control_plane.shared_with_everything;
+        let shared = self.plan.scenario().cluster.control_plane.shared_with_everything;
         match client {
             Client::JobController if then.begins_sync() => {
                 (Process::ControllerManager, costs::JOB_SYNC + costs::CONTROLLER_CALL)
@@ -290,7 +290,7 @@ impl World<'_> {
                 (Process::Nodes, costs::KUBELET_CALL)
             }
             Client::Backend if shared => {
-                (Process::Backend, self.plan.scenario.controller.client.cpu_per_job)
+                (Process::Backend, self.plan.scenario().controller.client.cpu_per_job)
             }
             _ => (Process::ApiServer, Span::ZERO),
         }

@@ -43,9 +43,9 @@ pub(crate) struct Backend<'a> {
 
 impl<'a> Backend<'a> {
     pub fn new(plan: &'a Plan) -> Self {
-        let knobs = &plan.scenario.controller;
+        let knobs = &plan.scenario().controller;
         let client = &knobs.client;
-        let mut alerts = Alerts::new(plan);
+        let mut alerts = plan.alerts();
         Self {
             delivery: Delivery::new(knobs),
             next: alerts.next(),
@@ -175,7 +175,7 @@ impl World<'_> {
             let account = inv.account;
             self.backend.in_flight += 1;
             self.fact(who, Fact::JobSent);
-            let own = self.plan.scenario.identity == IdentityKind::PerInvestigation;
+            let own = self.plan.scenario().identity == IdentityKind::PerInvestigation;
             if own && !account {
                 let then = Then::BackendAccount;
                 self.call(Client::Backend, Op::CreateServiceAccount, who, then, true);
@@ -220,7 +220,7 @@ impl World<'_> {
         let (id, cost_micro_usd) = (inv.alert.id, inv.cost_micro_usd);
         let finished_at = inv.job.finished_at;
         self.backend.jobs.remove(&id);
-        if self.plan.scenario.identity == IdentityKind::PerInvestigation {
+        if self.plan.scenario().identity == IdentityKind::PerInvestigation {
             for op in [Op::DeleteRoleBinding, Op::DeleteServiceAccount] {
                 self.call(Client::Backend, op, who, Then::Nothing, false);
             }

@@ -40,7 +40,7 @@ impl World<'_> {
     pub(crate) fn keep_until_collected(&mut self, who: Who, finished_at: Time) {
         if let Some(inv) = self.invs.remove(who) {
             let job = self.finished_jobs.insert(inv.alert.id);
-            let ttl = self.plan.scenario.controller.job.ttl_after_finished;
+            let ttl = self.plan.scenario().controller.job.ttl_after_finished;
             self.engine.at(finished_at + ttl, Ev::TtlDue(job.slot, job.generation));
         }
     }
@@ -94,7 +94,7 @@ impl World<'_> {
         for op in [Op::CreateJob, Op::CreatePod] {
             self.etcd.forget(op.cost().write.unwrap_or(0));
         }
-        if self.plan.scenario.identity == IdentityKind::PerInvestigation {
+        if self.plan.scenario().identity == IdentityKind::PerInvestigation {
             for op in [Op::CreateServiceAccount, Op::CreateRoleBinding] {
                 self.etcd.forget(op.cost().write.unwrap_or(0));
             }

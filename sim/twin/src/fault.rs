@@ -9,14 +9,14 @@ use crate::world::World;
 impl World<'_> {
     /// Puts the plan's faults into the queue of events.
     pub(crate) fn plan_faults(&mut self) {
-        for (number, fault) in (0..).zip(&self.plan.faults) {
+        for (number, fault) in (0..).zip(self.plan.faults()) {
             self.engine.at(fault.from, Ev::FaultBegins(number));
             self.engine.at(fault.until, Ev::FaultEnds(number));
         }
     }
 
     fn fault(&self, number: u32) -> FaultPlan {
-        self.plan.faults[number as usize]
+        self.plan.faults()[number as usize]
     }
 
     pub(crate) fn fault_begins(&mut self, number: u32) {

@@ -126,7 +126,7 @@ impl World<'_> {
     /// One sync: decides what is to be done from what the informers have seen.
     fn job_sync(&mut self, who: Who) {
         let now = self.now();
-        let deadline = self.plan.scenario.controller.job.active_deadline;
+        let deadline = self.plan.scenario().controller.job.active_deadline;
         let Some(inv) = self.invs.get_mut(who) else {
             return self.job_synced(who);
         };
@@ -167,7 +167,7 @@ impl World<'_> {
     /// The answer to a worker's call: the next call of the sync, or its end.
     pub(crate) fn job_called(&mut self, who: Who, step: SyncStep) {
         let now = self.now();
-        let deadline = self.plan.scenario.controller.job.active_deadline;
+        let deadline = self.plan.scenario().controller.job.active_deadline;
         let Some(inv) = self.invs.get_mut(who) else {
             return self.job_synced(who);
         };

@@ -57,9 +57,9 @@ pub(crate) struct Nodes {
 
 impl Nodes {
     pub fn new(plan: &Plan) -> Self {
-        let cluster = &plan.scenario.cluster;
+        let cluster = &plan.scenario().cluster;
         let knobs = &cluster.node;
-        let mut offsets = Stream::new(plan.scenario.seed, Purpose::PodStart, u64::MAX);
+        let mut offsets = Stream::new(plan.scenario().seed, Purpose::PodStart, u64::MAX);
         let node = |_| Node {
             pods: knobs.pods.get(),
             cpu_millis: knobs.cpu.get() * 1_000,
@@ -72,7 +72,7 @@ impl Nodes {
             events: EventSink::default(),
             down: false,
         };
-        let job = &plan.scenario.controller.job;
+        let job = &plan.scenario().controller.job;
         Self {
             list: (0..cluster.nodes.get()).map(node).collect(),
             cpu_request: job.cpu_request_millis,
@@ -128,7 +128,7 @@ impl World<'_> {
     /// The node's kubelet (or KWOK) sees that a pod is its own.
     pub(crate) fn pod_bound(&mut self, who: Who) {
         let now = self.now();
-        let knobs = &self.plan.scenario.cluster.node;
+        let knobs = &self.plan.scenario().cluster.node;
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
@@ -140,7 +140,7 @@ impl World<'_> {
             inv.phase = PodPhase::Running;
             return self.kwok_queue(who, false);
         }
-        let mut stream = Stream::new(self.plan.scenario.seed, Purpose::PodStart, inv.alert.id.0);
+        let mut stream = Stream::new(self.plan.scenario().seed, Purpose::PodStart, inv.alert.id.0);
         let image = &mut self.nodes.list[node as usize].image_at;
         if *image == Time::NEVER {
             *image = now + knobs.image_pull.dist.draw(&mut stream);
@@ -208,7 +208,7 @@ impl World<'_> {
     }
 
     fn relist_soon(&mut self, who: Who, node: u32) {
-        let period = self.plan.scenario.cluster.node.relist_period.0;
+        let period = self.plan.scenario().cluster.node.relist_period.0;
         let offset = self.nodes.list[node as usize].relist_offset.0;
         let now = self.now().0;
         let next = (now.saturating_sub(offset) / period + 1) * period + offset;
@@ -308,7 +308,7 @@ impl World<'_> {
                 self.end(who, Outcome::Evicted);
             }
         }
-        let manager = &self.plan.scenario.cluster.control_plane.controller_manager;
+        let manager = &self.plan.scenario().cluster.control_plane.controller_manager;
         let evicts = manager.node_monitor_grace_period + manager.not_ready_toleration;
         self.engine.after(evicts, Ev::EvictNode(node));
     }

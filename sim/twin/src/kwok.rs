@@ -75,7 +75,7 @@ impl World<'_> {
     }
 
     pub(crate) fn kwok_sees_running(&mut self, who: Who) {
-        if self.plan.scenario.cluster.node.runtime == NodeRuntime::Kwok {
+        if self.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok {
             self.kwok_queue(who, true);
         }
     }

@@ -44,7 +44,7 @@ impl World<'_> {
         // The cores are asked now, so that none is kept idle until `at`.
         let now = self.now();
         let takes = self.work_on(Machine::Postgres, cost).since(now);
-        let rtt = self.plan.scenario.cluster.network_rtt;
+        let rtt = self.plan.scenario().cluster.network_rtt;
         Some(self.postgres.disk.commit(at + takes) + rtt * 4)
     }
 
@@ -58,7 +58,7 @@ impl World<'_> {
         }
         self.postgres.connections += 1;
         let done = self.work_on(Machine::Postgres, costs::POSTGRES_STATEMENT);
-        let rtt = self.plan.scenario.cluster.network_rtt;
+        let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.at(done + rtt * 2, Ev::StatementDone(who.slot, who.generation));
     }
 

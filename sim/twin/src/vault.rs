@@ -78,7 +78,7 @@ pub(crate) struct Vault {
 
 impl Vault {
     pub fn new(plan: &Plan) -> Self {
-        let knobs = &plan.scenario.vault;
+        let knobs = &plan.scenario().vault;
         let mut locks = Vec::new();
         let mut first_lock = [0; Domain::COUNT];
         for &domain in Domain::ALL {
@@ -87,10 +87,10 @@ impl Vault {
             locks.extend((0..configs).map(|_| Lock::default()));
         }
         let raft = knobs.storage == VaultStorage::Raft;
-        let fsync = plan.scenario.cluster.control_plane.etcd.fsync.dist;
+        let fsync = plan.scenario().cluster.control_plane.etcd.fsync.dist;
         Self {
             sealed: false,
-            storage: raft.then(|| Disk::new(fsync, plan.scenario.seed ^ 1, Purpose::Etcd)),
+            storage: raft.then(|| Disk::new(fsync, plan.scenario().seed ^ 1, Purpose::Etcd)),
             sessions: Arena::default(),
             leases: Arena::default(),
             next_lease: 0,
@@ -133,7 +133,7 @@ impl World<'_> {
 
     /// Vault does not answer; the agent hears of it, and pauses before it tries again.
     fn vault_refuses(&mut self, who: Who) {
-        let rtt = self.plan.scenario.cluster.network_rtt;
+        let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.after(REFUSED + rtt, Ev::VaultUnavailable(who.slot, who.generation));
     }
 
@@ -151,7 +151,7 @@ impl World<'_> {
 
     /// Login, first half: by the kubernetes method Vault asks the API server about the token.
     pub(crate) fn vault_login(&mut self, who: Who) {
-        let auth = self.plan.scenario.vault.auth;
+        let auth = self.plan.scenario().vault.auth;
         let cost = match auth {
             AuthMethod::Kubernetes => costs::VAULT_LOGIN_KUBERNETES,
             AuthMethod::Jwt => costs::VAULT_LOGIN_JWT,
@@ -181,7 +181,7 @@ impl World<'_> {
 
     /// Login, second half: the token, and for an identity of its own the entity, are stored.
     fn store_login(&mut self, who: Who, at: Time) {
-        let own = self.plan.scenario.identity == IdentityKind::PerInvestigation;
+        let own = self.plan.scenario().identity == IdentityKind::PerInvestigation;
         let cost = if own { costs::VAULT_NEW_ENTITY } else { Span::ZERO };
         let now = self.now();
         let Some(cpu) = self.vault_work(cost) else {
@@ -192,13 +192,13 @@ impl World<'_> {
             stored = self.vault.store(stored);
         }
         self.wait(who, Component::VaultCpu, stored.since(now));
-        let rtt = self.plan.scenario.cluster.network_rtt;
+        let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.at(stored + rtt, Ev::LoggedIn(who.slot, who.generation));
     }
 
     pub(crate) fn logged_in(&mut self, who: Who) {
         let now = self.now();
-        let ttl = self.plan.scenario.vault.token_ttl;
+        let ttl = self.plan.scenario().vault.token_ttl;
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
@@ -218,7 +218,7 @@ impl World<'_> {
     /// A credential for the systems of a domain.
     pub(crate) fn vault_credential(&mut self, who: Who, domain: Domain) {
         let now = self.now();
-        let scenario = &self.plan.scenario;
+        let scenario = self.plan.scenario();
         let (phase, engine) = (scenario.phase, scenario.vault.secrets.of(domain));
         let (kind, configs) = (engine.engine, engine.configs.get() as usize);
         let Some(inv) = self.invs.get_mut(who) else {
@@ -254,7 +254,7 @@ impl World<'_> {
                 let lease = kind == Engine::Pki;
                 let stored = if lease { self.vault.store(done) } else { done };
                 self.wait(who, Component::VaultCpu, stored.since(done));
-                let rtt = self.plan.scenario.cluster.network_rtt;
+                let rtt = self.plan.scenario().cluster.network_rtt;
                 self.engine.at(stored + rtt, Ev::CredentialMade(who.slot, who.generation));
             }
         }
@@ -270,7 +270,7 @@ impl World<'_> {
             return;
         };
         let id = inv.alert.id;
-        let engine = self.plan.scenario.vault.secrets.of(domain);
+        let engine = self.plan.scenario().vault.secrets.of(domain);
         if engine.engine != Engine::Kv {
             let Some(of) = self.vault.sessions.get_mut(session) else {
                 return self.drive(who, Heard::Unavailable);
@@ -336,7 +336,7 @@ impl World<'_> {
         if lease.state != LeaseState::Alive {
             return;
         }
-        let ttl = self.plan.scenario.vault.secrets.of(lease.domain).ttl;
+        let ttl = self.plan.scenario().vault.secrets.of(lease.domain).ttl;
         lease.expires = (now + ttl).min(lease.max_expires);
         let (inv, id, left) = (lease.inv, lease.id, lease.expires.since(now));
         self.fact_of(inv, Fact::LeaseRenewed { lease: id });
@@ -354,7 +354,7 @@ impl World<'_> {
         };
         self.vault.audited(2);
         let stored = self.vault.store(done);
-        let rtt = self.plan.scenario.cluster.network_rtt;
+        let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.at(stored + rtt, Ev::Released(who.slot, who.generation));
     }
 

@@ -87,7 +87,7 @@ pub(crate) struct World<'a> {
 
 impl<'a> World<'a> {
     pub fn new(plan: &'a Plan, sink: &'a mut dyn Sink) -> Self {
-        let scenario = &plan.scenario;
+        let scenario = plan.scenario();
         let seed = scenario.seed;
         let plane = &scenario.cluster.control_plane;
         let manager = &plane.controller_manager;
@@ -159,7 +159,7 @@ impl<'a> World<'a> {
         self.engine.after(Span::ZERO, Ev::Sample);
         self.engine.after(BACKGROUND, Ev::Background);
         self.engine.after(ADJUST_SEATS, Ev::AdjustSeats);
-        let compaction = self.plan.scenario.cluster.control_plane.etcd.compaction_interval;
+        let compaction = self.plan.scenario().cluster.control_plane.etcd.compaction_interval;
         self.engine.after(compaction, Ev::Compact);
     }
 
@@ -177,7 +177,7 @@ impl<'a> World<'a> {
         let over = self.backend.is_idle()
             && self.invs.len() + self.finished_jobs.len() == 0
             && self.vault.leases.len() == 0;
-        let faults_over = self.plan.faults.last().is_none_or(|last| last.until <= self.now());
+        let faults_over = self.plan.faults().last().is_none_or(|last| last.until <= self.now());
         if (over && faults_over) || self.now() >= self.ends_at {
             self.finished = true;
         } else {

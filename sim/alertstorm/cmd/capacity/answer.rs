@@ -67,7 +67,7 @@ impl Question {
             let at = self.trials.at(&settings, load)?.plan;
             let trial = self.trials.run(&settings, load, self.seeds[0], &self.slos);
             let component = trial.and_then(|trial| Some(trial.report.bottleneck?.component));
-            let Some(knob) = component.and_then(|c| advice::knob(c, &at.scenario)) else {
+            let Some(knob) = component.and_then(|c| advice::knob(c, at.scenario())) else {
                 remark = Some(match component {
                     Some(component) => {
                         format!("the bottleneck is {component}, and no knob moves it")
@@ -94,7 +94,7 @@ impl Question {
         settings: &mut Settings,
         tried: &mut Vec<(Settings, bool)>,
     ) {
-        let own = serde_json::to_value(&plan.scenario).unwrap_or_default();
+        let own = serde_json::to_value(plan.scenario()).unwrap_or_default();
         for at in 0..settings.len() {
             let pointer = format!("/{}", settings[at].0.replace('.', "/"));
             let low = own.pointer(&pointer).and_then(serde_json::Value::as_f64);

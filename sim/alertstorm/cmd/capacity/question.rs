@@ -44,7 +44,7 @@ impl Question {
             return Err(WrongInput::of(&name, why));
         };
         let slos: Vec<Slo> = match args.slo.is_empty() {
-            true => plan.scenario.slos.clone(),
+            true => plan.scenario().slos.clone(),
             false => {
                 let parse = |text: &String| {
                     let wrong = |expected| {
@@ -60,7 +60,7 @@ impl Question {
             return Err(WrongInput::of(&name, why));
         }
         let most = args.most.unwrap_or(start * 8.0).max(start);
-        let first = plan.scenario.seed;
+        let first = plan.scenario().seed;
         Ok(Self {
             trials: Trials::new(&args.scenario, &args.set, axis),
             axis,

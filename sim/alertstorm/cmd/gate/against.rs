@@ -31,7 +31,8 @@ pub fn judge(
     rule: Rule,
 ) -> Result<Option<Gate>> {
     let program = program(other)?;
-    let folder = run_folder::create(&args.output, &format!("gate-{}", loaded.plan.scenario.name))?;
+    let folder =
+        run_folder::create(&args.output, &format!("gate-{}", loaded.plan.scenario().name))?;
     let plan = folder.join("plan");
     run_folder::write_inputs(&plan, &loaded.plan, &loaded.files)?;
     // On real servers the first pair is a warm-up.
@@ -80,7 +81,7 @@ fn other_run(
     folder: &Path,
 ) -> Result<Sample> {
     let runs = folder.join("other");
-    let seed = loaded.plan.scenario.seed;
+    let seed = loaded.plan.scenario().seed;
     let before = folders(&runs);
     let mut command = Command::new(program);
     command.arg("run").arg(plan.join(run_folder::SCENARIO)).arg("-o").arg(&runs);

@@ -22,12 +22,12 @@ pub fn of(loaded: &Loaded, made: &Made) -> Result<Baseline> {
     let plan = &loaded.plan;
     Ok(Baseline {
         schema: BASELINE_SCHEMA.to_owned(),
-        name: plan.scenario.name.clone(),
+        name: plan.scenario().name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         provider: made.provider.clone(),
         machine: machine(),
-        plan: plan.digest.clone(),
-        scenario: serde_json::to_value(&plan.scenario)?,
+        plan: plan.digest().to_owned(),
+        scenario: serde_json::to_value(plan.scenario())?,
         runs: made.runs.clone(),
         trail: if made.runs.len() == 1 { made.trail.hex() } else { String::new() },
     })
@@ -70,10 +70,10 @@ pub fn same_plan(
     may_differ: &[String],
 ) -> Result<()> {
     let plan = &loaded.plan;
-    if plan.digest == baseline.plan && plan.scenario.seed == baseline.runs[0].seed {
+    if plan.digest() == baseline.plan && plan.scenario().seed == baseline.runs[0].seed {
         return Ok(());
     }
-    let here = serde_json::to_value(&plan.scenario)?;
+    let here = serde_json::to_value(plan.scenario())?;
     // Names, questions and objectives do not decide a run.
     let ignored = |path: &str| {
         may_differ.iter().any(|may| path == may || path.starts_with(&format!("{may}.")))

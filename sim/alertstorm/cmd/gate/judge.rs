@@ -23,7 +23,7 @@ pub fn judge(
     };
     Gate {
         schema: SCHEMA.to_owned(),
-        name: loaded.plan.scenario.name.clone(),
+        name: loaded.plan.scenario().name.clone(),
         provider,
         against,
         repeats: (before.len() as u64, after.len() as u64),

@@ -33,7 +33,7 @@ pub type Followed = (Trail, Vec<Event>);
 pub fn run_twin(loaded: &Loaded) -> Option<(Sample, Followed)> {
     let mut followed = Followed::default();
     let (measures, report) = trial::run(&loaded.plan, Some(&mut followed), &mut |_, _| {});
-    let sample = Sample::of(loaded.plan.scenario.seed, &measures);
+    let sample = Sample::of(loaded.plan.scenario().seed, &measures);
     (!report.interrupted).then_some((sample, followed))
 }
 
@@ -100,7 +100,7 @@ fn read_earlier(args: &Args, loaded: &Loaded) -> Result<(Made, Vec<Event>)> {
         let name = folder.display().to_string();
         let wrong = |why: String| WrongInput::of(&name, why);
         let report = run_folder::expect_report(folder)?;
-        if report.plan != loaded.plan.digest {
+        if report.plan != loaded.plan.digest() {
             return Err(wrong("the run's plan is not the scenario's".to_owned()));
         }
         if let Some(why) = report.invalid.first() {

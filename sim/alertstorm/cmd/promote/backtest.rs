@@ -51,7 +51,7 @@ pub struct Simulated {
 pub fn run(args: &Simulated, files: &[PathBuf], policies: Vec<Policy>, json: bool) -> Result<Exit> {
     let plan = source::load(&args.scenario, &[])?;
     let name = args.scenario.display().to_string();
-    let Agents::Profiles(profiles) = &plan.agents else {
+    let Agents::Profiles(profiles) = plan.agents() else {
         let why = "its agents are recorded: agents of other qualities need profiles";
         return Err(WrongInput::of(&name, why));
     };
@@ -62,7 +62,7 @@ pub fn run(args: &Simulated, files: &[PathBuf], policies: Vec<Policy>, json: boo
             "expected numbers that are not negative",
         ));
     }
-    let ladder = Ladder { scenario: &plan.scenario, profiles, policies: steps(files, policies)? };
+    let ladder = Ladder { scenario: plan.scenario(), profiles, policies: steps(files, policies)? };
     let mut qualities = args.errors.clone();
     qualities.sort_by(f64::total_cmp);
     let setting = Setting {

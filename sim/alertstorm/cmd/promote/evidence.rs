@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use alertstorm_analysis::measure::Measures;
 use alertstorm_analysis::verdict::promotion::{Case, Cases, Policy};
-use alertstorm_model::alert::Alerts;
 use alertstorm_model::input::{Text, json_lines};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::Phase;
@@ -138,7 +137,7 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
     }
     let plan = source::load(&folder.join(run_folder::SCENARIO), &[])
         .map_err(|error| problems_of(name, &error))?;
-    if plan.digest != report.plan {
+    if plan.digest() != report.plan {
         return Err(wrong("its scenario does not match its report"));
     }
     let reviews = reviews(folder, &plan.with_seed(report.seed))?;
@@ -161,7 +160,7 @@ fn folded(folder: &Path, name: &str, policy: &Policy) -> Result<(Measures, Cases
 /// Which conclusions were right: by the reviews in the run's folder, else by the profile that the agent
 /// was drawn from.
 fn reviews(folder: &Path, plan: &Plan) -> Result<BTreeMap<InvestigationId, bool>, Vec<Problem>> {
-    let drawn = Alerts::new(plan).filter_map(|alert| Some((alert.id, plan.right(&alert)?)));
+    let drawn = plan.alerts().filter_map(|alert| Some((alert.id, plan.right(&alert)?)));
     let mut reviews: BTreeMap<InvestigationId, bool> = drawn.collect();
     let path = folder.join(REVIEWS);
     let text = match fs::read_to_string(&path) {

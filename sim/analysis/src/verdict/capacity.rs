@@ -21,13 +21,13 @@ alertstorm_model::words! {
 impl Axis {
     /// What a plan's load is most plainly: its floods where it has some, else its rates.
     pub fn of(plan: &Plan) -> Self {
-        let floods = plan.scenario.alerts.iter().any(|source| source.flood.is_some());
+        let floods = plan.scenario().alerts.iter().any(|source| source.flood.is_some());
         if floods { Self::Flood } else { Self::Rate }
     }
 
     /// The plan's load on this axis; nothing where it has none.
     pub fn load(self, plan: &Plan) -> Option<f64> {
-        let scenario = &plan.scenario;
+        let scenario = plan.scenario();
         let load: f64 = match self {
             Self::Flood => scenario.alerts.iter().filter_map(|s| s.flood).sum::<u64>() as f64,
             Self::Rate => scenario.alerts.iter().map(top_rate).sum(),
@@ -44,7 +44,7 @@ impl Axis {
         }
         let scale = load / self.load(plan).unwrap_or(load);
         let mut settings = Vec::new();
-        for (i, source) in plan.scenario.alerts.iter().enumerate() {
+        for (i, source) in plan.scenario().alerts.iter().enumerate() {
             let at = format!("alerts.{i}");
             match (self, source.flood, source.poisson, &source.steps) {
                 (Self::Flood, Some(flood), ..) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use alertstorm_model::alert::{Alert, Alerts};
+use alertstorm_model::alert::Alert;
 use alertstorm_model::delivery::{FoundJob, Input};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Stage};
@@ -65,7 +65,7 @@ impl Engine<'_> {
         // The controller died with its shard. Until it starts, alerts wait at their senders.
         self.deliver(Input::ControllerCrashed);
         let plan = Arc::clone(&self.plan);
-        for alert in Alerts::new(&plan).filter(|alert| part.has(alert)) {
+        for alert in plan.alerts().filter(|alert| part.has(alert)) {
             let mut timeline = Timeline::new(alert);
             if over.contains(&alert.id) {
                 timeline.closed = true;

@@ -71,12 +71,12 @@ impl RunLoop {
     /// A loop that gives up what is still open long after the plan's last Job should have ended:
     /// `slack` is what the plan does not account for.
     pub fn new(plan: &Plan, slack: Span) -> Self {
-        let job = &plan.scenario.controller.job;
+        let job = &plan.scenario().controller.job;
         let longest = plan.alerts_last() + job.active_deadline * 4 + slack;
         Self {
-            run_for: plan.scenario.limits.run_for,
+            run_for: plan.scenario().limits.run_for,
             gives_up: Time::ZERO + longest * 2,
-            sample_every: Span(plan.sample_every.0.max(SAMPLE_EVERY_MIN.0)),
+            sample_every: Span(plan.sample_every().0.max(SAMPLE_EVERY_MIN.0)),
             sampled: Time::ZERO,
             flushed: Time::ZERO,
             over_since: None,

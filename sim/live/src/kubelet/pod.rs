@@ -68,7 +68,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<b
             report(&kubelet, &subject, &Container::Ended { started: None, outcome }).await;
             gone(&kubelet, &subject, stop).await;
         }
-        _ if kubelet.shared.plan.scenario.cluster.node.runtime == NodeRuntime::Kwok => {
+        _ if kubelet.shared.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok => {
             kwok(&kubelet, &subject).await;
         }
         _ => lives(&kubelet, &subject, stop).await,
@@ -174,8 +174,8 @@ impl Drop for Power {
 
 /// Volumes, image, sandbox and container; what the agent shows to be who it is.
 async fn begins(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, String> {
-    let knobs = &kubelet.shared.plan.scenario.cluster.node;
-    let seed = kubelet.shared.plan.scenario.seed;
+    let knobs = &kubelet.shared.plan.scenario().cluster.node;
+    let seed = kubelet.shared.plan.scenario().seed;
     let (began, pod) = (Instant::now(), &subject.pod);
     let mut stream = Stream::new(seed, Purpose::PodStart, subject.alert.id.0);
     let image = async {

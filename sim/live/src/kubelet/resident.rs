@@ -62,6 +62,6 @@ impl World for Resident {
     }
 
     fn hold(&self, memory: Bytes) -> bool {
-        memory <= self.shared.plan.scenario.controller.job.memory_limit
+        memory <= self.shared.plan.scenario().controller.job.memory_limit
     }
 }

@@ -133,7 +133,7 @@ impl Cluster {
         options: &Options,
         confirm: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<Self, Failure> {
-        let scenario = &plan.scenario;
+        let scenario = plan.scenario();
         if scenario.vault.auth == AuthMethod::Jwt {
             let why = "a cluster's Vault is configured with `vault.auth: kubernetes`";
             return Err(ClusterError::Unsupported(why).into());
@@ -225,7 +225,7 @@ fn announcement(
     let engines: Vec<String> = Domain::ALL
         .iter()
         .map(|&domain| {
-            let engine: Engine = plan.scenario.vault.secrets.of(domain).engine;
+            let engine: Engine = plan.scenario().vault.secrets.of(domain).engine;
             format!("{} ({engine})", mount(domain))
         })
         .collect();
@@ -243,12 +243,12 @@ fn announcement(
          In PostgreSQL at {}: database {}, users {VAULT_USER} and v-*, three groups\n",
         target.name,
         target.api_server,
-        plan.alerts_expected,
-        plan.scenario.controller.concurrency,
+        plan.alerts_expected(),
+        plan.scenario().controller.concurrency,
         shards.unwrap_or_default(),
         flow.unwrap_or_default(),
         vault.url,
-        login_mount(plan.scenario.vault.auth),
+        login_mount(plan.scenario().vault.auth),
         engines.join(", "),
         postgres.at,
         alertstorm_agent::postgres::EVIDENCE,

@@ -126,7 +126,7 @@ impl Kind {
         let made = async {
             if !there {
                 tell(&format!("creating the kind cluster {name}"));
-                create(&plan.scenario, &name, &folder, options, extra).await?;
+                create(plan.scenario(), &name, &folder, options, extra).await?;
             }
             if there {
                 tell(&format!("taking the kind cluster {name}"));
@@ -138,8 +138,8 @@ impl Kind {
             }
             tell("starting Vault and PostgreSQL beside it");
             let private = folder.private(PRIVATE)?;
-            let beside = Beside::start(&plan.scenario, &network(), &platform, &private).await?;
-            let made = platform_of(&name, &folder, &beside, agent, &plan.scenario, there).await?;
+            let beside = Beside::start(plan.scenario(), &network(), &platform, &private).await?;
+            let made = platform_of(&name, &folder, &beside, agent, plan.scenario(), there).await?;
             Ok((made, beside))
         };
         match made.await {

@@ -66,7 +66,7 @@ impl Run {
             true => provider.vault(),
             false => Err(VaultError::Unavailable("it is another vault".to_owned())),
         };
-        let (book, prefixes) = (self.hearing.book.clone(), leases::prefixes(&self.plan.scenario));
+        let (book, prefixes) = (self.hearing.book.clone(), leases::prefixes(self.plan.scenario()));
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
         tasks.spawn(leases::follow(of_the_book, book, prefixes, in_pods));
         Ok(())
@@ -86,7 +86,7 @@ impl Run {
             let pods = Pods::new(self.hearing.clone(), backend.clone());
             return Box::new(move |change| pods.see(&change));
         }
-        if !self.plan.scenario.cluster.node.shared_watch {
+        if !self.plan.scenario().cluster.node.shared_watch {
             return Box::new(|_| {});
         }
         let tellers: BTreeMap<String, _> =
@@ -131,7 +131,7 @@ impl Run {
                  nobody revokes them, and at their source they live until their own time is over"
             )));
             let done = async {
-                setup::configure(&provider.vault()?, &plan.scenario, &around, &reviewer).await
+                setup::configure(&provider.vault()?, plan.scenario(), &around, &reviewer).await
             };
             if let Err(error) = done.await {
                 let why = format!("vault could not be configured again: {error}");
@@ -155,7 +155,7 @@ impl Run {
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         };
         let vault = self.provider.vault()?;
-        let left = leases::listed(&vault, &leases::prefixes(&self.plan.scenario)).await?;
+        let left = leases::listed(&vault, &leases::prefixes(self.plan.scenario())).await?;
         let alive: std::collections::BTreeSet<String> =
             self.hearing.book.open().into_iter().collect();
         verdict.leases.alive = alive.intersection(&left).count() as u64;
@@ -180,7 +180,7 @@ impl Run {
     pub async fn clean(&self, jobs: &Jobs, selector: &str, admin: Client) -> Result<(), RunError> {
         jobs.clean(selector).await?;
         let vault = self.provider.vault()?;
-        for prefix in leases::prefixes(&self.plan.scenario) {
+        for prefix in leases::prefixes(self.plan.scenario()) {
             let path = format!("sys/leases/revoke-prefix/{prefix}");
             vault.write(&path, serde_json::json!({})).await?;
         }
@@ -242,7 +242,7 @@ pub(crate) fn plan_faults(
     here: impl Fn(FaultKind) -> bool,
     tasks: &mut JoinSet<()>,
 ) {
-    let faults = plan.faults.iter().enumerate();
+    let faults = plan.faults().iter().enumerate();
     for (number, fault) in faults.filter(|(_, fault)| here(fault.kind)) {
         for (at, begins) in [(fault.from, true), (fault.until, false)] {
             let reporter = reporter.clone();
@@ -256,7 +256,7 @@ pub(crate) fn plan_faults(
 
 impl Host for Run {
     fn fault(&self, number: usize, begins: bool) {
-        let fault = &self.plan.faults[number];
+        let fault = self.plan.faults()[number];
         match fault.kind {
             FaultKind::ApiServerDown => self.outage(Program::ApiServer, begins),
             // One member alone has no other to lead meanwhile: it is down.

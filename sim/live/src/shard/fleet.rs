@@ -105,12 +105,12 @@ impl Fleet {
         }
         Part::divides(shards.count, &plan)?;
         clear(&client).await?;
-        let seed = plan.scenario.seed;
-        let orders = Orders { plan: plan.digest.clone(), seed, of: shards.count, pods };
+        let seed = plan.scenario().seed;
+        let orders = Orders { plan: plan.digest().to_owned(), seed, of: shards.count, pods };
         for object in manifests::around(shards, &orders)? {
             bootstrap::apply_one(&client, &object, NAMESPACE).await?;
         }
-        let limit = plan.scenario.controller.job.memory_limit.0;
+        let limit = plan.scenario().controller.job.memory_limit.0;
         let job: Job = serde_json::from_value(manifests::job(shards, limit))?;
         let api: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
         call::patiently(PATIENCE, || async { api.create(&PostParams::default(), &job).await })

@@ -116,7 +116,7 @@ struct OwnFaults {
 
 impl Host for OwnFaults {
     fn fault(&self, number: usize, begins: bool) {
-        match (self.plan.faults[number].kind, begins) {
+        match (self.plan.faults()[number].kind, begins) {
             (FaultKind::ControllerCrash, true) => self.reporter.note(Note::ControllerCrashes),
             (FaultKind::ControllerCrash, false) => (self.restart)(),
             _ => {}
@@ -154,8 +154,8 @@ pub fn run(plan: Plan, orders: Orders) -> LocalBoxFuture<'static, Result<(), Run
 }
 
 async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
-    if plan.digest != orders.plan {
-        return Err(RunnerError::OtherPlan { here: plan.digest, run: orders.plan });
+    if plan.digest() != orders.plan {
+        return Err(RunnerError::OtherPlan { here: plan.digest().to_owned(), run: orders.plan });
     }
     let index = variable("JOB_COMPLETION_INDEX")?;
     let part = index.parse().ok().and_then(|index| Part::new(index, orders.of));
@@ -242,7 +242,7 @@ async fn client(plan: &Plan) -> Result<Client, RunnerError> {
     let host = variable("KUBERNETES_SERVICE_HOST")?;
     let port = variable("KUBERNETES_SERVICE_PORT_HTTPS")?;
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    let calls = plan.scenario.controller.client.connections.get() as usize;
+    let calls = plan.scenario().controller.client.connections.get() as usize;
     let lanes = Lanes::new(&format!("https://{host}:{port}"), &trust::only(&ca)?, calls + 8)?;
     Ok(lanes.client(token.trim(), NAMESPACE)?)
 }

@@ -160,7 +160,7 @@ mod tests {
 
     fn scenario(set: &[Override]) -> Scenario {
         let text = "question: none\nalerts: [{flood: 1, over: 1s}]\n";
-        scenario::load(text, "test.yaml", set, &NoFiles).unwrap().scenario
+        scenario::load(text, "test.yaml", set, &NoFiles).unwrap().scenario().clone()
     }
 
     #[test]

@@ -96,7 +96,7 @@ impl<'a> Merge<'a> {
             Note::Remark(text) => self.remark(text),
             Note::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
             Note::Fault(number, begins) => {
-                let kind = self.fleet.plan.faults[number].kind;
+                let kind = self.fleet.plan.faults()[number].kind;
                 self.platform(Fact::Fault { kind, began: begins });
                 host.fault(number, begins);
             }
