@@ -310,8 +310,8 @@ impl Driven for Engine<'_> {
         self.reporter.now()
     }
 
-    fn book(&self) -> &LeaseBook {
-        &self.book
+    fn leases_until(&self) -> Option<Time> {
+        self.book.last_expiry()
     }
 
     fn is_open(&self) -> bool {

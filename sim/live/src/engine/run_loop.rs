@@ -9,7 +9,6 @@ use alertstorm_model::time::{Span, Time};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::reporter::Note;
-use crate::vault::leases::LeaseBook;
 
 /// The period of ticks.
 const TICK: Duration = Duration::from_millis(25);
@@ -46,8 +45,8 @@ pub(crate) trait Driven {
 
     /// Now, on the run's clock.
     fn now(&self) -> Time;
-    /// The book of leases.
-    fn book(&self) -> &LeaseBook;
+    /// When the last lease that may be alive expires; none when none is.
+    fn leases_until(&self) -> Option<Time>;
     /// Whether an alert is still to come, or an investigation under way.
     fn is_open(&self) -> bool;
     /// Whether a Job is still to be collected, all investigations being over since `since`.
@@ -135,9 +134,8 @@ impl RunLoop {
             return now >= self.gives_up;
         }
         let since = *self.over_since.get_or_insert(now);
-        let book = driven.book();
-        let last_expiry = book.last_expiry().unwrap_or(since).max(since);
-        let revoking = book.alive() > 0 && now < last_expiry + REVOCATION_GRACE;
+        let until = driven.leases_until().map(|at| at.max(since) + REVOCATION_GRACE);
+        let revoking = until.is_some_and(|until| now < until);
         !revoking && !driven.is_collecting(now, since)
     }
 }

@@ -4,13 +4,17 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use alertstorm_model::event::Fact;
-use alertstorm_model::time::Time;
+use alertstorm_model::time::{Span, Time};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::host::Run;
 use crate::engine::{self, Engine, Lags, RunLoop};
 use crate::reporter::Note;
-use crate::shard::fleet::{self, Fleet, Merge};
+use crate::shard::fleet::{Fleet, Merge};
+
+/// How much longer than the plan's last Job a fleet is waited for: shards that are replaced take
+/// longer.
+const FLEET_SLACK: Span = Span::secs(1_200);
 
 /// Who leads.
 pub(super) enum Lead<'a> {
@@ -42,7 +46,7 @@ impl Lead<'_> {
                 run_loop.advance(&mut **engine, inbox, run, watch).await
             }
             Self::Fleet(merge) => {
-                let mut run_loop = RunLoop::new(&run.plan, fleet::SLACK);
+                let mut run_loop = RunLoop::new(&run.plan, FLEET_SLACK);
                 run_loop.advance(&mut **merge, inbox, run, watch).await
             }
         };

@@ -27,7 +27,7 @@ use crate::platform::{NAMESPACE, PodSpec};
 use crate::{bootstrap, call};
 use logs::Heard;
 
-pub use merge::{Merge, SLACK};
+pub use merge::Merge;
 
 /// Shards that have not said hello by then will not.
 const HELLO_WITHIN: Duration = Duration::from_secs(240);

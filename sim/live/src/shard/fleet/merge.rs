@@ -3,7 +3,7 @@
 
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::InvestigationId;
-use alertstorm_model::time::{Span, Time};
+use alertstorm_model::time::Time;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Fleet;
@@ -13,10 +13,6 @@ use crate::hearing::Hearing;
 use crate::reporter::{Note, Reporter};
 use crate::shard::manifests;
 use crate::shard::wire::{Begin, Says};
-use crate::vault::leases::LeaseBook;
-
-/// How much longer than the plan's last Job a fleet is waited for.
-pub const SLACK: Span = Span::secs(1_200);
 
 /// A message to the merger.
 pub(crate) enum Message {
@@ -213,8 +209,8 @@ impl Driven for Merge<'_> {
         self.reporter.now()
     }
 
-    fn book(&self) -> &LeaseBook {
-        &self.hearing.book
+    fn leases_until(&self) -> Option<Time> {
+        self.hearing.book.last_expiry()
     }
 
     fn is_open(&self) -> bool {
