@@ -1,5 +1,5 @@
-//! The live engine: alerts by their intended instants, the model's controller, real servers. One
-//! task owns all that is known and writes every event; the others tell it what they saw.
+//! The live engine: runs a plan's alerts through the model's delivery against real servers. One task
+//! owns the state of all investigations and writes every event; other tasks send it messages.
 
 mod held;
 mod lags;
@@ -33,17 +33,18 @@ use lags::record;
 pub use run_loop::Host;
 pub(crate) use run_loop::{Driven, RunLoop};
 
-/// An event is held back so long, that those of other tasks may find their place before it.
+/// The delay of the reordering buffer: events of several tasks are written in the order of their
+/// times if they arrive within it.
 const HOLD: Span = Span::millis(60);
-/// How much longer than the plan's last Job an engine waits for what is open.
+/// The slack of the engine's [`RunLoop`].
 pub const SLACK: Span = Span::secs(600);
-/// A Job that is collected within this time is waited for.
+/// The run waits for the collection of Jobs whose `ttlSecondsAfterFinished` is at most this.
 const WAIT_FOR_COLLECTION: Span = Span::secs(60);
-/// A client whose calls wait longer than this for a token on the mean is limited by its bucket.
+/// A client is limited by its token bucket if its calls wait longer than this on average.
 const BUCKET_LIMITS: Span = Span::millis(20);
 
-/// Whether the Job controller's workers wait for their client's bucket, or are too few or too slow.
-/// A bucket that is not empty costs microseconds a call.
+/// What limits the Job controller: its client's token bucket, or else its workers. A call takes
+/// microseconds while the bucket is not empty.
 pub fn slowest_of_job_controller(sample: &Sample) -> Component {
     let of = |bucket: &&Bucket| bucket.client == "kube-controller-manager";
     let bucket = sample.buckets.iter().find(of);
@@ -54,7 +55,7 @@ pub fn slowest_of_job_controller(sample: &Sample) -> Component {
     }
 }
 
-/// The engine's state.
+/// The engine.
 pub struct Engine<'a> {
     plan: Arc<Plan>,
     sink: &'a mut dyn Sink,
@@ -63,27 +64,28 @@ pub struct Engine<'a> {
     jobs: Arc<Jobs>,
     selector: String,
     book: LeaseBook,
-    /// Whether agents tell of themselves at their pods' end, and not at once.
+    /// Agents run in pods: their events arrive with the journal when the pod ends, not one by one.
     in_pods: bool,
-    /// What the Job controller waits for most, as its own metrics had it last.
+    /// From the latest sample of the Job controller's metrics.
     job_controller: Component,
     all: BTreeMap<InvestigationId, Timeline>,
-    /// Investigations that are not over.
+    /// Investigations that are not over (see [`Timeline::is_over`]).
     open: usize,
     all_came: bool,
     /// Empty between inputs; kept for its capacity.
     actions: Vec<Action>,
     held: BinaryHeap<Reverse<Held>>,
     sequence: u64,
-    /// What was due before is late by a shard's death, and not by the harness.
+    /// When this engine took over from a shard that died; zero for the first. Alerts that were due
+    /// before do not count as late.
     since: Time,
     tasks: JoinSet<()>,
-    /// How late the harness was.
+    /// Delays that the harness itself caused.
     pub lags: Lags,
 }
 
 impl<'a> Engine<'a> {
-    /// An engine at the beginning of its run.
+    /// An engine that has received nothing yet.
     pub fn new(
         plan: Arc<Plan>,
         sink: &'a mut dyn Sink,
@@ -116,7 +118,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Writes all that is left.
+    /// Handles the messages that are left, and writes all events.
     pub fn close(&mut self, inbox: &mut UnboundedReceiver<Note>, host: &impl Host) {
         while let Ok(note) = inbox.try_recv() {
             self.take(note, host);
@@ -125,7 +127,7 @@ impl<'a> Engine<'a> {
         self.sink.flush();
     }
 
-    /// A fact of the platform, now.
+    /// Records a fact of the platform with the current time.
     pub fn platform(&mut self, fact: Fact) {
         let at = self.reporter.now();
         self.hold(Event::platform(at, fact));
@@ -158,7 +160,8 @@ impl<'a> Engine<'a> {
             }
             Note::Untold(id) => {
                 if self.told_all(id) {
-                    let text = format!("nothing was heard of the agent of {id}, whose Job ended");
+                    let text =
+                        format!("no journal received from the agent of {id}, whose Job finished");
                     self.platform(Fact::Remark { text: text.into() });
                 }
             }
@@ -221,7 +224,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// An alert is refused for good: nothing more is to come of it.
+    /// Closes an investigation whose alert is a duplicate or was shed.
     fn refused(&mut self, now: Time, id: InvestigationId, fact: Fact) {
         if let Some(timeline) = self.all.get_mut(&id).filter(|timeline| !timeline.closed) {
             timeline.closed = true;
@@ -238,7 +241,7 @@ impl<'a> Engine<'a> {
         });
     }
 
-    /// A fact that a task saw: what the engine knows already is not told twice.
+    /// Records a fact that a task reported, unless it is known already.
     fn fact(&mut self, mut event: Event) {
         if let Fact::Sample { sample } = &event.fact {
             self.job_controller = slowest_of_job_controller(sample);
@@ -266,7 +269,8 @@ impl<'a> Engine<'a> {
                     return;
                 }
                 timeline.ended_at = event.at;
-                // A kubelet sees that its pod is deleted, and not why: the Job's clock tells.
+                // A kubelet sees that its pod is deleted, but not why: the Job controller deletes
+                // it at activeDeadlineSeconds.
                 let created = timeline.reached(Stage::JobCreated).or(timeline.sent);
                 let deadline = self.plan.scenario().controller.job.active_deadline;
                 let due = created.map(|at| at + deadline.saturating_sub(Span::millis(1_500)));
@@ -280,7 +284,7 @@ impl<'a> Engine<'a> {
         self.hold(event);
     }
 
-    /// A stage that the engine works out itself.
+    /// Records a stage that the engine infers.
     fn stage(&mut self, id: InvestigationId, at: Time, stage: Stage) {
         self.fact(Event::of(at, id, Fact::Stage { stage }));
     }

@@ -1,4 +1,4 @@
-//! One investigation as the engine knows it: which stages it has reached, and where its time went.
+//! The engine's state of one investigation: the stages that it reached, and where its time went.
 
 use alertstorm_model::alert::Alert;
 use alertstorm_model::event::{Component, Wait};
@@ -7,39 +7,39 @@ use alertstorm_model::time::{Span, Time};
 
 use crate::watch::Finished;
 
-/// What the engine knows of an investigation.
+/// The state of one investigation.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     /// Its alert.
     pub alert: Alert,
-    /// Whether nothing more is to come of it: its alert was refused for good, or its Job was collected
-    /// in the time of a shard that died.
+    /// Nothing more will be recorded: its alert is a duplicate or was shed, or its Job was collected
+    /// while a shard that died was in charge.
     pub closed: bool,
-    /// Whether its outcome is known.
+    /// Its outcome was recorded.
     pub ended: bool,
-    /// When its agent ended, where that is known here.
+    /// When its agent ended; zero if that is not known.
     pub ended_at: Time,
     /// What it cost so far, in millionths of a dollar.
     pub cost_micro_usd: u64,
-    /// When its Job was sent.
+    /// When the request that creates its Job was sent.
     pub sent: Option<Time>,
-    /// Whether its pod has told all that it will.
+    /// Its pod's journal was read, or is no longer waited for.
     pub told_all: bool,
-    /// Its Job's end, while its pod has not.
+    /// How and when its Job finished, while its pod's journal is waited for.
     pub finished: Option<(Time, Finished)>,
-    /// When its Job was seen to be gone, before its end was told.
+    /// When its Job was collected, while its pod's journal is waited for.
     pub gone: Option<Time>,
-    /// When the API server answered.
+    /// When the API server answered the creation, until a watch shows the Job.
     pub answered: Option<Time>,
     /// Whether a watch has shown its Job.
     pub shown: bool,
-    /// How long it waited for the cost budget.
+    /// How long its alert waited for the cost budget.
     pub budget_wait: Span,
     at: [Option<Time>; Stage::COUNT],
 }
 
 impl Timeline {
-    /// A new one.
+    /// The state when the alert is due.
     pub fn new(alert: Alert) -> Self {
         let mut at = [None; Stage::COUNT];
         at[Stage::Alert.index()] = Some(alert.intended);
@@ -60,7 +60,7 @@ impl Timeline {
         }
     }
 
-    /// Notes a stage; whether it is new.
+    /// Records a stage; false if it was recorded before.
     pub fn reach(&mut self, stage: Stage, at: Time) -> bool {
         let known = &mut self.at[stage.index()];
         let new = known.is_none();
@@ -68,32 +68,31 @@ impl Timeline {
         new
     }
 
-    /// When a stage was reached.
+    /// When the stage was reached.
     pub fn reached(&self, stage: Stage) -> Option<Time> {
         self.at[stage.index()]
     }
 
-    /// Whether nothing more is to come but its Job's collection.
+    /// Nothing but its Job's collection is still to be recorded.
     pub fn is_over(&self) -> bool {
         self.closed || self.reached(Stage::JobFinished).is_some()
     }
 
-    /// The last instant that is known of it: its Job's end, whichever watch or clock told of that,
-    /// was not before.
+    /// The latest recorded time. The Job did not finish before it, whatever a watch's clock says.
     pub fn latest(&self) -> Time {
         self.at.iter().flatten().fold(self.ended_at, |latest, at| latest.max(*at))
     }
 
-    /// Whether an agent may have run of which nothing was heard yet. A Job that was stopped by its
-    /// clock may have had none: what watches have shown tells, where they showed `all` of it.
-    pub fn may_have_words(&self, finished: Finished, all: bool) -> bool {
+    /// Whether a journal may still arrive. A Job that exceeded its deadline may never have had an
+    /// agent: if the watches showed `all` of the run, its pod was never scheduled.
+    pub fn may_have_journal(&self, finished: Finished, all: bool) -> bool {
         let stopped = finished == Finished::DeadlineExceeded;
         let never_ran = stopped && all && self.reached(Stage::PodScheduled).is_none();
         !self.told_all && !never_ran
     }
 
-    /// Where the time up to `until` went: each gap between two stages is the component's that ends
-    /// it. What the Job controller itself waits for, its own metrics tell.
+    /// Where the time up to `until` went: each gap between two stages is attributed to the component
+    /// that ends it. `job_controller` is what limits the Job controller, by its metrics.
     pub fn waits(&self, until: Stage, job_controller: Component) -> Box<[Wait]> {
         let gap = |from: Option<Time>, to: Stage| match (from, self.reached(to)) {
             (Some(from), Some(to)) => to.since(from),
@@ -115,7 +114,7 @@ impl Timeline {
             (Component::SchedulerCycle, gap(at(Stage::PodCreated), Stage::PodScheduled)),
         ];
         if until == Stage::CredentialsReady {
-            // An agent may work before its pod's status says that it runs.
+            // The agent starts before its kubelet reports the pod as Running.
             let running = match (at(Stage::PodRunning), at(Stage::VaultLogin)) {
                 (Some(running), Some(login)) => Some(running.min(login)),
                 (running, _) => running,
@@ -155,10 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn a_job_ends_after_all_that_is_known_of_it() {
+    fn a_job_finishes_after_every_recorded_time() {
         let mut timeline = timeline();
         assert_eq!(timeline.latest(), Time(5));
-        // A watch of pods that lists later than that of Jobs shows a pod after its Job's end.
+        // The watch of pods may show a pod after the watch of Jobs shows its Job finished.
         timeline.reach(Stage::PodRunning, Time(30));
         timeline.reach(Stage::VaultLogin, Time(20));
         timeline.ended_at = Time(25);
@@ -168,17 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn words_are_waited_for_unless_there_can_be_none() {
+    fn a_journal_is_waited_for_unless_no_agent_ran() {
         let mut timeline = timeline();
-        // A Job watch may be ahead of the pods' watch: a Job that completed had an agent.
-        assert!(timeline.may_have_words(Finished::Complete, true));
-        assert!(timeline.may_have_words(Finished::Failed, true));
-        assert!(!timeline.may_have_words(Finished::DeadlineExceeded, true));
-        // Whoever took up where another left off has not seen all.
-        assert!(timeline.may_have_words(Finished::DeadlineExceeded, false));
+        // A completed Job had an agent, even if the watch of pods has not shown its pod yet.
+        assert!(timeline.may_have_journal(Finished::Complete, true));
+        assert!(timeline.may_have_journal(Finished::Failed, true));
+        assert!(!timeline.may_have_journal(Finished::DeadlineExceeded, true));
+        // An engine that took over from another has not seen the whole run.
+        assert!(timeline.may_have_journal(Finished::DeadlineExceeded, false));
         timeline.reach(Stage::PodScheduled, Time(9));
-        assert!(timeline.may_have_words(Finished::DeadlineExceeded, true));
+        assert!(timeline.may_have_journal(Finished::DeadlineExceeded, true));
         timeline.told_all = true;
-        assert!(!timeline.may_have_words(Finished::Complete, false));
+        assert!(!timeline.may_have_journal(Finished::Complete, false));
     }
 }

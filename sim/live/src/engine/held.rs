@@ -1,9 +1,9 @@
-//! Events that wait for those of other tasks, that each may find its place.
+//! An entry of the engine's reordering buffer.
 
 use alertstorm_model::event::Event;
 use alertstorm_model::time::Time;
 
-/// An event in the order of its instant, and of its coming.
+/// An event: ordered by time, then by arrival.
 #[derive(Debug)]
 pub(super) struct Held(pub Time, pub u64, pub Event);
 

@@ -1,17 +1,17 @@
-//! How late the harness itself was.
+//! Delays that the harness itself caused.
 
 use alertstorm_model::time::Span;
 use hdrhistogram::Histogram;
 
-/// Where the controller hears of an alert later than this, the harness was the bottleneck.
+/// The run is invalid if alerts reach the controller later than this (p99).
 const SEND_LAG_MAX: Span = Span::millis(250);
 
-/// How late the harness was.
+/// Delays that the harness itself caused, in nanoseconds.
 #[derive(Debug)]
 pub struct Lags {
     /// From an alert's intended instant to its delivery.
     pub send: Histogram<u64>,
-    /// From the answer to a creation to the watch event that shows it.
+    /// From the response to a Job's creation to the watch event that shows the Job.
     pub watch: Histogram<u64>,
 }
 
@@ -23,7 +23,7 @@ impl Default for Lags {
 }
 
 impl Lags {
-    /// Why the run's figures cannot be trusted, where they cannot.
+    /// Why the run is invalid, if the delays are too long.
     pub fn doubts(&self) -> Option<String> {
         let lag = Span(self.send.value_at_quantile(0.99));
         (lag > SEND_LAG_MAX).then(|| {
@@ -35,6 +35,6 @@ impl Lags {
 }
 
 pub(super) fn record(lags: &mut Histogram<u64>, lag: Span) {
-    // It grows as it must: up to 584 years there is room.
+    // The histogram resizes itself, so any value can be recorded.
     let _ = lags.record(lag.0);
 }

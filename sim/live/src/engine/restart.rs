@@ -1,5 +1,4 @@
-//! Beginnings in the middle of a run: a controller that crashed, and a shard that died, find what is
-//! there and go on.
+//! Restarts during a run: of a controller that crashed, and of a shard whose pod died.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +29,7 @@ impl Engine<'_> {
         self.deliver(Input::ControllerStarted(found));
     }
 
-    /// Lists the Jobs, for a controller that starts again.
+    /// A function that lists the Jobs for a starting controller, until the API server answers.
     pub fn lists(&self) -> impl Fn() -> BoxFuture<'static, ()> + Send + Sync + use<> {
         let (jobs, selector) = (Arc::clone(&self.jobs), self.selector.clone());
         let reporter = self.reporter.clone();
@@ -48,9 +47,9 @@ impl Engine<'_> {
         }
     }
 
-    /// Takes up where a shard that died left off: what it told is not told again, and of the rest
-    /// its Jobs tell. Returns the investigations that are known by their Jobs alone: their alerts
-    /// came, and the shard died before it could tell.
+    /// Takes over from a shard that died. `memory` is what that shard reported, which is not reported
+    /// again; `found` are its Jobs. Returns the investigations that have a Job and were never
+    /// reported: the shard died in between.
     pub fn resume(
         &mut self,
         part: Part,
@@ -62,7 +61,8 @@ impl Engine<'_> {
         let over: BTreeSet<InvestigationId> = memory.over.iter().copied().collect();
         let finished: BTreeMap<_, _> = memory.finished.iter().copied().collect();
         let open: BTreeMap<_, &OpenMemory> = memory.open.iter().map(|of| (of.id, of)).collect();
-        // The controller died with its shard. Until it starts, alerts wait at their senders.
+        // The controller died with its shard. Until it is started below, undecided alerts are only
+        // recorded.
         self.deliver(Input::ControllerCrashed);
         let plan = Arc::clone(&self.plan);
         for alert in plan.alerts().filter(|alert| part.has(alert)) {
@@ -85,7 +85,7 @@ impl Engine<'_> {
                 self.open += 1;
             } else if there.contains(&alert.id) {
                 let Alert { id, intended, domain, severity, .. } = alert;
-                // It was delivered before its agent began: about when it was meant to be.
+                // The time of its delivery is lost; it was close to the intended one.
                 self.hold(Event::of(intended, id, Fact::Alert { intended, domain, severity }));
                 self.open += 1;
                 by_job.push(id);
@@ -100,11 +100,11 @@ impl Engine<'_> {
             let created =
                 self.all.get(&id).is_some_and(|of| of.reached(Stage::JobCreated).is_some());
             if there.contains(&id) {
-                // Its answer came, and whom it was told to is no more.
+                // The response to its creation may have reached only the shard that died.
                 self.stage(id, now, Stage::Admitted);
                 self.stage(id, now, Stage::JobCreated);
             } else if created {
-                // It ended, and was collected, while nobody watched.
+                // It finished and was collected while no shard watched.
                 self.reporter.note(Note::Seen { what: Seen::JobGone(id), at: now });
             }
         }

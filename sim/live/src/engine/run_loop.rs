@@ -1,5 +1,5 @@
-//! The loop of a run, for the engine and for the merger of shards: messages as they come, and some
-//! times a second a tick, until all is over.
+//! The loop of a run, for the engine and for the merger of shards: it handles messages and ticks until
+//! the run is over.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -34,13 +34,13 @@ pub(crate) trait Driven {
     /// What it receives.
     type Message;
 
-    /// The next message, none when no more can come. Its future may be dropped and made anew.
+    /// The next message; none when all senders are gone. Must be cancel safe.
     async fn next(&mut self, inbox: &mut UnboundedReceiver<Note>) -> Option<Self::Message>;
     /// Handles a message.
     async fn handle(&mut self, message: Self::Message, host: &impl Host);
     /// Called when no note waits in the inbox: writes the events that are due.
     fn write(&mut self);
-    /// Passes what is written on to the file.
+    /// Flushes the event log.
     fn flush(&mut self);
 
     /// Now, on the run's clock.
@@ -58,7 +58,7 @@ pub(crate) trait Driven {
 pub(crate) struct RunLoop {
     /// The plan's own bound; zero is none.
     run_for: Span,
-    /// What is still open then will never end.
+    /// What is still open then is given up.
     gives_up: Time,
     sample_every: Span,
     sampled: Time,

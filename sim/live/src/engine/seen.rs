@@ -1,5 +1,5 @@
-//! What the servers show of Jobs and pods: two watches and agents' own words, by as many clocks, in
-//! whichever order they come.
+//! Progress of Jobs and pods. Two watches and the agents' journals report it, in any order and by
+//! different clocks.
 
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use super::lags::record;
 use crate::reporter::Note;
 use crate::watch::{Finished, Seen};
 
-/// After a Job's end its pod's own words are waited for so long: longer than its log is asked for.
-const WAIT_FOR_WORDS: Span = Span::secs(30);
+/// How long a finished Job waits for its pod's journal: longer than the reader retries the pod's log
+/// (20 s).
+const WAIT_FOR_JOURNAL: Span = Span::secs(30);
 
 impl Engine<'_> {
     pub(super) fn answered(&mut self, id: InvestigationId, at: Time, created: bool) {
@@ -22,7 +23,7 @@ impl Engine<'_> {
         if !created {
             return self.deliver(Input::JobFailedToCreate(id));
         }
-        // A watch may show the Job before its answer is here.
+        // The watch may show the Job before the response to its creation arrives.
         match timeline.shown {
             true => record(&mut self.lags.watch, Span::ZERO),
             false => timeline.answered = Some(at),
@@ -44,7 +45,7 @@ impl Engine<'_> {
                 }
             }
             Seen::JobGone(id) => {
-                // Where it is not over, somebody deleted it before its end.
+                // If it is not over, it was deleted before it finished.
                 self.job_finished(id, at, Finished::Failed);
                 self.job_gone(id, at);
             }
@@ -65,11 +66,11 @@ impl Engine<'_> {
             return;
         };
         let seen_all = self.since == Time::ZERO;
-        if self.in_pods && timeline.may_have_words(finished, seen_all) {
-            return self.await_words(id, at, finished);
+        if self.in_pods && timeline.may_have_journal(finished, seen_all) {
+            return self.await_journal(id, at, finished);
         }
         let (alert, ran) = (timeline.alert, timeline.ended && finished == Finished::Complete);
-        // Two watches are two clocks: what the other has not shown yet has happened all the same.
+        // The watch of pods may lag behind the watch of Jobs: these stages were reached, too.
         self.stage(id, at, Stage::JobCreated);
         if ran {
             for stage in [Stage::PodCreated, Stage::PodScheduled, Stage::PodRunning] {
@@ -81,10 +82,10 @@ impl Engine<'_> {
             Finished::Complete => Outcome::Inconclusive,
             Finished::Failed => Outcome::Evicted,
         };
-        // For what never had an agent, and for an agent that nobody heard of again.
+        // Ignored if the agent reported its outcome.
         self.fact(Event::of(at, id, Fact::Ended { outcome }));
         let Some(timeline) = self.all.get_mut(&id) else { return };
-        // Two watches and an agent's clock told of it.
+        // The other watch or the agent may have reported a later time.
         let at = at.max(timeline.latest());
         timeline.reach(Stage::JobFinished, at);
         let cost_micro_usd = timeline.cost_micro_usd;
@@ -104,7 +105,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A Job is collected after its end, which may still be waited for.
+    /// The Job was collected. If the engine still waits for its journal, this is recorded later.
     fn job_gone(&mut self, id: InvestigationId, at: Time) {
         let Some(timeline) = self.all.get_mut(&id) else { return };
         if !timeline.is_over() {
@@ -115,7 +116,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Nothing more is waited for; whether its Job's end waited.
+    /// The journal is complete, or no longer waited for; whether a finished Job waited for it.
     pub(super) fn told_all(&mut self, id: InvestigationId) -> bool {
         let Some(timeline) = self.all.get_mut(&id) else { return false };
         timeline.told_all = true;
@@ -126,11 +127,11 @@ impl Engine<'_> {
         waited.is_some()
     }
 
-    /// A pod may tell of what came before its Job's end after that was seen.
-    fn await_words(&mut self, id: InvestigationId, at: Time, finished: Finished) {
+    /// Puts off a Job's end until its pod's journal is read: events in it are earlier.
+    fn await_journal(&mut self, id: InvestigationId, at: Time, finished: Finished) {
         let Some(timeline) = self.all.get_mut(&id) else { return };
         if timeline.finished.replace((at, finished)).is_none() {
-            self.later(at + WAIT_FOR_WORDS, Note::Untold(id));
+            self.later(at + WAIT_FOR_JOURNAL, Note::Untold(id));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A shard's successor, whose two watches and whose pods' words come in any order.
+//! An engine that took over from a shard that died, with watches and journals in any order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, UnboundedReceiver<Note>) 
     (plan, jobs, reporter, inbox)
 }
 
-/// What came before the shard died: its pod was placed, and not seen to run.
+/// What the shard reported before it died: the pod is scheduled, and not yet shown as running.
 fn before() -> (Vec<Event>, Memory) {
     let alert =
         Fact::Alert { intended: Time::ZERO, domain: Domain::Network, severity: Severity::Low };
@@ -61,7 +61,7 @@ fn before() -> (Vec<Event>, Memory) {
     (told, Memory { open: vec![open], ..Memory::default() })
 }
 
-/// The measures of a run whose second shard sees `notes`.
+/// The measures of a run whose second shard receives `notes`.
 async fn succeeded_by(memory: &Memory, told: Vec<Event>, notes: Vec<Note>) -> Measures {
     let (plan, jobs, reporter, mut inbox) = plan_and_jobs();
     let mut events = told;
@@ -91,7 +91,7 @@ fn pod(at: Time) -> Note {
     Note::Seen { what: Seen::Pod { id: ID, scheduled: true, has_run: true }, at }
 }
 
-/// What watches show, and then what the pod tells, make a run that holds together.
+/// The watches' messages and then the journal make a valid run.
 async fn resolves((told, memory): (Vec<Event>, Memory), mut shown: Vec<Note>) {
     let outcome = Outcome::Resolved;
     shown.push(Note::Fact(Event::of(seconds(4), ID, Fact::Ended { outcome })));
@@ -103,18 +103,18 @@ async fn resolves((told, memory): (Vec<Event>, Memory), mut shown: Vec<Note>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_that_is_shown_after_its_jobs_end_ran_before_it() {
+async fn a_pod_that_the_watch_shows_after_its_job_finished_ran_before() {
     resolves(before(), vec![job(seconds(6)), pod(seconds(7))]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_is_collected_after_its_end_though_its_pods_words_come_last() {
+async fn a_job_is_collected_after_it_finished_even_if_its_journal_arrives_last() {
     let gone = Note::Seen { what: Seen::JobGone(ID), at: seconds(7) };
     resolves(before(), vec![pod(seconds(5)), job(seconds(6)), gone]).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_whose_pod_no_watch_has_shown_yet_is_waited_for() {
+async fn the_journal_of_a_pod_that_no_watch_has_shown_yet_is_waited_for() {
     let (mut told, mut memory) = before();
     memory.open[0].stages.truncate(2);
     told.truncate(4);
@@ -122,11 +122,11 @@ async fn an_agent_whose_pod_no_watch_has_shown_yet_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_agent_that_nobody_heard_of_is_told() {
+async fn a_remark_names_the_agent_whose_journal_never_arrives() {
     let (told, memory) = before();
     let notes = vec![pod(seconds(5)), job(seconds(6)), Note::Untold(ID)];
     let measures = succeeded_by(&memory, told, notes).await;
     assert_eq!(measures.invalid, Vec::<String>::new());
     assert_eq!(measures.accounting.finished, 1);
-    assert!(measures.remarks.iter().any(|remark| remark.contains("nothing was heard")));
+    assert!(measures.remarks.iter().any(|remark| remark.contains("no journal received")));
 }

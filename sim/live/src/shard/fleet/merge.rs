@@ -1,5 +1,5 @@
-//! What the shards of a fleet tell, made one run. It stands where the engine stands in a run from one
-//! machine.
+//! Merges the events of a fleet's shards into one run. It takes the engine's place when the load comes
+//! from shards.
 
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::InvestigationId;
@@ -22,7 +22,7 @@ pub(crate) enum Message {
     Heard(Heard),
 }
 
-/// A run of a fleet.
+/// The merger of a fleet's events.
 pub struct Merge<'a> {
     fleet: Fleet,
     sink: &'a mut dyn Sink,
@@ -31,13 +31,13 @@ pub struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// The run of a fleet that has begun.
+    /// The merger of a fleet that was started.
     pub fn new(fleet: Fleet, sink: &'a mut dyn Sink, hearing: Hearing) -> Self {
         let reporter = hearing.reporter.clone();
         Self { fleet, sink, reporter, hearing }
     }
 
-    /// Writes all that is left.
+    /// Handles the messages that are left, and flushes the event log.
     pub fn close(&mut self, inbox: &mut UnboundedReceiver<Note>, host: &impl Host) {
         while let Ok(note) = inbox.try_recv() {
             self.note(note, host);
@@ -45,7 +45,7 @@ impl<'a> Merge<'a> {
         self.sink.flush();
     }
 
-    /// The fleet, whose run is over.
+    /// The fleet, to be deleted.
     pub fn into_fleet(self) -> Fleet {
         self.fleet
     }
@@ -55,7 +55,7 @@ impl<'a> Merge<'a> {
         &self.fleet
     }
 
-    /// A fact of the platform, now.
+    /// Records a fact of the platform with the current time.
     pub fn platform(&mut self, fact: Fact) {
         let event = Event::platform(self.reporter.now(), fact);
         self.sink.take(&event);
@@ -65,13 +65,13 @@ impl<'a> Merge<'a> {
         self.platform(Fact::Remark { text: text.into() });
     }
 
-    /// An event of a shard, or of one of its agents.
+    /// Records an event of a shard or, if `shard` is none, of an agent.
     fn event(&mut self, shard: Option<u32>, mut event: Event) {
         match &mut event.fact {
             Fact::Sample { sample } => {
                 self.fleet.job_controller = slowest_of_job_controller(sample);
             }
-            // A shard reads no metrics: what the Job controller waits for is known here.
+            // Shards read no metrics: they report the bucket whatever limits the Job controller.
             Fact::Waited { waits, .. } => {
                 for wait in waits.iter_mut() {
                     if wait.component == Component::JobControllerBucket {
@@ -96,7 +96,7 @@ impl<'a> Merge<'a> {
                 self.platform(Fact::Fault { kind, began: begins });
                 host.fault(number, begins);
             }
-            // The rest is between a shard and its controller.
+            // Only the engine of a shard sends the others, to itself.
             _ => {}
         }
     }
@@ -105,8 +105,9 @@ impl<'a> Merge<'a> {
         match heard {
             Heard::Line { pod, shard, says } => self.said(shard, pod, says).await,
             Heard::Lost { pod, lines } => {
-                let why =
-                    format!("{lines} lines of the log of {pod} were lost: its node rotated it");
+                let why = format!(
+                    "{lines} lines of the log of {pod} are lost: its kubelet rotated the log"
+                );
                 self.platform(Fact::Invalid { why: why.into() });
             }
             Heard::End { pod, shard } => self.ended(shard, &pod).await,
@@ -139,24 +140,24 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// A pod of a shard's has come to an end.
+    /// A pod of a shard ended, and its whole log was read.
     async fn ended(&mut self, shard: u32, pod: &str) {
         let Some(of) = self.fleet.shards.get_mut(shard as usize).filter(|of| !of.done) else {
             return;
         };
         of.deaths += 1;
         of.ended |= of.pod.as_deref() == Some(pod);
-        // Kubernetes makes another pod until the index has failed more often than it may.
+        // Kubernetes creates another pod until backoffLimitPerIndex is exceeded.
         if of.deaths > manifests::DEATHS_MAX {
             of.done = true;
-            let why = format!("shard {shard} died {} times and was given up", of.deaths);
+            let why = format!("shard {shard} died {} times and is not replaced again", of.deaths);
             return self.platform(Fact::Invalid { why: why.into() });
         }
-        self.remark(format!("shard {shard} died ({pod}); another takes up where it left off"));
+        self.remark(format!("shard {shard} died ({pod}); a new pod takes over"));
         self.replace(shard).await;
     }
 
-    /// A pod takes the place of one that died.
+    /// A shard started in a new pod.
     async fn replaced(&mut self, shard: u32, pod: String) {
         if let Some(of) = self.fleet.shards.get_mut(shard as usize) {
             of.waiting = Some(pod);
@@ -164,7 +165,8 @@ impl<'a> Merge<'a> {
         self.replace(shard).await;
     }
 
-    /// Tells the pod that waits what its predecessor told, once all of that was heard.
+    /// Sends the waiting pod what its predecessor reported, once the predecessor's log was read to
+    /// its end.
     async fn replace(&mut self, shard: u32) {
         let index = shard as usize;
         let Some(of) = self.fleet.shards.get_mut(index).filter(|of| of.ended) else { return };
@@ -173,7 +175,8 @@ impl<'a> Merge<'a> {
         let memory = Some(self.fleet.register.memory(shard));
         let begin = Begin { zero: self.fleet.zero, memory };
         if let Err(error) = self.fleet.answer(index, &pod, begin).await {
-            let why = format!("shard {shard} could not be told where to go on: {error}");
+            let why =
+                format!("failed to send shard {shard} what its predecessor reported: {error}");
             self.platform(Fact::Invalid { why: why.into() });
         }
     }
