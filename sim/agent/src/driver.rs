@@ -20,43 +20,41 @@ use crate::postgres::{self, PostgresError};
 use crate::task::Task;
 use crate::vault;
 
-/// An event that an agent reports, timed by [`World::now`]. The serialized names are one letter long:
-/// a pod's termination message holds all of its events in 4096 bytes.
+/// What an agent tells, at the instant of the world's clock at which it happened. The words are
+/// short: a pod has 4096 bytes to tell all of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     /// It reached a stage.
     #[serde(rename = "s")]
     Stage(Stage),
-    /// It finished a hypothesis: tool calls, tokens, cost in millionths of a dollar.
+    /// It has done with a hypothesis: tool calls, tokens, millionths of a dollar.
     #[serde(rename = "h")]
     Hypothesis(u32, u32, u64),
-    /// An action succeeded.
+    /// It did something.
     #[serde(rename = "a")]
     Acted(Verb, Domain),
-    /// An action or a credential was denied, and by which system.
+    /// It was refused something.
     #[serde(rename = "d")]
     Denied(Verb, Domain, Refuser),
-    /// The Vault login succeeded.
+    /// Vault gave it a token.
     #[serde(rename = "l")]
     Login,
-    /// Vault created this PostgreSQL user for it.
+    /// Vault gave it a user of PostgreSQL.
     #[serde(rename = "u")]
     User(String),
-    /// Vault issued a lease: its id, the domain of the credential, when the request was sent, the
-    /// time-to-live.
+    /// Vault gave it a lease on a domain's systems; asked when, for how long.
     #[serde(rename = "i")]
     Issued(String, Domain, Time, Span),
-    /// Vault renewed a lease: its id, when the request was sent, the new time-to-live.
+    /// Vault renewed a lease; asked when, for how long.
     #[serde(rename = "r")]
     Renewed(String, Time, Span),
-    /// It revoked its own token, and with it all of its leases.
+    /// It gave its token back, and with it all leases it had.
     #[serde(rename = "b")]
     Returned,
 }
 
 impl Told {
-    /// The same event with its times converted: they count from `start` before, and are on the clock
-    /// of `start` after.
+    /// What was told on a clock whose zero is `start`, on the clock that `start` is of.
     #[must_use]
     pub fn counted_from(self, start: Time) -> Self {
         let moved = |at: Time| start + at.since(Time::ZERO);
@@ -70,39 +68,39 @@ impl Told {
     }
 }
 
-/// The result of an action.
+/// What became of an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acted {
-    /// It succeeded.
+    /// It is done.
     Done,
-    /// It was denied by this system.
+    /// It was refused.
     Refused(Refuser),
-    /// The system did not answer in time. The agent continues without the action.
+    /// The system did not answer: the action is not done, and the agent goes on without it.
     Failed,
 }
 
-/// The environment of an agent: a real pod, or a task of a hollow kubelet.
+/// What an agent lives in.
 pub trait World: Send + Sync + 'static {
-    /// Now, on the clock of the events that it reports.
+    /// Now, on the clock of what it tells.
     fn now(&self) -> Time;
-    /// Records an event.
+    /// Hears what the agent tells.
     fn tell(&self, told: Told);
-    /// Reads or changes an application's object in Kubernetes, with the pod's token.
+    /// Does something to an application in Kubernetes, with the pod's own token.
     fn on_kubernetes(&self, verb: Verb) -> impl Future<Output = Acted> + Send;
-    /// Allocates this much memory in all; false when that exceeds the container's limit.
+    /// Holds so much memory from now on; whether the agent lives on.
     fn hold(&self, memory: Bytes) -> bool;
 }
 
-/// The servers that an agent connects to, and its identity.
+/// Where an agent's servers are, and whom it shows itself as.
 #[derive(Clone)]
 pub struct Places {
-    /// Vault's URL and certificate authority.
+    /// Vault.
     pub vault: vault::Address,
-    /// PostgreSQL's address and port.
+    /// PostgreSQL.
     pub postgres: SocketAddr,
-    /// The source address of its connections; none for the host's default.
+    /// The address that it speaks from, where that is not its host's own.
     pub from: Option<Ipv4Addr>,
-    /// Its ServiceAccount token with Vault as the audience.
+    /// Its ServiceAccount token for Vault.
     pub token: String,
 }
 
