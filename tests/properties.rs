@@ -211,17 +211,16 @@ impl World {
 
     fn create_job(&mut self, alert: Alert) -> Result<(), TestCaseError> {
         prop_assert!(!self.jobs.contains_key(&alert.id), "a second Job");
-        // No alert of the domain that is more urgent and came earlier is still in the queue.
-        let queued = self.delivery.undecided().filter(|other| {
-            let id = &other.id;
+        let is_queued = |id: &InvestigationId| {
             !(self.jobs.contains_key(id)
                 || self.failed.contains(id)
                 || self.turned_away.contains(id))
-        });
-        let mut queued = queued;
-        let passed_over = queued.find(|other| {
+        };
+        let is_ahead = |other: &Alert| {
             other.domain == alert.domain && other.severity < alert.severity && other.id < alert.id
-        });
+        };
+        let passed_over =
+            self.delivery.undecided().filter(|other| is_queued(&other.id)).copied().find(is_ahead);
         prop_assert!(passed_over.is_none(), "{passed_over:?} waits behind {alert:?}");
         if std::mem::take(&mut self.creation_fails) {
             self.failed.insert(alert.id);
