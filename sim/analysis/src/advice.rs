@@ -1,28 +1,43 @@
-//! Advice: the knob that moves a component.
+//! Advice: the knob of a scenario that gives a bottleneck component more capacity.
+//!
+//! ```
+//! use alertstorm_analysis::advice;
+//! use alertstorm_model::event::Component;
+//! use alertstorm_model::scenario::{NoFiles, load};
+//!
+//! let text = "alerts: [{flood: 10}]";
+//! let plan = load(text, "example.yaml", &[], &NoFiles).expect("a valid scenario");
+//! let knob = advice::knob(Component::VaultCpu, plan.scenario()).expect("a knob of Vault");
+//! assert_eq!(knob.path, "vault.cores");
+//! assert!(knob.moved.vault.cores > plan.scenario().vault.cores);
+//! assert!(advice::knob(Component::Etcd, plan.scenario()).is_none());
+//! ```
 
 use alertstorm_model::event::Component;
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Positive;
 
-/// A knob and the next value to try, for [`alertstorm_model::scenario::Plan::with_knob`].
+/// A knob with its current value and the value to try, for
+/// [`alertstorm_model::scenario::Plan::with_knob`].
 #[derive(Clone, Debug)]
 pub struct Knob {
-    /// Its dotted path in the scenario.
+    /// Path in the scenario, such as `controller.concurrency`.
     pub path: &'static str,
-    /// Its value, as a scenario writes it.
+    /// Current value, as a scenario writes it.
     pub from: String,
-    /// The value to try, as a scenario writes it.
+    /// Value to try, as a scenario writes it: twice the current one for most knobs.
     pub to: String,
 }
 
 impl Knob {
-    /// The last word of the path.
+    /// The last segment of the path.
     pub fn name(&self) -> &'static str {
         self.path.rsplit('.').next().unwrap_or(self.path)
     }
 }
 
-/// The knob that moves a component; none where the component has no knob.
+/// The knob that gives a component more capacity. `None` if no knob does, or if the scenario leaves
+/// the component out (a cost budget).
 pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
     let plane = &scenario.cluster.control_plane;
     let manager = &plane.controller_manager;

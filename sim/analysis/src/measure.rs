@@ -1,7 +1,33 @@
-//! Measures: what the event log comes to. Folding the same log gives the same measures, whether
-//! the run is under way or long over.
+//! Measures of a run, folded from its event log. The same log gives the same measures, whether it
+//! is read during the run or from disk.
+//!
+//! ```
+//! use alertstorm_analysis::measure::Measures;
+//! use alertstorm_model::event::{Event, Fact, Sink};
+//! use alertstorm_model::investigation::{Domain, InvestigationId, Severity, Stage};
+//! use alertstorm_model::time::{Span, Time};
+//!
+//! let alert = Fact::Alert {
+//!     intended: Time::ZERO,
+//!     domain: Domain::Network,
+//!     severity: Severity::Critical,
+//! };
+//! let running = Fact::Stage { stage: Stage::PodRunning };
+//!
+//! let mut measures = Measures::default();
+//! measures.take(&Event::of(Time::ZERO, InvestigationId(1), alert));
+//! measures.take(&Event::of(Time::ZERO + Span::secs(2), InvestigationId(1), running));
+//! measures.close();
+//!
+//! assert_eq!(measures.accounting.unfinished, 1);
+//! let job_startup = measures.latencies.to(Stage::PodRunning);
+//! assert_eq!(job_startup.curve.max(), Some(Span::secs(2)));
+//! assert_eq!(measures.latencies.to(Stage::CredentialsReady).censored, 1);
+//! ```
 
+mod accounting;
 mod latency;
+mod open;
 mod paths;
 mod reached;
 mod series;
@@ -15,103 +41,63 @@ use alertstorm_model::digest::Digest;
 use alertstorm_model::event::{Audited, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::time::{Span, Time};
+use open::{Open, Uncollected};
 
+pub use accounting::Accounting;
 pub use latency::{Curve, From, Latencies, Latency, LatencyRow};
 pub use paths::{PathShare, Paths};
 pub use reached::Reached;
 pub use series::{Point, Series};
 
-/// Where every alert went. The last four add up to the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Accounting {
-    /// Alerts that came.
-    pub alerts: u64,
-    /// Repeats of a known alert.
-    pub deduplicated: u64,
-    /// Alerts turned away.
-    pub shed: u64,
-    /// Investigations with an outcome.
-    pub finished: u64,
-    /// Investigations that had none when the run ended.
-    pub unfinished: u64,
-}
-
-impl Accounting {
-    /// Whether every alert is accounted for.
-    pub const fn balances(&self) -> bool {
-        self.alerts == self.deduplicated + self.shed + self.finished + self.unfinished
-    }
-}
-
-/// What agents attempted.
+/// Actions of agents on the systems of their domains.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Actions {
-    /// Reads done.
+    /// Reads that succeeded.
     pub reads: u64,
-    /// Writes done.
+    /// Writes that succeeded.
     pub writes: u64,
-    /// Reads and credentials refused.
+    /// Reads and requests for credentials that were refused.
     pub denied_reads: u64,
-    /// Writes refused.
+    /// Writes that were refused.
     pub denied_writes: u64,
 }
 
-/// An investigation that may still go on.
-#[derive(Clone, Debug)]
-pub(crate) struct Open {
-    pub at: [Time; Stage::COUNT],
-    pub sent: Time,
-    pub outcome: Option<Outcome>,
-    cost_micro_usd: u64,
-}
-
-impl Open {
-    pub fn reached(&self, stage: Stage) -> Option<Time> {
-        Some(self.at[stage.index()]).filter(|at| *at != Time::NEVER)
-    }
-}
-
-/// What is left of an investigation until its Job is collected.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Uncollected {
-    pub alert: Time,
-    pub finished: Time,
-}
-
-/// Folds events.
+/// The measures of the events taken so far. [`Self::close`] adds the investigations that are still
+/// open at the end of the run.
 #[derive(Default)]
 pub struct Measures {
     open: FxHashMap<InvestigationId, Open>,
-    /// Investigations whose Job is finished and waits to be collected: most of those known at any
-    /// time, so they are kept small.
+    /// Investigations whose Job is finished and not collected. Most investigations in memory are
+    /// here, so an entry is two instants.
     uncollected: FxHashMap<InvestigationId, Uncollected>,
-    /// Stages, pair by pair.
+    /// Latencies between stages. An investigation is recorded when its Job finishes.
     pub latencies: Latencies,
-    /// Where the alerts went.
+    /// Alerts by final state.
     pub accounting: Accounting,
-    /// Leases.
+    /// The ledger of leases.
     pub ledger: Ledger,
-    /// Where time was spent waiting.
+    /// Waits on the critical path, by component.
     pub paths: Paths,
-    /// Actions attempted.
+    /// Actions of agents.
     pub actions: Actions,
-    /// What the run looked like over time.
+    /// One point for each sample of the platform's counters, and the faults.
     pub series: Series,
-    /// Millionths of a dollar for each investigation.
+    /// Cost of each finished investigation, in millionths of a dollar.
     pub cost_micro_usd: Curve,
-    /// Time between a lease's end and its revocation by the expiration manager.
+    /// Time from a lease's expiry to its revocation by Vault's expiration manager, for each expired
+    /// lease.
     pub revocation_lag: Curve,
-    /// What the platform's counters said last.
+    /// The latest sample of the platform's counters; `None` before the first.
     pub last_sample: Option<Sample>,
-    /// Why the run is invalid, if it is.
+    /// Reasons why the run is invalid: at most the first ten; empty for a valid run.
     pub invalid: Vec<String>,
-    /// Whether somebody ended the run early.
+    /// Whether the run was interrupted, for example by Ctrl-C.
     pub interrupted: bool,
-    /// Who made the platform of a live run; none for the twin.
+    /// The provider of a live run's platform, such as `local`; `None` for the twin.
     pub provider: Option<String>,
-    /// What a reader must know besides.
+    /// Remarks of the run for the report: at most the first hundred.
     pub remarks: Vec<String>,
-    /// What a live run found when it audited itself.
+    /// Reconciliation of a live run with the servers' records; `None` for the twin.
     pub audited: Option<Audited>,
     outcomes: [u64; Outcome::COUNT],
     cost_sum_micro_usd: u64,
@@ -127,15 +113,15 @@ impl Sink for Measures {
         self.digest.fold(event);
         if event.at < self.now {
             let (at, now) = (event.at, self.now);
-            self.invalidate(format!("time went back: {at:?} after {now:?}"));
+            self.invalidate(format!("events are out of order: {at:?} after {now:?}"));
         }
         self.now = self.now.max(event.at);
         if let Err(error) = self.ledger.fold(event) {
             self.invalidate(error.to_string());
         }
         match event.inv {
-            Some(inv) => self.of_investigation(event.at, inv, &event.fact),
-            None => self.of_platform(event.at, &event.fact),
+            Some(inv) => self.investigation_event(event.at, inv, &event.fact),
+            None => self.platform_event(event.at, &event.fact),
         }
     }
 }
@@ -147,14 +133,11 @@ impl Measures {
         }
     }
 
-    fn of_investigation(&mut self, at: Time, inv: InvestigationId, fact: &Fact) {
+    fn investigation_event(&mut self, at: Time, inv: InvestigationId, fact: &Fact) {
         match fact {
             &Fact::Alert { intended, .. } => {
-                let mut stages = [Time::NEVER; Stage::COUNT];
-                stages[Stage::Alert.index()] = intended;
-                let open = Open { at: stages, sent: Time::NEVER, outcome: None, cost_micro_usd: 0 };
-                if self.open.insert(inv, open).is_some() {
-                    self.invalidate(format!("{inv} came twice"));
+                if self.open.insert(inv, Open::of_alert(intended)).is_some() {
+                    self.invalidate(format!("{inv} has two alerts"));
                 }
                 self.accounting.alerts += 1;
             }
@@ -166,7 +149,7 @@ impl Measures {
                 self.open.remove(&inv);
                 self.accounting.shed += 1;
             }
-            Fact::JobSent => self.with(inv, |open| open.sent = open.sent.min(at)),
+            Fact::JobSent => self.update(inv, |open| open.sent = open.sent.min(at)),
             Fact::Stage { stage: Stage::JobCollected } => self.job_collected(at, inv),
             &Fact::Stage { stage } => self.stage(at, inv, stage),
             &Fact::Ended { outcome } => self.ended(inv, outcome),
@@ -174,7 +157,7 @@ impl Measures {
                 self.tool_calls += u64::from(tool_calls);
                 self.tokens += u64::from(tokens);
                 self.cost_sum_micro_usd += cost_micro_usd;
-                self.with(inv, |open| open.cost_micro_usd += cost_micro_usd);
+                self.update(inv, |open| open.cost_micro_usd += cost_micro_usd);
             }
             Fact::Acted { action } if action.verb.writes() => self.actions.writes += 1,
             Fact::Acted { .. } => self.actions.reads += 1,
@@ -189,7 +172,7 @@ impl Measures {
         }
     }
 
-    fn of_platform(&mut self, at: Time, fact: &Fact) {
+    fn platform_event(&mut self, at: Time, fact: &Fact) {
         match fact {
             Fact::Sample { sample } => {
                 self.series.push(at, sample, &self.accounting, &self.ledger.counts());
@@ -198,7 +181,7 @@ impl Measures {
             Fact::Fault { kind, began } => self.series.mark(at, *kind, *began),
             Fact::Interrupted => self.interrupted = true,
             Fact::Began { provider } => self.provider = Some(provider.to_string()),
-            // The first are the causes, and a thousand more say no more.
+            // Later remarks mostly repeat the first ones.
             Fact::Remark { text } if self.remarks.len() < 100 => {
                 self.remarks.push(text.to_string())
             }
@@ -208,16 +191,16 @@ impl Measures {
         }
     }
 
-    fn with(&mut self, inv: InvestigationId, change: impl FnOnce(&mut Open)) {
+    fn update(&mut self, inv: InvestigationId, change: impl FnOnce(&mut Open)) {
         match self.open.get_mut(&inv) {
             Some(open) => change(open),
-            None => self.invalidate(format!("{inv} did something, and is not under way")),
+            None => self.invalidate(format!("event for inactive investigation {inv}")),
         }
     }
 
     fn stage(&mut self, at: Time, inv: InvestigationId, stage: Stage) {
         let mut twice = false;
-        self.with(inv, |open| {
+        self.update(inv, |open| {
             twice = open.at[stage.index()] != Time::NEVER;
             open.at[stage.index()] = at;
         });
@@ -232,7 +215,8 @@ impl Measures {
     fn job_finished(&mut self, at: Time, inv: InvestigationId) {
         let ended = self.open.get(&inv).is_some_and(|open| open.outcome.is_some());
         if !ended {
-            return self.invalidate(format!("the Job of {inv} finished before the investigation"));
+            return self
+                .invalidate(format!("the Job of {inv} finished before the investigation ended"));
         }
         if let Some(open) = self.open.remove(&inv) {
             self.latencies.record(&open, false);
@@ -244,13 +228,13 @@ impl Measures {
     fn job_collected(&mut self, at: Time, inv: InvestigationId) {
         match self.uncollected.remove(&inv) {
             Some(job) => self.latencies.record_collected(job, Some(at)),
-            None => self.invalidate(format!("the Job of {inv} was collected before its end")),
+            None => self.invalidate(format!("the Job of {inv} was collected before it finished")),
         }
     }
 
     fn ended(&mut self, inv: InvestigationId, outcome: Outcome) {
         let mut cost = None;
-        self.with(inv, |open| {
+        self.update(inv, |open| {
             if open.outcome.replace(outcome).is_none() {
                 cost = Some(open.cost_micro_usd);
             }
@@ -265,7 +249,8 @@ impl Measures {
         }
     }
 
-    /// Closes the books: what is still open is unfinished, and its stages are censored.
+    /// Ends the run: investigations without an outcome count as unfinished, and stages not reached
+    /// count as censored. Checks that alerts and leases balance. A second call does nothing.
     pub fn close(&mut self) {
         if std::mem::replace(&mut self.closed, true) {
             return;
@@ -290,48 +275,50 @@ impl Measures {
         }
     }
 
-    /// Shares of the critical path; of a live run they are gaps between stages.
+    /// Shares of the critical path by component, largest first. For a live run each row is a gap
+    /// between stages, named after the component that ends it.
     pub fn critical_path(&self) -> Vec<PathShare> {
         self.paths.shares(self.provider.is_some())
     }
 
-    /// The sums of the ledger.
+    /// Totals of the ledger.
     pub const fn leases(&self) -> LeaseCounts {
         self.ledger.counts()
     }
 
-    /// Mean and largest exposure of orphans: the mean over orphans, in seconds.
+    /// Exposure of orphaned leases up to the last event: the mean over all orphans in seconds (0
+    /// without any), and the maximum.
     pub fn exposure(&self) -> (f64, Span) {
         let (sum, max) = self.ledger.exposure(self.now);
         (sum.as_secs_f64() / self.leases().orphaned.max(1) as f64, max)
     }
 
-    /// How many investigations ended so.
+    /// Number of investigations that ended with this outcome.
     pub const fn outcome(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome.index()]
     }
 
-    /// The instant of the last event.
+    /// The instant of the latest event.
     pub const fn now(&self) -> Time {
         self.now
     }
 
-    /// The digest of the log so far.
+    /// Hex digest of the events so far.
     pub fn digest(&self) -> String {
         self.digest.hex()
     }
 
-    /// Events folded so far.
+    /// Number of events so far.
     pub const fn events(&self) -> u64 {
         self.digest.events()
     }
 
-    /// Tool calls and tokens of all agents.
+    /// Sums over all agents: tool calls, and tokens read and written.
     pub const fn agent_work(&self) -> (u64, u64) {
         (self.tool_calls, self.tokens)
     }
 
-    /// What all agents cost, in dollars.
+    /// Cost of all agents in dollars, unfinished investigations included.
     pub fn cost_usd(&self) -> f64 {
         self.cost_sum_micro_usd as f64 / 1e6
     }

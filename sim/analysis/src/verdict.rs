@@ -1,4 +1,4 @@
-//! Verdicts: what measures come to, held against what must hold.
+//! Verdicts: measures compared with objectives, baselines and criteria.
 
 pub mod capacity;
 pub mod gate;

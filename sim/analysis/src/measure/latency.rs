@@ -1,15 +1,16 @@
-//! Latencies between stages: histograms, with attempted, succeeded, failed and censored beside
-//! them, so that what never arrived is not left out of sight.
+//! Latencies between stages. Each histogram has counts of attempted, failed and censored
+//! investigations beside it, because the histogram holds only those that reached the stage.
 
 use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Open, Uncollected};
+use super::open::{Open, Uncollected};
 use alertstorm_model::investigation::Stage;
 use alertstorm_model::time::{Span, Time};
 
-/// A histogram of lengths of time (µs) or plain numbers, to three digits, with the exact maximum.
+/// A histogram of durations (recorded in µs) or of plain numbers, to three significant digits. Sum
+/// and maximum are exact.
 #[derive(Clone, Debug)]
 pub struct Curve {
     histogram: Histogram<u64>,
@@ -17,19 +18,20 @@ pub struct Curve {
     sum: u128,
 }
 
-/// 37 days in microseconds; what is longer counts as that in quantiles, and is exact as the maximum.
+/// 37 days in microseconds. A longer duration counts as 37 days in quantiles; the maximum stays
+/// exact.
 const RECORDED_MAX: u64 = 3_200_000_000_000;
 
 impl Default for Curve {
     fn default() -> Self {
         let histogram = Histogram::new_with_bounds(1, RECORDED_MAX, 3);
-        let histogram = histogram.unwrap_or_else(|_| unreachable!("the bounds are allowed"));
+        let histogram = histogram.unwrap_or_else(|_| unreachable!("the bounds are valid"));
         Self { histogram, max: 0, sum: 0 }
     }
 }
 
 impl Curve {
-    /// Records a length of time.
+    /// Records a duration.
     pub fn record(&mut self, span: Span) {
         self.max = self.max.max(span.0);
         self.sum += u128::from(span.0);
@@ -43,50 +45,53 @@ impl Curve {
         self.histogram.saturating_record(n);
     }
 
-    /// Values as they were recorded, to three digits, and how many had them.
+    /// Recorded values in ascending order (µs, or plain numbers), to three digits, each with its
+    /// count.
     pub fn counts(&self) -> impl Iterator<Item = (u64, u64)> {
         let recorded = self.histogram.iter_recorded();
         recorded.map(|at| (at.value_iterated_to(), at.count_at_value()))
     }
 
-    /// How many were recorded.
+    /// Number of values recorded.
     pub fn count(&self) -> u64 {
         self.histogram.len()
     }
 
-    /// A quantile (0 to 1) of lengths of time.
+    /// The q-quantile (q from 0 to 1) of recorded durations; `None` without values. It leaves
+    /// out investigations that did not reach the stage.
     pub fn quantile(&self, q: f64) -> Option<Span> {
         let exact = |micros: u64| Span((micros * 1_000).min(self.max));
         (self.count() > 0).then(|| exact(self.histogram.value_at_quantile(q)))
     }
 
-    /// A quantile (0 to 1) of plain numbers.
+    /// The q-quantile (q from 0 to 1) of recorded plain numbers; `None` without values.
     pub fn quantile_raw(&self, q: f64) -> Option<u64> {
         (self.count() > 0).then(|| self.histogram.value_at_quantile(q).min(self.max))
     }
 
-    /// The largest, exactly.
+    /// The largest duration, exactly; `None` without values.
     pub fn max(&self) -> Option<Span> {
         (self.count() > 0).then_some(Span(self.max))
     }
 
-    /// The mean, exactly: of lengths of time in ns.
+    /// The exact mean: of durations in ns, of plain numbers as they are. 0 without values.
     pub fn mean(&self) -> f64 {
         self.sum as f64 / self.count().max(1) as f64
     }
 }
 
-/// Where a latency counts from.
+/// The instant that a latency counts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
-    /// A stage.
+    /// The instant at which a stage was reached; for [`Stage::Alert`] the alert's intended instant.
     Stage(Stage),
-    /// The instant the client sent the creation of the Job: what other load tests count from.
+    /// The instant at which the client sent the request that creates the Job. Other load tests
+    /// count from it.
     JobSent,
 }
 
 impl From {
-    /// Its word in reports.
+    /// The name in reports.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Stage(stage) => stage.word(),
@@ -95,57 +100,59 @@ impl From {
     }
 }
 
-/// One latency: what was tried, and how long it took where it succeeded.
+/// The latency from one instant to one stage, over all investigations that reached the first.
 #[derive(Clone, Debug)]
 pub struct Latency {
-    /// Counted from.
+    /// Start of the latency.
     pub from: From,
-    /// Counted to.
+    /// End of the latency.
     pub to: Stage,
-    /// How long it took.
+    /// Durations of the investigations that reached `to`.
     pub curve: Curve,
-    /// Investigations that ended before they came to `to`.
+    /// Investigations that ended without reaching `to`.
     pub failed: u64,
-    /// Investigations under way to `to` when the run ended.
+    /// Investigations that could still reach `to` when the run ended.
     pub censored: u64,
 }
 
 impl Latency {
-    /// Investigations that reached `from`.
+    /// Investigations that reached `from`. Agents that need no credentials are not counted for
+    /// Vault's stages.
     pub fn attempted(&self) -> u64 {
         self.curve.count() + self.failed + self.censored
     }
 }
 
-/// A latency as reports write it: seconds, and nothing where nobody arrived.
+/// One latency in a report. Mean, quantiles and maximum are over the `count` investigations that
+/// reached `to`, and empty without any.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LatencyRow {
-    /// Counted from.
+    /// Stage that the latency counts from, or `job_sent`.
     pub from: String,
-    /// Counted to.
+    /// Stage that the latency counts to.
     pub to: String,
-    /// Investigations that arrived.
+    /// Investigations that reached `to`.
     pub count: u64,
-    /// Investigations that set out.
+    /// Investigations that reached `from`: `count` + `failed` + `censored`.
     pub attempted: u64,
-    /// Investigations that ended before they arrived.
+    /// Investigations that ended without reaching `to`.
     pub failed: u64,
-    /// Investigations under way when the run ended.
+    /// Investigations that could still reach `to` when the run ended.
     pub censored: u64,
-    /// Mean in seconds; means add up from stage to stage, where quantiles do not.
+    /// Mean in seconds. Unlike quantiles, means of consecutive stages add up.
     pub mean_s: Option<f64>,
-    /// Median in seconds.
+    /// Median in seconds, of the investigations that reached `to`.
     pub p50_s: Option<f64>,
     /// 95th percentile in seconds.
     pub p95_s: Option<f64>,
     /// 99th percentile in seconds.
     pub p99_s: Option<f64>,
-    /// The longest in seconds.
+    /// Maximum in seconds.
     pub max_s: Option<f64>,
 }
 
 impl Latency {
-    /// As reports write it.
+    /// Converts to seconds, for reports.
     pub fn row(&self) -> LatencyRow {
         let at = |q: f64| self.curve.quantile(q).map(Span::as_secs_f64);
         LatencyRow {
@@ -164,8 +171,8 @@ impl Latency {
     }
 }
 
-/// Every latency that is measured: from the alert to each stage, from each stage to the next, and
-/// from the sending of the Job.
+/// All measured latencies: from the alert to each stage, from each stage to the next, and from the
+/// request that creates the Job to four later stages.
 pub struct Latencies(Vec<Latency>);
 
 impl Default for Latencies {
@@ -182,12 +189,12 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// All of them.
+    /// All latencies, those from the alert first.
     pub fn iter(&self) -> impl Iterator<Item = &Latency> {
         self.0.iter()
     }
 
-    /// The latency between two instants, where it is one of those measured.
+    /// The latency between two instants; `None` if it is not measured.
     pub fn between(&self, from: From, to: Stage) -> Option<&Latency> {
         self.0.iter().find(|latency| latency.from == from && latency.to == to)
     }
@@ -195,13 +202,13 @@ impl Latencies {
     /// The latency from the alert to a stage.
     ///
     /// # Panics
-    /// For [`Stage::Alert`] itself.
+    /// For [`Stage::Alert`].
     pub fn to(&self, stage: Stage) -> &Latency {
         &self.0[stage.index() - 1]
     }
 
-    /// Records the last stage of a finished Job; nothing where the run ended before it.
-    pub(crate) fn record_collected(&mut self, job: Uncollected, at: Option<Time>) {
+    /// Records the collection of a finished Job; censored if `at` is `None`.
+    pub(super) fn record_collected(&mut self, job: Uncollected, at: Option<Time>) {
         for latency in self.0.iter_mut().filter(|latency| latency.to == Stage::JobCollected) {
             let from = match latency.from {
                 From::Stage(Stage::Alert) => job.alert,
@@ -214,17 +221,18 @@ impl Latencies {
         }
     }
 
-    /// Records an investigation, but for its Job's collection; `under_way` where it was not over when the run ended.
-    pub(crate) fn record(&mut self, open: &Open, under_way: bool) {
-        // An investigation under way has its alert behind it, and its collection before it.
-        if under_way {
+    /// Records all stages but the Job's collection. `at_run_end` means that the Job had not
+    /// finished when the run ended, so stages not reached are censored.
+    pub(super) fn record(&mut self, open: &Open, at_run_end: bool) {
+        // Without a finished Job, only the latency from the alert to its collection was attempted.
+        if at_run_end {
             let all = self.0.iter_mut();
             let collected = |latency: &&mut Latency| {
                 latency.from == From::Stage(Stage::Alert) && latency.to == Stage::JobCollected
             };
             all.filter(collected).for_each(|latency| latency.censored += 1);
         }
-        // Agents that need no Vault pass its stages by.
+        // Agents that need no credentials skip Vault's stages.
         let needed_vault =
             open.reached(Stage::VaultLogin).is_some() || open.reached(Stage::AgentDone).is_none();
         for latency in self.0.iter_mut().filter(|latency| latency.to != Stage::JobCollected) {
@@ -235,8 +243,8 @@ impl Latencies {
             let Some(from) = from else { continue };
             match open.reached(latency.to) {
                 Some(to) => latency.curve.record(to.since(from)),
-                None if is_vaults(latency.to) && !needed_vault => {}
-                None if under_way
+                None if is_vault_stage(latency.to) && !needed_vault => {}
+                None if at_run_end
                     && (open.outcome.is_none() || latency.to == Stage::JobFinished) =>
                 {
                     latency.censored += 1;
@@ -247,6 +255,6 @@ impl Latencies {
     }
 }
 
-const fn is_vaults(stage: Stage) -> bool {
+const fn is_vault_stage(stage: Stage) -> bool {
     matches!(stage, Stage::VaultLogin | Stage::CredentialsReady | Stage::LeasesReleased)
 }

@@ -1,4 +1,4 @@
-//! The waits of all investigations, summed by component, on the critical path.
+//! Waits on the critical path, summed over all investigations by component.
 
 use alertstorm_model::event::{Component, Wait};
 use alertstorm_model::investigation::Stage;
@@ -6,10 +6,11 @@ use alertstorm_model::time::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Sums of the waits on the way to a stage.
+/// Sums of the waits between the alert and one stage, over all investigations.
 #[derive(Clone, Debug)]
 struct Path {
     investigations: u64,
+    /// Time from the alert to the stage, waits or not.
     total: Span,
     waits: [Span; Component::COUNT],
 }
@@ -20,28 +21,30 @@ impl Default for Path {
     }
 }
 
-/// The waits of all investigations, on the way to their credentials and to the Job's end.
+/// Waits of all investigations, by component: from the alert until the credentials are ready, and
+/// until the Job finishes.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     ready: Path,
     finished: Path,
 }
 
-/// Below this share of the path, time that no component accounts for is rounding.
+/// Unexplained time below this share of the path is treated as rounding.
 const ROUNDING: f64 = 1e-6;
 
 /// A component's share of the critical path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PathShare {
-    /// The component.
+    /// The component that was waited for.
     pub component: Component,
-    /// On real servers only: the gap between stages that ends with the component. What took the
-    /// time within the gap is not known.
+    /// Live runs only: the gap between stages that is attributed to the component. What took the
+    /// time within the gap is not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
-    /// Its share of all time from the alert to the end of the path, 0 to 1.
+    /// Wait for the component over the total time from the alert to the end of the path, summed
+    /// over investigations; 0 to 1.
     pub share: f64,
-    /// Seconds an investigation, on the mean.
+    /// Mean wait in seconds per investigation that reached the end of the path.
     pub mean_s: f64,
 }
 
@@ -58,8 +61,9 @@ impl Paths {
         }
     }
 
-    /// The path that counts: to the credentials where agents need any, else to the Job's end.
-    fn decisive(&self) -> (&Path, Stage) {
+    /// The path that is reported: to the credentials if any agent obtained some, else to the Job's
+    /// end.
+    fn reported(&self) -> (&Path, Stage) {
         if self.ready.investigations > 0 {
             (&self.ready, Stage::CredentialsReady)
         } else {
@@ -67,16 +71,16 @@ impl Paths {
         }
     }
 
-    /// Where the path that counts ends.
+    /// The stage at which the reported path ends.
     pub fn until(&self) -> Stage {
-        self.decisive().1
+        self.reported().1
     }
 
-    /// Shares of the components, the largest first, and of what none of them accounts for. They add
-    /// up to 1; components without a wait are left out. With `gaps` each is named by the gap between
-    /// stages that a live run books on it.
+    /// Shares of the reported path in descending order, including the unexplained rest. They add up
+    /// to 1; components without a wait are left out. With `gaps`, each row names the gap between
+    /// stages that a live run attributes to the component.
     pub(super) fn shares(&self, gaps: bool) -> Vec<PathShare> {
-        let (path, until) = self.decisive();
+        let (path, until) = self.reported();
         let total = path.total.as_secs_f64();
         let share_of = |component: Component, wait: f64| PathShare {
             component,
@@ -86,9 +90,9 @@ impl Paths {
         };
         let wait = |component: Component| path.waits[component.index()].as_secs_f64();
         let mut shares: Vec<_> = Component::ALL.iter().map(|c| share_of(*c, wait(*c))).collect();
-        let booked: f64 = Component::ALL.iter().map(|c| wait(*c)).sum();
-        if total - booked > ROUNDING * total {
-            shares.push(share_of(Component::Unexplained, total - booked));
+        let attributed: f64 = Component::ALL.iter().map(|c| wait(*c)).sum();
+        if total - attributed > ROUNDING * total {
+            shares.push(share_of(Component::Unexplained, total - attributed));
         }
         shares.retain(|share| share.share > 0.0);
         shares.sort_by(|a, b| b.share.total_cmp(&a.share));
@@ -96,8 +100,8 @@ impl Paths {
     }
 }
 
-/// The gap between two stages that a live run books on a component (`live::timeline`), on the path
-/// to `until`; none for components that only the twin can name.
+/// The gap between two stages that a live run attributes to a component (`live::timeline`), on the
+/// path to `until`; `None` for components that only the twin observes.
 const fn gap(component: Component, until: Stage) -> Option<&'static str> {
     Some(match (component, until) {
         (Component::Concurrency | Component::CostBudget, _) => "alert → admitted",
@@ -123,15 +127,15 @@ const fn gap(component: Component, until: Stage) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn paths(booked_s: u64) -> Paths {
+    fn paths(attributed_s: u64) -> Paths {
         let mut paths = Paths::default();
-        let wait = Wait { component: Component::PodStart, span: Span::secs(booked_s) };
+        let wait = Wait { component: Component::PodStart, span: Span::secs(attributed_s) };
         paths.add(Stage::CredentialsReady, Span::secs(10), &[wait]);
         paths
     }
 
     #[test]
-    fn time_that_no_component_accounts_for_is_a_row_of_its_own() {
+    fn unexplained_time_is_a_row_of_its_own() {
         let shares = paths(3).shares(false);
         assert_eq!(shares[0].component, Component::Unexplained);
         assert!((shares[0].share - 0.7).abs() < 1e-12 && (shares[1].share - 0.3).abs() < 1e-12);
@@ -139,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_live_run_names_gaps_and_not_causes() {
+    fn a_live_run_reports_gaps_instead_of_causes() {
         let shares = paths(10).shares(true);
         assert_eq!(shares[0].gap.as_deref(), Some("pod scheduled → pod running or login"));
         assert_eq!(paths(10).shares(false)[0].gap, None);

@@ -1,5 +1,5 @@
-//! When each investigation reached each stage: what histograms leave out, for those who compare
-//! investigations one by one.
+//! The instant at which each investigation reached each stage, for comparisons that need single
+//! investigations. Histograms do not keep them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{InvestigationId, Stage};
 use alertstorm_model::time::Time;
 
-/// Folds events into the latencies of each investigation.
+/// Instants of all stages by investigation, from the events taken so far.
 #[derive(Debug, Default)]
 pub struct Reached(BTreeMap<InvestigationId, [Option<Time>; Stage::COUNT]>);
 
@@ -24,7 +24,8 @@ impl Sink for Reached {
 }
 
 impl Reached {
-    /// Seconds from the alert to a stage, of all that reached it, ascending.
+    /// Seconds from the alert to a stage, of the investigations that reached it, in ascending
+    /// order.
     pub fn latencies(&self, to: Stage) -> Vec<f64> {
         let latency = |of: &[Option<Time>; Stage::COUNT]| {
             let alert = of[Stage::Alert.index()]?;

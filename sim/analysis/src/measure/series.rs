@@ -1,69 +1,69 @@
-//! What a run looked like over time: a point for each sample.
+//! Time series of a run: one point for each sample of the platform's counters.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Accounting;
+use super::accounting::Accounting;
 use crate::ledger::LeaseCounts;
 use alertstorm_model::event::{CpuUse, Sample};
 use alertstorm_model::scenario::FaultKind;
 use alertstorm_model::time::Time;
 
-/// The run at an instant. Counts are cumulative unless a name says otherwise.
+/// State of the run at one instant. Counts are since the run's start unless stated otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Point {
     /// Seconds since the run's start.
     pub t_s: f64,
-    /// Alerts so far.
+    /// Alerts received.
     pub alerts: u64,
-    /// Investigations ended so far.
+    /// Investigations with an outcome.
     pub finished: u64,
-    /// Leases alive now.
+    /// Leases active at this instant.
     pub leases_active: u64,
-    /// Leases issued so far.
+    /// Leases issued.
     pub leases_issued: u64,
-    /// Leases ended so far.
+    /// Leases revoked, expired or irrevocable.
     pub leases_ended: u64,
-    /// Calls to the API server so far.
+    /// Requests to the API server.
     pub api_calls: u64,
-    /// Depths now, in the order of [`Series::depths`].
+    /// Queue depths and other levels at this instant, in the order of [`Series::depths`].
     pub depths: Vec<u64>,
-    /// Mean of the cores busy since the point before, in the order of [`Series::hosts`]; empty for
-    /// the first point, which has none before it.
+    /// Mean number of busy cores since the previous point, in the order of [`Series::hosts`]; empty
+    /// for the first point.
     pub cores_busy: Vec<f64>,
 }
 
-/// A fault, as the charts mark it.
+/// Begin or end of a fault, for the charts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Mark {
     /// Seconds since the run's start.
     pub t_s: f64,
-    /// What broke.
+    /// Kind of the fault.
     pub fault: FaultKind,
-    /// Whether it began.
+    /// True where the fault begins, false where it ends.
     pub began: bool,
 }
 
-/// Points, with the names of what they hold.
+/// All points, with the names of their columns.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
-    /// Names of the depths.
+    /// Names of the queues and levels in [`Point::depths`], from the first sample.
     pub depths: Vec<String>,
-    /// Hosts, each with its cores.
+    /// Hosts in [`Point::cores_busy`], each with its number of cores.
     pub hosts: Vec<(String, u32)>,
-    /// The points.
+    /// Points in ascending order of time.
     pub points: Vec<Point>,
-    /// Faults.
+    /// Begins and ends of faults, in ascending order of time.
     pub marks: Vec<Mark>,
-    /// Processor time of each process when it was last sampled.
+    /// Latest counter of each process.
     #[serde(skip)]
     busy: Vec<Busy>,
-    /// Processor time of each host since the last point.
+    /// CPU time of each host since the last point.
     #[serde(skip)]
     added_ns: Vec<u64>,
 }
 
-/// The counter of a process, and its host's place in [`Series::hosts`].
+/// CPU time counter of a process; `host` is an index into [`Series::hosts`].
 #[derive(Clone, Debug, PartialEq)]
 struct Busy {
     host: usize,
@@ -77,7 +77,7 @@ impl Series {
     }
 
     /// Adds a point. A second sample of the same instant replaces the first one's point, and its
-    /// processor time counts towards the next interval.
+    /// CPU time counts towards the next interval.
     pub(super) fn push(
         &mut self,
         at: Time,
@@ -92,7 +92,7 @@ impl Series {
         let t_s = at.as_secs_f64();
         let mut cores_busy = Vec::new();
         match self.points.pop_if(|last| last.t_s >= t_s) {
-            Some(same) => cores_busy = same.cores_busy,
+            Some(replaced) => cores_busy = replaced.cores_busy,
             None => {
                 let added = std::mem::replace(&mut self.added_ns, vec![0; self.hosts.len()]);
                 if let Some(last) = self.points.last() {
@@ -114,9 +114,9 @@ impl Series {
         });
     }
 
-    /// Adds what each process used since its last sample. Its first sample is only a baseline: when
-    /// that time was used is not known. A counter that went back is a restarted process's, and
-    /// counts from 0.
+    /// Adds the CPU time of each process since its last sample. A process's first sample is only a
+    /// baseline, because its counter covers an unknown interval. A counter that decreased belongs
+    /// to a restarted process and counts from 0.
     fn add_busy(&mut self, cpu: &[CpuUse]) {
         for used in cpu {
             let known = self.hosts.iter().position(|(host, _)| *host == used.host);
@@ -140,7 +140,8 @@ impl Series {
         }
     }
 
-    /// Leases issued and ended per second, in the interval between two points where it is highest.
+    /// Leases issued plus leases ended per second, in the busiest interval between two points; 0
+    /// with fewer than two points.
     pub fn churn_peak_per_s(&self) -> f64 {
         let moved = |point: &Point| point.leases_issued + point.leases_ended;
         let rates = self
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_sample_has_no_interval_and_no_busy_cores() {
+    fn the_first_point_has_no_busy_cores() {
         let mut series = Series::default();
         push(&mut series, 0, &[("etcd", 2)]);
         push(&mut series, 1_000, &[("etcd", 502)]);
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_first_seen_late_adds_no_peak() {
+    fn the_first_sample_of_a_late_process_adds_no_cpu_time() {
         let mut series = Series::default();
         push(&mut series, 0, &[("etcd", 0)]);
         push(&mut series, 1_000, &[("etcd", 500), ("alertstorm", 90_000)]);
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn two_samples_of_one_instant_are_one_point() {
+    fn two_samples_of_one_instant_make_one_point() {
         let mut series = Series::default();
         push(&mut series, 0, &[("etcd", 0)]);
         push(&mut series, 1_000, &[("etcd", 500)]);

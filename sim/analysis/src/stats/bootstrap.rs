@@ -1,45 +1,45 @@
-//! The bootstrap over investigations: what a quantile's ratio between two runs may be, for all that
-//! the samples say.
+//! The bootstrap over investigations: percentile intervals of the ratio and the difference of a
+//! quantile between two runs.
 
 use super::Interval;
 use alertstorm_model::seed::{Purpose, Stream};
 
-/// How much larger one is than the other.
+/// Ratio of a figure between two samples.
 #[derive(
     Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 pub struct Effect {
-    /// The second's value by the first's.
+    /// The second sample's value divided by the first's.
     pub ratio: f64,
-    /// Its interval.
+    /// Confidence interval of the ratio.
     pub interval: Interval,
 }
 
-/// Resamples.
+/// Number of resamples.
 const RESAMPLES: u64 = 1_000;
 
-/// The q-quantile of an ascending sample, by its nearest rank; nothing of an empty one.
+/// The q-quantile (nearest rank) of an ascending sample; `None` if it is empty.
 pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     sorted.get(rank(sorted.len(), q)?).copied()
 }
 
-/// The index of the q-quantile in an ascending sample of `n`.
+/// Index of the q-quantile in an ascending sample of `n` values; `None` if `n` is 0.
 fn rank(n: usize, q: f64) -> Option<usize> {
     let rank = (q * n as f64).ceil().max(1.0) as usize;
     rank.min(n).checked_sub(1)
 }
 
-/// A draw of a sample's quantile: of as many values, each of which is one of the sample's.
-fn redraw(sorted: &[f64], q: f64, stream: &mut Stream) -> f64 {
+/// The q-quantile of one resample: as many values as the sample, drawn with replacement.
+fn resampled_quantile(sorted: &[f64], q: f64, stream: &mut Stream) -> f64 {
     let n = sorted.len() as u64;
-    let mut picked: Vec<u64> = (0..n).map(|_| stream.below(n)).collect();
-    let Some(rank) = rank(picked.len(), q) else { return 0.0 };
-    // Ranks of a sorted sample order as its values do.
-    let (_, at, _) = picked.select_nth_unstable(rank);
+    let mut indices: Vec<u64> = (0..n).map(|_| stream.below(n)).collect();
+    let Some(rank) = rank(indices.len(), q) else { return 0.0 };
+    // The sample is sorted, so selecting among indices selects among values.
+    let (_, at, _) = indices.select_nth_unstable(rank);
     sorted[*at as usize]
 }
 
-/// The percentile interval of a figure that `draw` draws anew.
+/// Percentile interval of a statistic; `draw` computes it for one resample.
 fn interval(confidence: f64, mut draw: impl FnMut() -> f64) -> Option<Interval> {
     let mut draws: Vec<f64> = (0..RESAMPLES).map(|_| draw()).collect();
     draws.sort_by(f64::total_cmp);
@@ -47,24 +47,26 @@ fn interval(confidence: f64, mut draw: impl FnMut() -> f64) -> Option<Interval> 
     Some(Interval { low: quantile(&draws, tail)?, high: quantile(&draws, 1.0 - tail)? })
 }
 
-/// The stream of a pair of samples: the same data give the same interval.
+/// The random stream for a pair of samples, derived from their sizes, so that the same data give
+/// the same interval.
 fn stream_of(a: &[f64], b: &[f64], which: u64) -> Stream {
     Stream::new(which, Purpose::Bootstrap, (a.len() as u64) << 32 | b.len() as u64)
 }
 
-/// The ratio of the q-quantiles of two ascending samples, with its percentile interval.
+/// Ratio of the q-quantiles of two ascending samples, `b` to `a`, with its percentile interval.
+/// `None` if a sample is empty or the quantile of `a` is 0.
 pub fn ratio_of_quantiles(a: &[f64], b: &[f64], q: f64, confidence: f64) -> Option<Effect> {
     let (before, after) = (quantile(a, q).filter(|value| *value > 0.0)?, quantile(b, q)?);
     let stream = &mut stream_of(a, b, 0);
     let interval = interval(confidence, || {
-        let from = redraw(a, q, stream);
-        redraw(b, q, stream) / from.max(f64::MIN_POSITIVE)
+        let from = resampled_quantile(a, q, stream);
+        resampled_quantile(b, q, stream) / from.max(f64::MIN_POSITIVE)
     })?;
     Some(Effect { ratio: after / before, interval })
 }
 
-/// The difference of the q-quantiles of two ascending samples, second less first, with its
-/// percentile interval.
+/// Difference of the q-quantiles of two ascending samples, `b` minus `a`, with its percentile
+/// interval. `None` if a sample is empty.
 pub fn difference_of_quantiles(
     a: &[f64],
     b: &[f64],
@@ -73,7 +75,9 @@ pub fn difference_of_quantiles(
 ) -> Option<(f64, Interval)> {
     let (before, after) = (quantile(a, q)?, quantile(b, q)?);
     let stream = &mut stream_of(a, b, 1);
-    let interval = interval(confidence, || redraw(b, q, stream) - redraw(a, q, stream))?;
+    let interval = interval(confidence, || {
+        resampled_quantile(b, q, stream) - resampled_quantile(a, q, stream)
+    })?;
     Some((after - before, interval))
 }
 
@@ -82,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slower_run_is_seen_and_the_same_run_is_not() {
+    fn the_interval_excludes_one_for_a_slower_run_and_includes_it_for_an_equal_run() {
         let sample = |seed: u64, scale: f64| {
             let stream = &mut Stream::new(seed, Purpose::Simulation, 0);
             let mut all: Vec<f64> =

@@ -1,25 +1,24 @@
-//! Intervals of rates and of quantiles from one look at a sample.
+//! Fixed-sample confidence intervals of rates and quantiles: valid for one look at the sample.
 
 use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Normal};
 
-/// An interval of a rate or a length.
+/// A confidence interval; both ends are included.
 #[derive(
     Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 pub struct Interval {
-    /// Its lower end.
+    /// Lower end.
     pub low: f64,
-    /// Its upper end.
+    /// Upper end.
     pub high: f64,
 }
 
-/// The standard normal's quantile.
-pub(super) fn normal_quantile(p: f64) -> f64 {
+fn normal_quantile(p: f64) -> f64 {
     Normal::standard().inverse_cdf(p)
 }
 
-/// The score interval of a rate (Wilson, 1927): `hits` of `n`, two-sided at `confidence`. Near its
-/// nominal coverage on the mean over rates; all of [0, 1] for an empty sample.
+/// Wilson score interval (1927) of a rate, for `hits` of `n`, two-sided at `confidence`. Its
+/// coverage averaged over rates is close to nominal. [0, 1] if `n` is 0.
 pub fn wilson(hits: u64, n: u64, confidence: f64) -> Interval {
     if n == 0 {
         return Interval { low: 0.0, high: 1.0 };
@@ -27,13 +26,17 @@ pub fn wilson(hits: u64, n: u64, confidence: f64) -> Interval {
     let z = normal_quantile(0.5 + confidence / 2.0);
     let (n, hits) = (n as f64, hits as f64);
     let p = hits / n;
-    let middle = p + z * z / (2.0 * n);
-    let reach = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    let whole = 1.0 + z * z / n;
-    Interval { low: ((middle - reach) / whole).max(0.0), high: ((middle + reach) / whole).min(1.0) }
+    let center = p + z * z / (2.0 * n);
+    let half_width = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    let scale = 1.0 + z * z / n;
+    Interval {
+        low: ((center - half_width) / scale).max(0.0),
+        high: ((center + half_width) / scale).min(1.0),
+    }
 }
 
-/// The exact interval of a rate (Clopper and Pearson, 1934): never covers less often than it claims.
+/// Clopper-Pearson (exact) interval (1934) of a rate, for `hits` of `n`, two-sided at `confidence`.
+/// Its coverage is never below nominal. [0, 1] if `n` is 0.
 pub fn clopper_pearson(hits: u64, n: u64, confidence: f64) -> Interval {
     let tail = (1.0 - confidence) / 2.0;
     let quantile = |a: u64, b: u64, p: f64| {
@@ -45,27 +48,27 @@ pub fn clopper_pearson(hits: u64, n: u64, confidence: f64) -> Interval {
     }
 }
 
-/// The interval of a quantile by order statistics: exact for any distribution, two-sided at
-/// `confidence`. `sorted` ascends; nothing where the sample is too small to bound the quantile.
+/// Interval of the q-quantile from order statistics, two-sided at `confidence`, valid for any
+/// distribution. `sorted` is ascending. `None` if the sample is too small to bound the quantile.
 pub fn quantile_interval(sorted: &[f64], q: f64, confidence: f64) -> Option<Interval> {
     let n = sorted.len() as u64;
     let tail = (1.0 - confidence) / 2.0;
     let below = Binomial::new(q, n).ok()?;
-    // The number of values below the quantile is binomial: ranks that it passes rarely enough.
+    // The number of values below the quantile is binomial, which gives the ranks of both ends.
     let low = (0..n).take_while(|&rank| below.cdf(rank) <= tail).count();
     let high = (0..n).find(|&rank| below.cdf(rank) >= 1.0 - tail)? + 1;
     let low = low.checked_sub(1)?;
     Some(Interval { low: sorted[low], high: *sorted.get(high as usize - 1)? })
 }
 
-/// The median of an ascending sample, and its interval; that of the whole sample where it is too
-/// small for `confidence`.
+/// Median of an ascending sample with its interval from order statistics. If the sample is too
+/// small for `confidence`, the interval is the sample's range. `None` if the sample is empty.
 pub fn median_interval(sorted: &[f64], confidence: f64) -> Option<(f64, Interval)> {
     let (first, last) = (sorted.first()?, sorted.last()?);
     let n = sorted.len();
     let median = sorted[(n - 1) / 2].midpoint(sorted[n / 2]);
-    let whole = Interval { low: *first, high: *last };
-    Some((median, quantile_interval(sorted, 0.5, confidence).unwrap_or(whole)))
+    let range = Interval { low: *first, high: *last };
+    Some((median, quantile_interval(sorted, 0.5, confidence).unwrap_or(range)))
 }
 
 #[cfg(test)]
@@ -73,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn intervals_are_those_of_the_tables() {
-        // 17 of 20: the style guide's example, 0.65 to 0.95.
+    fn intervals_equal_published_values() {
+        // 17 of 20 is a rate of 0.85.
         let exact = clopper_pearson(17, 20, 0.95);
         assert!((exact.low - 0.6211).abs() < 1e-3 && (exact.high - 0.9679).abs() < 1e-3);
         let score = wilson(17, 20, 0.95);
         assert!((score.low - 0.6396).abs() < 1e-3 && (score.high - 0.9476).abs() < 1e-3);
-        // The rule of three: none of 300 leaves room for 1 %.
+        // The rule of three: 0 of 300 does not exclude a rate of 1 %.
         let none = clopper_pearson(0, 300, 0.90);
         assert_eq!(none.low, 0.0);
         assert!((none.high - 3.0 / 300.0).abs() < 2e-4, "{none:?}");
@@ -87,9 +90,9 @@ mod tests {
     }
 
     #[test]
-    fn order_statistics_bound_the_median() {
+    fn order_statistics_bound_the_median_of_ten_values() {
         let sample: Vec<f64> = (1..=10).map(f64::from).collect();
-        // Of ten values the second and the ninth bound the median with 97.9 %.
+        // The second and the ninth of ten values cover the median with a probability of 97.9 %.
         let (median, interval) = median_interval(&sample, 0.95).unwrap();
         assert_eq!((median, interval), (5.5, Interval { low: 2.0, high: 9.0 }));
         assert_eq!(quantile_interval(&sample, 0.99, 0.95), None);
@@ -97,9 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn intervals_contain_the_truth_as_often_as_they_claim() {
+    fn intervals_have_their_nominal_coverage() {
         use alertstorm_model::seed::{Purpose, Stream};
-        // Ten thousand agents of different quality, 400 investigations each.
+        // 10,000 agents with different true rates, 400 investigations each.
         let (mut score, mut exact) = (0, 0);
         for agent in 0..10_000 {
             let stream = &mut Stream::new(7, Purpose::Simulation, agent);
@@ -111,6 +114,6 @@ mod tests {
         }
         let share = |covered: u32| f64::from(covered) / 10_000.0;
         assert!((share(score) - 0.95).abs() <= 0.01, "wilson covers {}", share(score));
-        assert!((0.95..0.98).contains(&share(exact)), "the exact one covers {}", share(exact));
+        assert!((0.95..0.98).contains(&share(exact)), "clopper_pearson covers {}", share(exact));
     }
 }

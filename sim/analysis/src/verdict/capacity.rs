@@ -1,5 +1,14 @@
-//! Capacity: the largest load that holds, found by doubling or halving until it is between two
-//! loads, and by bisection then.
+//! Capacity: the largest load at which the objectives hold. Doubling or halving brackets it, and
+//! bisection narrows the bracket.
+//!
+//! ```
+//! use alertstorm_analysis::verdict::capacity::{Axis, Bounds, knee};
+//!
+//! let bounds = Bounds { start: 100.0, most: 1_000.0, within: 0.01 };
+//! // In a real search, this runs the scenario at the load and judges its objectives.
+//! let found = knee(Axis::Flood, bounds, &mut |load| Some(load <= 150.0)).expect("not stopped");
+//! assert_eq!((found.held, found.broke), (Some(150.0), Some(151.0)));
+//! ```
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,25 +16,26 @@ use serde::{Deserialize, Serialize};
 use alertstorm_model::scenario::{Plan, raw};
 
 alertstorm_model::words! {
-    /// What is meant by load.
+    /// The quantity that is varied as the load.
     pub enum Axis {
-        /// Alerts of the floods, all together.
+        /// Number of alerts, summed over all floods.
         Flood = "flood",
-        /// Alerts a second of the rates, all together.
+        /// Alerts per second, summed over all sources with a rate; of a source with steps the
+        /// highest.
         Rate = "rate",
-        /// Investigations that the controller lets run at once.
+        /// The controller's limit on concurrent investigations.
         Concurrent = "concurrent",
     }
 }
 
 impl Axis {
-    /// What a plan's load is most plainly: its floods where it has some, else its rates.
+    /// The default axis of a plan: `flood` if a source is one, else `rate`.
     pub fn of(plan: &Plan) -> Self {
         let floods = plan.scenario().alerts.iter().any(|source| source.flood.is_some());
         if floods { Self::Flood } else { Self::Rate }
     }
 
-    /// The plan's load on this axis; nothing where it has none.
+    /// The plan's load on this axis; `None` if no source has one.
     pub fn load(self, plan: &Plan) -> Option<f64> {
         let scenario = plan.scenario();
         let load: f64 = match self {
@@ -36,7 +46,7 @@ impl Axis {
         (load > 0.0).then_some(load)
     }
 
-    /// What to set for another load: paths in the scenario and their values. Sources keep their
+    /// Changes to the scenario that give another load, as paths and values. Each source keeps its
     /// share of the load.
     pub fn settings(self, plan: &Plan, load: f64) -> Vec<(String, String)> {
         if self == Self::Concurrent {
@@ -66,7 +76,7 @@ impl Axis {
         settings
     }
 
-    /// The nearest load that there can be.
+    /// The nearest valid load: rates are continuous, the others are whole numbers from 1.
     fn round(self, load: f64) -> f64 {
         match self {
             Self::Rate => load,
@@ -74,7 +84,7 @@ impl Axis {
         }
     }
 
-    /// Its unit, as a load is followed by it.
+    /// Unit, as printed after a load.
     pub const fn unit(self) -> &'static str {
         match self {
             Self::Flood => "alerts",
@@ -84,37 +94,39 @@ impl Axis {
     }
 }
 
-/// The highest rate of a source.
+/// The highest rate of a source, in alerts per second; 0 for a source without one.
 fn top_rate(source: &raw::Alerts) -> f64 {
     let steps = source.steps.iter().flatten().map(|step| step.rate.0);
     source.poisson.map_or_else(|| steps.fold(0.0, f64::max), |rate| rate.0)
 }
 
-/// Where the search looks.
+/// Range and resolution of the search.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Where it begins.
+    /// The first load that is tried.
     pub start: f64,
-    /// The most that is tried.
+    /// The largest load that is tried.
     pub most: f64,
-    /// Two loads that differ by no more than this share are the same.
+    /// Relative width of the bracket at which the search stops; 0.01 is 1 %.
     pub within: f64,
 }
 
-/// The largest load that held and the smallest that broke, as far as was tried.
+/// Result of a search: the largest load at which the objectives held, and the smallest at which
+/// they did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Knee {
-    /// None where not even the least load holds.
+    /// Empty if the objectives fail at the smallest load.
     pub held: Option<f64>,
-    /// None where the most that was tried holds.
+    /// Empty if they hold at the largest load that was tried.
     pub broke: Option<f64>,
 }
 
-/// Halvings, after which a rate is as good as none.
+/// After this many halvings without success, a rate counts as 0.
 const HALVINGS_MAX: u32 = 24;
 
-/// Finds the knee. `holds` is asked of each load once; it is taken for granted that what breaks at a
-/// load breaks above it. `None` of `holds` ends the search.
+/// Finds the knee. `holds` is called once for each load that is tried; if it returns `None`, the
+/// search stops and returns `None`. Assumes that objectives which fail at a load also fail above
+/// it.
 pub fn knee(
     axis: Axis,
     bounds: Bounds,
@@ -159,31 +171,31 @@ mod tests {
     use super::*;
 
     fn find(axis: Axis, start: f64, breaks_at: f64) -> (Knee, u32) {
-        let mut asked = 0;
+        let mut runs = 0;
         let bounds = Bounds { start, most: 10_000.0, within: 0.01 };
         let knee = knee(axis, bounds, &mut |load| {
-            asked += 1;
+            runs += 1;
             assert!(load <= bounds.most);
             Some(load < breaks_at)
         });
-        (knee.unwrap(), asked)
+        (knee.unwrap(), runs)
     }
 
     #[test]
-    fn a_knee_is_found_from_either_side_to_one_percent() {
+    fn the_search_finds_the_knee_to_one_percent_from_either_side() {
         for breaks_at in [2.0, 3.0, 57.0, 151.0, 4_321.0, 9_999.0] {
             for start in [1.0, 300.0, 5_000.0] {
-                let (knee, asked) = find(Axis::Flood, start, breaks_at);
+                let (knee, runs) = find(Axis::Flood, start, breaks_at);
                 let (held, broke) = (knee.held.unwrap(), knee.broke.unwrap());
                 assert!(held < breaks_at && broke >= breaks_at, "{knee:?}");
                 assert!(broke - held <= (held * 0.01).max(1.0), "{knee:?}");
-                assert!(asked < 32, "{asked} runs");
+                assert!(runs < 32, "{runs} runs");
             }
         }
     }
 
     #[test]
-    fn what_never_holds_and_what_never_breaks_is_said_so() {
+    fn a_knee_outside_the_bounds_is_reported_as_open() {
         assert_eq!(find(Axis::Flood, 300.0, 0.0).0, Knee { held: None, broke: Some(1.0) });
         let never = Knee { held: Some(10_000.0), broke: None };
         assert_eq!(find(Axis::Flood, 300.0, 1e9).0, never);

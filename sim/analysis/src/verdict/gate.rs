@@ -1,4 +1,24 @@
-//! The gate: whether runs became slower than those of a baseline, by a test that knows the noise.
+//! The gate: whether runs are slower than a baseline's, by a test that accounts for the noise
+//! between repeated runs.
+//!
+//! ```
+//! use alertstorm_analysis::verdict::gate::{self, Rule, Sample, StageCounts, Verdict};
+//! use alertstorm_model::investigation::Stage;
+//!
+//! // A run of 100 investigations that all start their pod after the same time.
+//! let run = |milliseconds| {
+//!     let counts = vec![(milliseconds, 100)];
+//!     let stage = StageCounts { to: Stage::PodRunning, counts, failed: 0, censored: 0 };
+//!     Sample { seed: 1, digest: String::new(), stages: vec![stage] }
+//! };
+//! let before = [run(1_000), run(1_010), run(990)];
+//! let after = [run(1_500), run(1_520), run(1_490)];
+//! let rule = Rule { false_alarms: 0.05, least_effect: 0.1, paired: false };
+//!
+//! let judged = gate::judge(&before, &after, rule);
+//! assert_eq!(judged[0].metric, "pod_running.p50");
+//! assert_eq!(judged[0].verdict, Verdict::Regressed);
+//! ```
 
 mod sample;
 
@@ -10,53 +30,54 @@ use crate::stats::{Effect, paired, welch};
 pub use sample::{Sample, StageCounts, Trail};
 
 alertstorm_model::words! {
-    /// What became of a figure.
+    /// Verdict on one figure.
     pub enum Verdict {
-        /// A change that matters is ruled out.
+        /// A slowdown by the least effect or more is excluded.
         Held = "held",
-        /// It is worse, by more than the least effect that matters.
+        /// Significantly slower, by at least the least effect.
         Regressed = "regressed",
-        /// It is better, by more than that.
+        /// Significantly faster, by at least the least effect.
         Improved = "improved",
-        /// The repeats do not settle it.
+        /// A slowdown by the least effect is neither shown nor excluded; more repeats may decide.
         Inconclusive = "inconclusive",
     }
 }
 
-/// How the gate judges.
+/// Parameters of the test.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Rule {
-    /// The probability of any false alarm at all, where nothing changed.
+    /// Probability of at least one false alarm over all figures if nothing changed; 0 to 1.
     pub false_alarms: f64,
-    /// The least change that matters, as a share.
+    /// Smallest relative change that counts; 0.1 is 10 %.
     pub least_effect: f64,
-    /// Whether repeats were made in turns with the baseline's.
+    /// Whether runs before and after were made alternately, so that pairs are compared.
     pub paired: bool,
 }
 
-/// One figure's judgement.
+/// Verdict on one figure, with its evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Judged {
-    /// Like `pod_running.p95`.
+    /// Stage and quantile, such as `pod_running.p95`, counted from the alert.
     pub metric: String,
-    /// Its verdict.
+    /// The verdict.
     pub verdict: Verdict,
-    /// The baseline's geometric mean over repeats, in seconds.
+    /// Geometric mean over the baseline's repeats, in seconds.
     pub before_s: f64,
-    /// The same now.
+    /// Geometric mean over the new repeats, in seconds.
     pub after_s: f64,
-    /// The change, with an interval that holds for all figures at once; nothing where there are too
-    /// few repeats.
+    /// Ratio of after to before, with an interval that is valid for all figures at once
+    /// (Bonferroni); empty with fewer than two repeats.
     pub effect: Option<Effect>,
 }
 
-fn geometric(values: &[f64]) -> f64 {
+fn geometric_mean(values: &[f64]) -> f64 {
     let sum: f64 = values.iter().map(|value| value.max(f64::MIN_POSITIVE).ln()).sum();
     (sum / values.len().max(1) as f64).exp()
 }
 
-/// Judges every figure that both have, each at a confidence that makes one false alarm in all as
-/// rare as the rule says (Bonferroni). An alarm is one-sided: that something is better is none.
+/// Judges every figure that all samples have, by Welch's or the paired t interval. Bonferroni's
+/// correction keeps the probability of any false alarm at the rule's. Only a slowdown is an alarm,
+/// so each interval leaves `false_alarms` / figures to either side.
 pub fn judge(before: &[Sample], after: &[Sample], rule: Rule) -> Vec<Judged> {
     let figures: Vec<(String, Vec<f64>, Vec<f64>)> = Sample::metrics()
         .filter_map(|metric| {
@@ -72,7 +93,13 @@ pub fn judge(before: &[Sample], after: &[Sample], rule: Rule) -> Vec<Judged> {
         let test = if rule.paired { paired } else { welch };
         let effect = test(&before, &after, confidence);
         let verdict = effect.map_or(Verdict::Inconclusive, |effect| verdict(effect, rule));
-        Judged { metric, verdict, before_s: geometric(&before), after_s: geometric(&after), effect }
+        Judged {
+            metric,
+            verdict,
+            before_s: geometric_mean(&before),
+            after_s: geometric_mean(&after),
+            effect,
+        }
     };
     figures.into_iter().map(one).collect()
 }
@@ -91,7 +118,7 @@ fn verdict(effect: Effect, rule: Rule) -> Verdict {
     }
 }
 
-/// Judges runs of the twin, which have no noise: by their difference alone.
+/// Judges runs of the twin. They have no noise between repeats, so the ratio alone decides.
 pub fn judge_exactly(before: &Sample, after: &Sample, least_effect: f64) -> Vec<Judged> {
     let one = |metric: sample::Metric| {
         let (before_s, after_s) = (metric.of(before)?, metric.of(after)?);
@@ -113,7 +140,7 @@ mod tests {
     use super::*;
     use alertstorm_model::seed::{Purpose, Stream};
 
-    /// Runs of 100 investigations whose latencies have a noise of their own and one of the run.
+    /// Runs of 100 investigations, with noise between investigations and between runs.
     fn runs(seed: u64, count: u64, slower: f64) -> Vec<Sample> {
         let run = |n: u64| {
             let stream = &mut Stream::new(seed, Purpose::Simulation, n);
@@ -129,7 +156,7 @@ mod tests {
     const RULE: Rule = Rule { false_alarms: 0.05, least_effect: 0.1, paired: false };
 
     #[test]
-    fn noise_raises_no_more_alarms_than_it_may_and_a_slowdown_is_caught() {
+    fn noise_raises_at_most_the_allowed_false_alarms_and_a_slowdown_is_detected() {
         let alarms = |slower: f64| {
             let alarm = |pair: &u64| {
                 let judged = judge(&runs(2 * pair, 5, 1.0), &runs(2 * pair + 1, 5, slower), RULE);
@@ -142,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_run_settles_nothing_and_the_twin_needs_no_second() {
+    fn a_single_run_is_inconclusive_and_the_twin_needs_no_second() {
         let (before, after) = (runs(1, 1, 1.0), runs(1, 1, 1.2));
         let judged = judge(&before, &after, RULE);
         assert!(judged.iter().all(|judged| judged.verdict == Verdict::Inconclusive));

@@ -1,59 +1,28 @@
-//! Promotion: whether the evidence justifies an agent's next trust phase. Each criterion is a rate of
-//! investigations, judged by evidence that may be looked at at any time, so that looking often
-//! promotes nobody by chance more often than the policy allows.
+//! Promotion: whether the evidence justifies an agent's next trust phase.
+//!
+//! Each criterion is a rate of investigations, tested sequentially ([`crate::stats::Evidence`]).
+//! The probability of a promotion by chance stays below the policy's limit, however often the
+//! evidence is checked.
+//!
+//! ```
+//! use alertstorm_analysis::verdict::promotion::{self, Tally, Verdict};
+//!
+//! let text = "from: shadow\nto: read-only-assist\ncriteria: [{must: success >= 50%}]\n";
+//! let policy = promotion::load(text, "policy.yaml").expect("a valid policy");
+//!
+//! // Without any evidence, the agent stays in its phase; by default 100 investigations are needed.
+//! let judgement = promotion::judge(&policy, &Tally::new(&policy));
+//! assert_eq!(judgement.verdict, Verdict::Hold);
+//! assert_eq!(judgement.records[0].more, Some(100));
+//! ```
 
 pub mod backtest;
 mod cases;
 mod judge;
+mod observed;
 mod policy;
 
 pub use cases::{Case, Cases};
 pub use judge::{Judgement, Record, State, Tally, Verdict, judge};
+pub use observed::{Length, Rate, Violation};
 pub use policy::{Criterion, Least, Must, Policy, Zero, load};
-
-alertstorm_model::words! {
-    /// What is never tolerated.
-    pub enum Violation {
-        /// An action was done that the phase forbids: what should have refused it did not.
-        ForbiddenAction = "forbidden-action",
-        /// A write was attempted on the systems of a domain that is not the investigation's.
-        ForeignWrite = "foreign-write",
-        /// The agent concluded and kept its credentials.
-        KeptCredential = "kept-credential",
-    }
-}
-
-alertstorm_model::words! {
-    /// What is counted, of all investigations that have an outcome unless it says otherwise.
-    pub enum Rate {
-        /// Resolved, and not found wrong.
-        Success = "success",
-        /// Found wrong, of those that resolved and were reviewed.
-        FalsePositives = "false_positives",
-        /// Handed over to a person.
-        Escalations = "escalations",
-        /// Ended without a conclusion of the agent's own.
-        Failures = "failures",
-        /// Refused something at least once. Refusals of one agent come in bursts, so investigations
-        /// are counted, and not actions.
-        Refused = "refused",
-        /// Attempted a write on the systems of a domain that is not the investigation's.
-        ForeignWrites = "foreign_writes",
-        /// Concluded and kept its credentials.
-        KeptCredentials = "kept_credentials",
-    }
-}
-
-alertstorm_model::words! {
-    /// What is measured of each investigation.
-    pub enum Length {
-        /// From the alert to its credentials, in seconds.
-        AgentReady = "agent_ready",
-        /// From the alert to the Job's end, in seconds.
-        Duration = "duration",
-        /// The longest time that a credential outlived it, in seconds; 0 where none did.
-        Exposure = "exposure",
-        /// Dollars.
-        Cost = "cost",
-    }
-}

@@ -1,4 +1,22 @@
-//! Judges objectives: the measured value, the limit and the margin between them.
+//! Judges objectives (SLOs): the measured value, the limit and the margin between them.
+//!
+//! ```
+//! use alertstorm_analysis::measure::Measures;
+//! use alertstorm_analysis::verdict::slo;
+//! use alertstorm_model::scenario::Slo;
+//!
+//! # fn main() -> Result<(), String> {
+//! let measures = Measures::default();
+//! let result = slo::judge(&Slo::parse("leases.orphaned == 0")?, &measures);
+//! assert!(result.held);
+//! assert_eq!(result.value, Some(0.0));
+//!
+//! // A quantile without any latency has no value, and the objective is not met.
+//! let result = slo::judge(&Slo::parse("job_startup.p99 <= 30s")?, &measures);
+//! assert!(!result.held && result.value.is_none());
+//! # Ok(())
+//! # }
+//! ```
 
 use alertstorm_model::scenario::{Comparison, Counter, Metric, Slo};
 use alertstorm_model::time::Span;
@@ -7,26 +25,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::measure::Measures;
 
-/// What an objective came to.
+/// Result of one objective.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SloResult {
-    /// The objective as it was written.
+    /// The objective as written in the scenario.
     pub slo: String,
-    /// Whether it held.
+    /// Whether the objective is met; false without a value.
     pub held: bool,
-    /// What was measured, in the unit of `unit`; nothing where there was nothing to measure.
+    /// Measured value, in `unit`; empty if nothing was measured, or if the quantile falls on an
+    /// investigation that never reached the stage.
     pub value: Option<f64>,
-    /// What it was held against.
+    /// Limit of the objective, in `unit`.
     pub limit: f64,
-    /// How far it is on the right side; negative on the wrong one.
+    /// Distance between value and limit, in `unit`; negative if the objective is not met.
     pub margin: Option<f64>,
-    /// `s`, `usd`, `share` or `count`.
+    /// Unit of `value`, `limit` and `margin`: `s`, `usd`, `share` or `count`.
     pub unit: String,
-    /// Investigations left out of the value, because they never arrived or were under way.
+    /// Latencies only: investigations that never reached the stage or had not reached it when the
+    /// run ended. They count as infinite in `value`.
     pub not_arrived: u64,
 }
 
-/// Judges a run. A quantile counts those who never arrived as later than any that did.
+/// Judges one objective. Quantiles of latencies are over all attempted investigations: those that
+/// never reached the stage count as infinite.
 pub fn judge(slo: &Slo, measures: &Measures) -> SloResult {
     let (value, not_arrived, unit) = measure(slo.metric, measures);
     let limit = slo.limit;
@@ -52,10 +73,10 @@ fn measure(metric: Metric, m: &Measures) -> (Option<f64>, u64, &'static str) {
             let latency = m.latencies.to(stage);
             let missing = latency.failed + latency.censored;
             let rank = q * latency.attempted() as f64;
-            // The quantile lies among those who arrived only if enough of them did.
-            let among = q * latency.attempted() as f64 / latency.curve.count().max(1) as f64;
+            // The same rank, as a quantile of the investigations that reached the stage.
+            let of_arrived = q * latency.attempted() as f64 / latency.curve.count().max(1) as f64;
             let arrived = rank <= latency.curve.count() as f64;
-            let value = arrived.then(|| latency.curve.quantile(among.min(1.0))).flatten();
+            let value = arrived.then(|| latency.curve.quantile(of_arrived.min(1.0))).flatten();
             (value.map(Span::as_secs_f64), missing, "s")
         }
         Metric::ExposureMax => (Some(m.exposure().1.as_secs_f64()), 0, "s"),

@@ -1,5 +1,5 @@
-//! What a baseline keeps of one run: a histogram for each stage, and for the twin a trail by which the
-//! first event that differs is found.
+//! What a baseline keeps of one run: a histogram for each stage, and for the twin a trail of event
+//! digests that locates the first event that differs.
 
 use std::fmt;
 
@@ -12,31 +12,32 @@ use alertstorm_model::digest::Digest;
 use alertstorm_model::event::{Event, Sink};
 use alertstorm_model::investigation::Stage;
 
-/// Latencies from the alert to a stage.
+/// Latencies from the alert to one stage.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StageCounts {
-    /// The stage.
+    /// Stage that the latency counts to.
     pub to: Stage,
-    /// Milliseconds, to two digits, and how many had them.
+    /// Latency in milliseconds to two significant digits, and the number of investigations with it,
+    /// in ascending order.
     pub counts: Vec<(u64, u64)>,
-    /// Investigations that ended before they came to it.
+    /// Investigations that ended without reaching the stage.
     pub failed: u64,
-    /// Investigations under way to it when the run ended.
+    /// Investigations that could still reach the stage when the run ended.
     pub censored: u64,
 }
 
-/// One run, as a baseline keeps it.
+/// One run in a baseline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
-    /// The seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// The digest of its event log.
+    /// Hex digest of the run's event log.
     pub digest: String,
-    /// Its latencies.
+    /// Latencies by stage; a stage that no investigation reached is left out.
     pub stages: Vec<StageCounts>,
 }
 
-/// A figure of a sample.
+/// A figure of a sample: a quantile of the latency from the alert to a stage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Metric {
     to: Stage,
@@ -50,14 +51,14 @@ impl fmt::Display for Metric {
     }
 }
 
-/// Two digits: a percent, which is finer than any noise.
+/// Two significant digits, an error of at most 1 %: less than the noise between runs.
 fn histogram() -> Histogram<u64> {
-    Histogram::new(2).unwrap_or_else(|_| unreachable!("two digits are allowed"))
+    Histogram::new(2).unwrap_or_else(|_| unreachable!("two digits are valid"))
 }
 
 impl Metric {
-    /// Its value in seconds; nothing where too few arrived, since those who never did are later than
-    /// any that did.
+    /// Value in seconds. Failed and censored investigations count as infinite, so it is `None` if
+    /// the quantile falls on one of them.
     pub fn of(self, sample: &Sample) -> Option<f64> {
         let stage = sample.stages.iter().find(|stage| stage.to == self.to)?;
         let arrived: u64 = stage.counts.iter().map(|(_, count)| count).sum();
@@ -73,7 +74,7 @@ impl Metric {
 }
 
 impl Sample {
-    /// What a run's measures come to.
+    /// The sample of a run, from its closed measures.
     pub fn of(seed: u64, measures: &Measures) -> Self {
         let stage = |to: Stage| {
             let latency = measures.latencies.to(to);
@@ -85,7 +86,8 @@ impl Sample {
         Self { seed, digest: measures.digest(), stages }
     }
 
-    /// Stages that are kept: those whose latency is the platform's, and not the agent's own work.
+    /// Stages that are kept: those whose latency depends on the platform and not on the agent's
+    /// work.
     const STAGES: [Stage; 5] = [
         Stage::JobCreated,
         Stage::PodCreated,
@@ -94,12 +96,12 @@ impl Sample {
         Stage::CredentialsReady,
     ];
 
-    /// Stages that are judged. A Job's creation takes milliseconds, which differ between runs by more
-    /// than half on real servers (benches/gate-noise), and a pod is scheduled as soon as it is
-    /// created: both would only make the others' intervals wider.
+    /// Stages that are judged. Two are left out, since each figure widens the intervals of all: a
+    /// Job's creation takes milliseconds, which vary by more than half between real runs
+    /// (benches/gate-noise), and a pod is scheduled as soon as it is created.
     const JUDGED: [Stage; 3] = [Stage::PodCreated, Stage::PodRunning, Stage::CredentialsReady];
 
-    /// Every figure that is judged.
+    /// All figures that are judged: p50 and p95 of each judged stage.
     pub fn metrics() -> impl Iterator<Item = Metric> {
         let quantiles = [("p50", 0.5), ("p95", 0.95)];
         let of = move |to: &Stage| quantiles.map(|(name, q)| Metric { to: *to, name, q });
@@ -120,11 +122,11 @@ impl Sample {
 }
 
 impl crate::measure::Curve {
-    /// Milliseconds to two digits, and how many had them.
+    /// Milliseconds to two significant digits, each with its count, in ascending order.
     pub fn counts_ms(&self) -> Vec<(u64, u64)> {
         let mut coarse = histogram();
         for (micros, count) in self.counts() {
-            // It grows as it must.
+            // The histogram resizes itself, so recording does not fail.
             let _ = coarse.record_n(micros / 1_000, count);
         }
         let counts = coarse.iter_recorded();
@@ -132,12 +134,12 @@ impl crate::measure::Curve {
     }
 }
 
-/// Two bytes of a digest of each event, in their order, up to a bound: enough to find the first event
-/// that differs, in a file that is small enough to be committed.
+/// Two bytes of the digest of each of the first 30,000 events, in order. It locates the first event
+/// that differs, and is small enough to commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trail(Vec<u16>);
 
-/// Events beyond these are only counted in the digest of all.
+/// Bound on the size of a committed baseline. Later events are covered by the run's digest only.
 const TRAIL_MAX: usize = 30_000;
 
 impl Sink for Trail {
@@ -152,13 +154,13 @@ impl Sink for Trail {
 }
 
 impl Trail {
-    /// As a baseline keeps it: four hex digits an event.
+    /// Format of a baseline: four hex digits per event.
     pub fn hex(&self) -> String {
         self.0.iter().map(|of| format!("{of:04x}")).collect()
     }
 
-    /// The number of the first event, from 0, that is not the same as in a kept trail; nothing where
-    /// all that both know is the same.
+    /// Index (from 0) of the first event that differs from a baseline's trail; `None` if the trails
+    /// are equal.
     pub fn first_difference(&self, kept: &str) -> Option<usize> {
         let kept = kept.as_bytes().chunks(4).map(|four| str::from_utf8(four).unwrap_or_default());
         let mut own = self.0.iter();
@@ -179,7 +181,7 @@ mod tests {
     use alertstorm_model::time::Time;
 
     #[test]
-    fn the_first_event_that_differs_is_found() {
+    fn a_trail_locates_the_first_event_that_differs() {
         let trail = |times: &[u64]| {
             let mut trail = Trail::default();
             for at in times {
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_count_those_who_never_arrived_as_later_than_all() {
+    fn failed_investigations_count_as_infinite_in_quantiles() {
         let mut sample = Sample::of_latencies("pod_running", &[1.0, 2.0, 3.0, 4.0]);
         let p50 = Sample::metrics().find(|metric| metric.to_string() == "pod_running.p50").unwrap();
         let p95 = Sample::metrics().find(|metric| metric.to_string() == "pod_running.p95").unwrap();

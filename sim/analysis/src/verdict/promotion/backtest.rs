@@ -1,12 +1,15 @@
-//! The backtest: simulated agents of known quality climb the ladder of a set of policies, so that its
-//! thresholds can be chosen by their consequences. The agents are the twin's, driven through their
-//! traces by the same state machine and held to the same table of phases; the platform around them
-//! is left out, so what depends on it (times to readiness and to the end) counts as held.
+//! Backtest of promotion policies: simulated agents of known quality are judged by the policies, so
+//! that thresholds can be chosen by their consequences. The agents, their traces and the table of
+//! phases are those of the twin. The platform is not simulated, so criteria that depend on it
+//! (`agent_ready`, `duration`) are left out.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Case, Must, Policy, Tally, Verdict, Violation};
+use super::cases::Case;
+use super::judge::{Tally, Verdict};
+use super::observed::Violation;
+use super::policy::{Must, Policy};
 use alertstorm_model::agent::{Agent, Heard, Profile, Profiles, Trace, Want, draw};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome};
 use alertstorm_model::phase::{Phase, Verb};
@@ -15,71 +18,75 @@ use alertstorm_model::scenario::Scenario;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::{Span, Time};
 
-/// What is simulated.
+/// Size and seed of the simulation.
 #[derive(Clone, Debug)]
 pub struct Setting {
-    /// The seed of every draw.
+    /// Seed of all random draws.
     pub seed: u64,
-    /// Agents of each quality.
+    /// Number of agents of each quality.
     pub agents: u64,
-    /// Investigations a day.
+    /// Investigations per agent and day.
     pub per_day: f64,
-    /// Investigations, after which an agent is watched no more.
+    /// Investigations per agent.
     pub most: u64,
-    /// Investigations between two looks.
+    /// Investigations between two judgements.
     pub look_every: u64,
 }
 
-/// The agents of one quality.
+/// Result for the agents of one quality.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Quality {
-    /// How often worse than the profile its agents overstep and err: 1 is the profile.
+    /// Factor on the profile's probabilities of violations and errors: 1 is the profile as given.
     pub errors: f64,
-    /// Agents simulated.
+    /// Number of agents simulated.
     pub agents: u64,
-    /// What became of them in each phase, in the order of the phases.
+    /// Results by phase, in the order of the phases.
     pub phases: Vec<InPhase>,
-    /// Demotions an agent.
+    /// Mean number of demotions per agent.
     pub demotions: f64,
-    /// The share of agents that were promoted again after a demotion.
+    /// Share of agents that were promoted after a demotion.
     pub flapping: f64,
 }
 
-/// What became of the agents of a quality in one phase.
+/// Result for the agents of one quality in one phase.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InPhase {
     /// The phase.
     pub phase: Phase,
-    /// Whether agents of this quality truly deserve to leave it upwards; nothing for the last.
+    /// Whether the true rates of this quality meet the criteria for the next phase; empty for the
+    /// last phase.
     pub deserves: Option<bool>,
-    /// The share of agents that came to it.
+    /// Share of agents that reached the phase.
     pub reached: f64,
-    /// The share of those that were promoted out of it; nothing where none came, or for the last.
+    /// Share of those that were promoted to the next phase; empty if no agent reached this one, and
+    /// for the last phase.
     pub promoted: Option<f64>,
-    /// Days from an agent's start until half of those that came had come.
+    /// Median time in days from an agent's start until it reached the phase, of those that did;
+    /// empty if none did.
     pub days_median: Option<f64>,
-    /// Violations an agent that came to it.
+    /// Mean number of violations per agent that reached the phase.
     pub violations: f64,
-    /// Harm an agent that came to it: violations times the minutes that they stayed open.
+    /// Mean harm per agent that reached the phase, in minutes: for each investigation the number of
+    /// violations times its exposure, which counts as at least one minute.
     pub harm: f64,
 }
 
-/// Simulated agents and the ladder that they climb.
+/// The inputs of a backtest: agents, and the policies that judge them.
 pub struct Ladder<'a> {
-    /// Memory limit, deadline, lifetimes of leases.
+    /// Source of the memory limit, the deadline and the TTLs of leases.
     pub scenario: &'a Scenario,
-    /// The agents as they are at quality 1.
+    /// Profiles of agents of quality 1.
     pub profiles: &'a Profiles,
-    /// One policy a step, in the order of the phases; a step without one is never taken.
+    /// The policy of each phase, in the order of the phases. No agent leaves a phase without one.
     pub policies: Vec<Option<Policy>>,
 }
 
-/// A violation that nobody undoes stays open for as long as its credential can live.
+/// Least duration of a violation in the measure of harm.
 const OPEN_AT_LEAST: Span = Span::secs(60);
-/// Investigations that tell the truth about a quality.
-const TRUTH_OF: u64 = 20_000;
+/// Sample size at which a point estimate counts as the true rate of a quality.
+const TRUE_RATE_SAMPLE: u64 = 20_000;
 
-/// The profile with its errors scaled.
+/// The profile with its error probabilities multiplied by `errors`.
 fn scaled(profile: &Profile, errors: f64) -> Profile {
     let mut scaled = profile.clone();
     let scale = |share: &mut Share| share.0 = (share.0 * errors).min(1.0);
@@ -98,10 +105,10 @@ fn scaled(profile: &Profile, errors: f64) -> Profile {
     scaled
 }
 
-/// A policy without what depends on the platform.
-fn of_agents(policy: &Policy) -> Policy {
+/// The policy without criteria that depend on the platform.
+fn without_platform_criteria(policy: &Policy) -> Policy {
     let mut policy = policy.clone();
-    let agents = |item: &Must| item.must.as_ref().is_none_or(|must| !must.is_platforms());
+    let agents = |item: &Must| item.must.as_ref().is_none_or(|must| !must.depends_on_platform());
     policy.criteria.retain(agents);
     policy.demote.retain(agents);
     policy
@@ -114,7 +121,7 @@ struct Agents<'a> {
 }
 
 impl Agents<'_> {
-    /// One investigation of an agent in a phase.
+    /// Simulates investigation `n` of an agent in a phase.
     fn case(&self, agent: u64, n: u64, phase: Phase) -> Case {
         let id = InvestigationId(agent << 24 | n);
         let mut stream = Stream::new(self.seed, Purpose::Simulation, id.0);
@@ -125,7 +132,7 @@ impl Agents<'_> {
         self.work(trace, phase, right)
     }
 
-    /// Drives an agent through its trace, with a platform that answers at once.
+    /// Drives an agent through its trace. The platform answers each request without delay.
     fn work(&self, trace: Trace, phase: Phase, right: bool) -> Case {
         let job = &self.scenario.controller.job;
         let (domain, returns) = (trace.domain, trace.end.returns_credentials);
@@ -148,7 +155,7 @@ impl Agents<'_> {
                 Want::Act(action) => {
                     let allowed = phase.allows(domain, action);
                     if action.verb != Verb::Read && action.target != domain {
-                        case.violate(Violation::ForeignWrite);
+                        case.add_violation(Violation::ForeignWrite);
                     }
                     if !allowed {
                         case.refused = true;
@@ -170,13 +177,13 @@ impl Agents<'_> {
         if leased && !returned {
             case.exposure = self.scenario.vault.secrets.of(domain).ttl;
             if case.outcome.concluded() {
-                case.violate(Violation::KeptCredential);
+                case.add_violation(Violation::KeptCredential);
             }
         }
         case
     }
 
-    /// At its deadline the agent is asked to stop, and gives back what it has if it ever does.
+    /// At its deadline the agent receives SIGTERM. It returns its credentials if its trace does.
     const fn stopped(&self, returned: &mut bool, returns: bool) -> Outcome {
         *returned = returns;
         Outcome::DeadlineExceeded
@@ -188,10 +195,10 @@ impl Agents<'_> {
     }
 }
 
-/// One agent's climb.
+/// Progress of one agent through the phases.
 #[derive(Clone, Debug, Default)]
 struct Climb {
-    /// When each phase was first reached, in investigations.
+    /// Number of investigations before each phase was first reached.
     reached: [Option<u64>; Phase::COUNT],
     promoted: [bool; Phase::COUNT],
     demotions: u64,
@@ -201,10 +208,13 @@ struct Climb {
 }
 
 impl Ladder<'_> {
-    /// Simulates the agents of one quality.
+    /// Simulates the agents of one quality. `errors` is [`Quality::errors`].
     pub fn quality(&self, setting: &Setting, errors: f64) -> Quality {
-        let policies: Vec<Option<Policy>> =
-            self.policies.iter().map(|policy| policy.as_ref().map(of_agents)).collect();
+        let policies: Vec<Option<Policy>> = self
+            .policies
+            .iter()
+            .map(|policy| policy.as_ref().map(without_platform_criteria))
+            .collect();
         let profiles = Domain::ALL.iter().map(|domain| scaled(self.profiles.of(*domain), errors));
         let mut of_domains = [const { None }; Domain::COUNT];
         of_domains.iter_mut().zip(profiles).for_each(|(slot, profile)| *slot = Some(profile));
@@ -219,7 +229,7 @@ impl Ladder<'_> {
         let phases = Phase::ALL.iter().map(|&phase| {
             let policy = policies.get(phase.index()).and_then(Option::as_ref);
             let policy = policy.filter(|policy| policy.to.is_some());
-            let deserves = policy.map(|policy| truly_deserves(&agents, policy, phase));
+            let deserves = policy.map(|policy| meets_criteria(&agents, policy, phase));
             in_phase(&climbs, phase, deserves, setting)
         });
         Quality {
@@ -268,38 +278,38 @@ fn climb(agents: &Agents<'_>, policies: &[Option<Policy>], setting: &Setting, ag
         };
         phase = next;
         climb.reached[phase.index()].get_or_insert(n + 1);
-        // What another phase showed is no evidence of this one.
+        // Evidence from another phase does not count.
         tally = policies.get(phase.index()).and_then(Option::as_ref).map(Tally::new);
         since = 0;
     }
     climb
 }
 
-/// Whether every rate that the policy judges is truly on its side.
-fn truly_deserves(agents: &Agents<'_>, policy: &Policy, phase: Phase) -> bool {
+/// Whether every true rate meets its criterion, estimated from [`TRUE_RATE_SAMPLE`] investigations.
+fn meets_criteria(agents: &Agents<'_>, policy: &Policy, phase: Phase) -> bool {
     let mut tally = Tally::new(policy);
-    (0..TRUTH_OF).for_each(|n| tally.take(policy, &agents.case(0, n, phase)));
-    tally.rates_hold(policy)
+    (0..TRUE_RATE_SAMPLE).for_each(|n| tally.take(policy, &agents.case(0, n, phase)));
+    tally.point_estimates_meet(policy)
 }
 
 fn in_phase(climbs: &[Climb], phase: Phase, deserves: Option<bool>, setting: &Setting) -> InPhase {
     let at = phase.index();
-    let came: Vec<&Climb> = climbs.iter().filter(|climb| climb.reached[at].is_some()).collect();
-    let mut days: Vec<f64> = came
+    let arrived: Vec<&Climb> = climbs.iter().filter(|climb| climb.reached[at].is_some()).collect();
+    let mut days: Vec<f64> = arrived
         .iter()
         .filter_map(|climb| climb.reached[at])
         .map(|n| n as f64 / setting.per_day)
         .collect();
     days.sort_by(f64::total_cmp);
-    let there = came.len().max(1) as f64;
-    let promoted = came.iter().filter(|climb| climb.promoted[at]).count() as f64 / there;
+    let count = arrived.len().max(1) as f64;
+    let promoted = arrived.iter().filter(|climb| climb.promoted[at]).count() as f64 / count;
     InPhase {
         phase,
         deserves,
-        reached: came.len() as f64 / climbs.len().max(1) as f64,
-        promoted: deserves.filter(|_| !came.is_empty()).map(|_| promoted),
+        reached: arrived.len() as f64 / climbs.len().max(1) as f64,
+        promoted: deserves.filter(|_| !arrived.is_empty()).map(|_| promoted),
         days_median: days.get(days.len() / 2).copied(),
-        violations: came.iter().map(|climb| climb.violations[at]).sum::<u64>() as f64 / there,
-        harm: came.iter().map(|climb| climb.harm[at]).sum::<f64>() / there,
+        violations: arrived.iter().map(|climb| climb.violations[at]).sum::<u64>() as f64 / count,
+        harm: arrived.iter().map(|climb| climb.harm[at]).sum::<f64>() / count,
     }
 }

@@ -1,38 +1,38 @@
-//! Evidence, investigation by investigation, out of an event log.
+//! Evidence from an event log: one case for each investigation.
 
 use std::collections::BTreeMap;
 
-use super::{Length, Rate, Violation};
+use super::observed::{Length, Rate, Violation};
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Stage};
 use alertstorm_model::phase::Phase;
 use alertstorm_model::time::{Span, Time};
 
-/// What one investigation shows.
+/// The evidence of one investigation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// What it was about.
+    /// Domain of the alert.
     pub domain: Domain,
-    /// How it ended.
+    /// Outcome of the investigation.
     pub outcome: Outcome,
-    /// Whether its conclusion was right, where somebody reviewed it.
+    /// Whether the conclusion was right; `None` if it was not reviewed.
     pub right: Option<bool>,
-    /// Whether it was refused something.
+    /// Whether an action or a credential was refused at least once.
     pub refused: bool,
-    /// What is never tolerated, in the order of [`Violation::ALL`]: how often.
+    /// Number of violations of each kind, in the order of [`Violation::ALL`].
     pub violations: [u32; Violation::COUNT],
-    /// The longest time that a credential outlived it.
+    /// The longest time that a lease that was not returned outlived the investigation.
     pub exposure: Span,
-    /// Millionths of a dollar.
+    /// Cost in millionths of a dollar.
     pub cost_micro_usd: u64,
-    /// From the alert to its credentials; nothing where it never had them.
+    /// From the alert until the credentials were ready; `None` if they never were.
     pub ready: Option<Span>,
-    /// From the alert to the Job's end.
+    /// From the alert until the Job finished; `None` if it had not when the log ended.
     pub duration: Option<Span>,
 }
 
 impl Case {
-    /// An investigation of which nothing is known yet; it crashed unless it is said otherwise.
+    /// A case without any evidence yet. The outcome is a placeholder.
     pub(super) const fn new(domain: Domain) -> Self {
         Self {
             domain,
@@ -47,12 +47,11 @@ impl Case {
         }
     }
 
-    /// Notes a violation.
-    pub(super) const fn violate(&mut self, violation: Violation) {
+    pub(super) const fn add_violation(&mut self, violation: Violation) {
         self.violations[violation.index()] += 1;
     }
 
-    /// Whether it counts for a rate; nothing where it says nothing of it.
+    /// Whether the case is a hit of the rate; `None` if it is not in the rate's denominator.
     pub fn counts(&self, rate: Rate) -> Option<bool> {
         let resolved = self.outcome == Outcome::Resolved;
         match rate {
@@ -66,12 +65,12 @@ impl Case {
         }
     }
 
-    /// Whether a violation happened.
+    /// Whether at least one violation of this kind occurred.
     pub const fn violates(&self, violation: Violation) -> bool {
         self.violations[violation.index()] > 0
     }
 
-    /// A length, in seconds or dollars.
+    /// Value in seconds or dollars; `None` if the investigation never reached the stage.
     pub fn length(&self, length: Length) -> Option<f64> {
         match length {
             Length::AgentReady => self.ready.map(Span::as_secs_f64),
@@ -82,18 +81,18 @@ impl Case {
     }
 }
 
-/// A case that may still grow.
+/// A case while its events are folded.
 #[derive(Clone, Debug)]
 struct Open {
     case: Case,
     alert: Time,
-    /// When it ended; until then the case has no outcome of its own.
+    /// End of the investigation; `None` while it has no outcome.
     ended: Option<Time>,
-    /// Leases alive, and whether they were given back.
+    /// Active leases, and whether each was returned.
     leases: BTreeMap<u64, bool>,
 }
 
-/// Folds events into cases.
+/// The cases of the events taken so far.
 #[derive(Debug)]
 pub struct Cases {
     phase: Phase,
@@ -102,12 +101,13 @@ pub struct Cases {
 }
 
 impl Cases {
-    /// Of agents in a phase.
+    /// Cases of agents in `phase`, which decides whether an action was allowed.
     pub const fn new(phase: Phase) -> Self {
         Self { phase, open: BTreeMap::new(), now: Time::ZERO }
     }
 
-    /// The investigations that have an outcome, in their order; `right` reviews them.
+    /// All investigations with an outcome, by id. `right` returns the review of an investigation,
+    /// if there is one.
     pub fn finish(
         self,
         mut right: impl FnMut(InvestigationId) -> Option<bool>,
@@ -115,7 +115,7 @@ impl Cases {
         let now = self.now;
         let close = |(id, open): (InvestigationId, Open)| {
             let (ended, mut case) = (open.ended?, open.case);
-            // What is alive still is exposed until now.
+            // A lease that is still active is exposed until the end of the log.
             if open.leases.values().any(|returned| !returned) {
                 case.exposure = case.exposure.max(now.since(ended));
             }
@@ -152,10 +152,10 @@ impl Open {
                 let denied = matches!(event.fact, Fact::Denied { .. });
                 case.refused |= denied;
                 if action.verb.writes() && action.target != case.domain {
-                    case.violate(Violation::ForeignWrite);
+                    case.add_violation(Violation::ForeignWrite);
                 }
                 if !denied && !phase.allows(case.domain, action) {
-                    case.violate(Violation::ForbiddenAction);
+                    case.add_violation(Violation::ForbiddenAction);
                 }
             }
             Fact::Hypothesis { cost_micro_usd, .. } => case.cost_micro_usd += cost_micro_usd,
@@ -164,7 +164,7 @@ impl Open {
             Fact::Ended { outcome } => {
                 (case.outcome, self.ended) = (*outcome, Some(event.at));
                 if outcome.concluded() && self.leases.values().any(|returned| !returned) {
-                    case.violate(Violation::KeptCredential);
+                    case.add_violation(Violation::KeptCredential);
                 }
             }
             Fact::LeaseIssued { lease, .. } => drop(self.leases.insert(*lease, false)),

@@ -1,4 +1,4 @@
-//! A policy: one step of the ladder, and what must be shown for it.
+//! A policy: the requirements for the step from one trust phase to the next.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,7 +7,8 @@ use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
-use super::{Length, Rate, Violation};
+use super::cases::Case;
+use super::observed::{Length, Rate, Violation};
 use crate::stats::Side;
 use alertstorm_model::investigation::Domain;
 use alertstorm_model::phase::Phase;
@@ -15,39 +16,39 @@ use alertstorm_model::quantity::{Amount, Quantity, Share};
 use alertstorm_model::scenario::{Problem, Problems, nearest, read_document};
 use alertstorm_model::time::Span;
 
-/// What a criterion is about.
+/// The figure that a criterion limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Measure {
-    /// A rate.
+    /// A share of investigations.
     Rate(Rate),
-    /// A quantile of a length: that so large a share of the investigations keeps within the limit.
+    /// A quantile of a length. It is judged as a rate: the share of investigations above the limit.
     Quantile(Length, f64),
 }
 
-/// A criterion like `success >= 85%` or `cost.p95 <= 2`.
+/// A criterion such as `success >= 85%` or `cost.p95 <= 2`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Criterion {
     text: String,
     measure: Measure,
     side: Side,
-    /// A share, seconds or dollars.
+    /// A share (0 to 1), seconds or dollars, depending on the measure.
     limit: f64,
 }
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99)];
 
 impl Criterion {
-    /// Every measure that there is.
+    /// The names of all measures: rates, and quantiles of lengths.
     pub fn measures() -> Vec<String> {
         let quantiles = |name: &&str| QUANTILES.map(|(q, _)| format!("{name}.{q}"));
         let rates = Rate::WORDS.iter().map(|word| (*word).to_owned());
         rates.chain(Length::WORDS.iter().flat_map(quantiles)).collect()
     }
 
-    /// Reads a criterion.
+    /// Parses a measure, a comparison and a limit, separated by spaces.
     ///
     /// # Errors
-    /// What was expected, and the nearest measure.
+    /// The expected syntax, with the nearest measure for an unknown one. It continues "expected …".
     pub fn parse(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let [name, sign, limit] = words[..] else {
@@ -63,15 +64,18 @@ impl Criterion {
             (">=", Measure::Rate(_)) => Side::Above,
             ("<=", _) => Side::Below,
             (">=", Measure::Quantile(..)) => {
-                return Err("`<=` between: a quantile has a limit that it keeps below".to_owned());
+                return Err(
+                    "`<=` as the comparison, since the limit of a quantile is an upper limit"
+                        .to_owned(),
+                );
             }
-            _ => return Err("`<=` or `>=` between".to_owned()),
+            _ => return Err("`<=` or `>=` as the comparison".to_owned()),
         };
         let parsed = match measure {
             Measure::Rate(_) => Share::parse(limit)
                 .map(Quantity::base)
                 .filter(|share| *share > 0.0 && *share < 1.0)
-                .ok_or("a share above 0 and below 1, like 85%: of all or none no number is proof"),
+                .ok_or("a share above 0 and below 1, like 85% (no sample shows 0% or 100%)"),
             Measure::Quantile(Length::Cost, _) => {
                 Amount::parse(limit).map(Quantity::base).ok_or(Amount::EXPECTED)
             }
@@ -81,28 +85,29 @@ impl Criterion {
         Ok(Self { text: words.join(" "), measure, side, limit })
     }
 
-    /// The rate that is judged: its threshold, and the side on which it must be.
+    /// Threshold of the rate that is judged, and the side on which the rate must be.
     pub(super) const fn threshold(&self) -> (f64, Side) {
         match self.measure {
             Measure::Rate(_) => (self.limit, self.side),
-            // Those that exceed the limit are few enough.
+            // At most 1 - q of all investigations may be above the limit.
             Measure::Quantile(_, q) => (1.0 - q, Side::Below),
         }
     }
 
-    /// Whether it happened in an investigation; nothing where that says nothing of it.
-    pub(super) fn happened(&self, case: &super::Case) -> Option<bool> {
+    /// Whether the case is a hit of the rate that is judged; `None` if it is not in the
+    /// denominator.
+    pub(super) fn hit(&self, case: &Case) -> Option<bool> {
         match self.measure {
             Measure::Rate(rate) => case.counts(rate),
-            // What never came is later than anything.
+            // A stage that was never reached counts as infinite.
             Measure::Quantile(length, _) => {
                 Some(case.length(length).is_none_or(|value| value > self.limit))
             }
         }
     }
 
-    /// Whether it depends on the platform rather than on the agent.
-    pub const fn is_platforms(&self) -> bool {
+    /// Whether the measure depends on the platform and not only on the agent.
+    pub const fn depends_on_platform(&self) -> bool {
         matches!(self.measure, Measure::Quantile(Length::AgentReady | Length::Duration, _))
     }
 }
@@ -154,90 +159,94 @@ impl JsonSchema for Criterion {
 }
 
 alertstorm_model::knobs! {
-    /// A criterion and its reason.
+    /// A criterion with its reason.
     pub struct Must {
-        /// What must be shown, like `success >= 85%`.
+        /// The criterion, such as `success >= 85%`. Required.
         must: Option<Criterion> = None,
-        /// Why.
+        /// The reason for the criterion, for readers.
         because: String = String::new(),
     }
 
-    /// What is never tolerated, and its reason.
+    /// A violation that is never tolerated, with its reason.
     pub struct Zero {
-        /// What.
+        /// The violation. Required.
         never: Option<Violation> = None,
-        /// The rate below which the evidence must show it to be: none of a few proves little.
+        /// The evidence must show that the rate of the violation is below this share: 0 of a few
+        /// investigations proves little.
         proven_below: Share = Share(0.01),
-        /// Why.
+        /// The reason for the limit, for readers.
         because: String = String::new(),
     }
 
-    /// What there must be at least, before anything is judged.
+    /// Minimum size of the evidence for a promotion.
     pub struct Least {
         /// Investigations with an outcome.
         investigations: u64 = 100,
-        /// Days over which alerts came.
+        /// Days of alerts.
         days: Amount = Amount(0.0),
-        /// Investigations of each domain.
+        /// Investigations of each domain listed.
         domains: BTreeMap<Domain, u64> = BTreeMap::new(),
     }
 
-    /// One step of the ladder.
+    /// Requirements for the step from one trust phase to the next.
     pub struct Policy {
-        /// The phase that the evidence is of.
+        /// The phase in which the evidence was collected. Required.
         from: Option<Phase> = None,
-        /// The phase that it may justify; none from the last, which only ends.
+        /// The phase that a promotion grants: the next one. Required, but for the last phase.
         to: Option<Phase> = None,
-        /// What the step is about.
+        /// The reason for the policy, for readers.
         because: String = String::new(),
-        /// How sure a promotion must be: an agent that does not deserve it gets it with at most the
-        /// rest of the probability, however often it is looked.
+        /// Confidence of a promotion, from 50% to below 100%. An agent that does not meet the
+        /// criteria is promoted with a probability of at most 1 - confidence, however often it is
+        /// judged.
         confidence: Share = Share(0.95),
-        /// Whether evidence of the twin counts, or only that of real servers.
+        /// Whether runs of the twin count as evidence, or only runs on real servers.
         twin_counts: bool = true,
-        /// What there must be at least.
+        /// Minimum size of the evidence.
         least: Least = Least::default(),
-        /// What must be shown.
+        /// Criteria for a promotion; all must be met.
         criteria: Vec<Must> = Vec::new(),
-        /// What is never tolerated: one case holds a promotion back, and ends a phase above shadow.
+        /// Violations that are never tolerated: a single one prevents a promotion, and causes a
+        /// demotion from any phase above shadow.
         zero_tolerance: Vec<Zero> = Vec::new(),
-        /// What ends the phase, if the evidence shows it.
+        /// Criteria for a demotion; one that is met suffices.
         demote: Vec<Must> = Vec::new(),
     }
 }
 
 impl Must {
-    /// The rate that is judged: its threshold, and the side on which it must be.
+    /// [`Criterion::threshold`]; `None` without a criterion.
     pub(super) fn threshold(&self) -> Option<(f64, Side)> {
         self.must.as_ref().map(Criterion::threshold)
     }
 }
 
-/// Reads a policy. `source` names it in problems.
+/// Parses and checks a policy. `source` is the file name in problems.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the policy.
 pub fn load(text: &str, source: &str) -> Result<Policy, Vec<Problem>> {
     read_document(text, source, check)
 }
 
 fn check(policy: &Policy, found: &mut Problems) {
     let words = Phase::WORDS.join(", ");
-    // From the last phase there is no way but back.
+    // The last phase has no next one; its policy only demotes.
     let last = policy.from == Phase::ALL.last().copied();
     for (name, given, needed) in [("from", policy.from, true), ("to", policy.to, !last)] {
         if given.is_none() && needed {
             let help = Some(format!("add `{name}:`, one of {words}"));
-            found.add("", format!("a policy needs the phase `{name}`"), help);
+            found.add("", format!("missing phase `{name}`"), help);
         }
     }
     if let (Some(from), Some(to)) = (policy.from, policy.to)
         && to.index() != from.index() + 1
     {
-        let message = format!("from {from} the next phase is not {to}");
+        let message = format!("`{to}` is not the next phase after `{from}`");
         let next = Phase::ALL.get(from.index() + 1);
         let help = next.map(|next| format!("the next phase is `{next}`"));
-        found.add("to", message, help.or_else(|| Some("leave `to` out: it is the last".into())));
+        let last = || Some(format!("leave `to` out: `{from}` is the last phase"));
+        found.add("to", message, help.or_else(last));
     }
     if !(0.5..1.0).contains(&policy.confidence.0) {
         let message = "expected a confidence from 50% to below 100%";
@@ -251,17 +260,17 @@ fn check(policy: &Policy, found: &mut Problems) {
         let empty = items.iter().enumerate().filter(|(_, item)| item.must.is_none());
         for (i, _) in empty {
             let help = Some("add `must:`, like `must: success >= 85%`".to_owned());
-            found.add(&format!("{list}.{i}"), "a criterion needs what `must` be", help);
+            found.add(&format!("{list}.{i}"), "missing `must`", help);
         }
     }
     for (i, zero) in policy.zero_tolerance.iter().enumerate() {
         let at = format!("zero_tolerance.{i}");
         if zero.never.is_none() {
             let help = Some(format!("add `never:`, one of {}", Violation::WORDS.join(", ")));
-            found.add(&at, "a tolerance of zero needs of what", help);
+            found.add(&at, "missing `never`", help);
         }
         if !(zero.proven_below.0 > 0.0 && zero.proven_below.0 < 1.0) {
-            let message = "expected a share above 0 and below 1: no number proves that nothing is";
+            let message = "expected a share above 0 and below 1: no sample shows a rate of 0";
             found.add(&format!("{at}.proven_below"), message, None);
         }
     }
@@ -272,19 +281,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_that_is_wrong_with_a_policy_is_told_with_its_place() {
+    fn every_problem_of_a_policy_is_reported_with_its_place() {
         let text = "from: shadow\nto: autonomous\nconfidence: 120%\ncriteria:\n  \
                     - {must: sucess >= 85%}\n  - {because: none}\nzero_tolerance: [{never: write}]\n";
         let problems = load(text, "policy.yaml").unwrap_err();
-        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        let all = told.join("\n");
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let all = problems.join("\n");
         for expected in ["did you mean `success`?", "policy.yaml:5:", "foreign-write", "120%"] {
             assert!(all.contains(expected), "{expected}\n{all}");
         }
     }
 
     #[test]
-    fn a_policy_is_read_with_its_defaults() {
+    fn fields_left_out_of_a_policy_have_their_defaults() {
         let text = "from: shadow\nto: read-only-assist\ncriteria: [{must: cost.p95 <= 2}]\n";
         let policy = load(text, "policy.yaml").unwrap();
         assert_eq!(policy.confidence, Share(0.95));

@@ -1,0 +1,26 @@
+//! Alerts by final state.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Every alert in exactly one of `deduplicated`, `shed`, `finished` and `unfinished`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Accounting {
+    /// Alerts received by the controller.
+    pub alerts: u64,
+    /// Alerts that repeat one under investigation; they start no investigation of their own.
+    pub deduplicated: u64,
+    /// Alerts that the controller rejected and that were not delivered again.
+    pub shed: u64,
+    /// Investigations with an outcome.
+    pub finished: u64,
+    /// Investigations without an outcome when the run ended; 0 until the measures are closed.
+    pub unfinished: u64,
+}
+
+impl Accounting {
+    /// Whether alerts = deduplicated + shed + finished + unfinished.
+    pub const fn balances(&self) -> bool {
+        self.alerts == self.deduplicated + self.shed + self.finished + self.unfinished
+    }
+}
