@@ -9,7 +9,8 @@
 //! let plan = load(text, "example.yaml", &[], &NoFiles).expect("a valid scenario");
 //! let knob = advice::knob(Component::VaultCpu, plan.scenario()).expect("a knob of Vault");
 //! assert_eq!(knob.path, "vault.cores");
-//! assert!(knob.moved.vault.cores > plan.scenario().vault.cores);
+//! let changed = plan.with_knob(knob.path, &knob.to).expect("a valid plan");
+//! assert!(changed.scenario().vault.cores > plan.scenario().vault.cores);
 //! assert!(advice::knob(Component::Etcd, plan.scenario()).is_none());
 //! ```
 
