@@ -18,7 +18,25 @@ const WORLD: (&str, &str) = ("alertstorm-twin", "world.rs");
 const KNOWN_CIRCLES: [(&str, &str); 0] = [];
 
 /// The modules of the model in layers: a module uses only those before it.
-const MODEL_LAYERS: [&str; 0] = [];
+const MODEL_LAYERS: [&str; 17] = [
+    "input",
+    "words",
+    "time",
+    "quantity",
+    "seed",
+    "dist",
+    "spread",
+    "digest",
+    "investigation",
+    "phase",
+    "agent",
+    "alert",
+    "scenario",
+    "controller",
+    "delivery",
+    "event",
+    "lib",
+];
 
 fn metadata() -> Metadata {
     MetadataCommand::new().exec().expect("cargo metadata")
@@ -111,6 +129,22 @@ fn no_circle_between_files() {
         }
     }
     assert!(circles.is_empty(), "files that use each other:\n{}", circles.join("\n"));
+}
+
+#[test]
+fn each_module_of_the_model_uses_only_those_in_layers_before_it() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/sim/model/src/lib.rs");
+    let model = Crate::read(root.as_ref());
+    let layer = |file: &str| {
+        let module = file.split(['/', '.']).next();
+        let found = MODEL_LAYERS.iter().position(|layer| Some(*layer) == module);
+        found.unwrap_or_else(|| panic!("{file} is in no layer"))
+    };
+    for (file, used) in &model.uses {
+        for used in used.iter().filter(|used| *used != "lib.rs") {
+            assert!(layer(used) <= layer(file), "{file} uses {used}");
+        }
+    }
 }
 
 /// What verbs share has a module of its own outside of `cmd`.

@@ -1,4 +1,14 @@
-//! Alerts: the merged, seeded stream of a plan's sources, lazily and in the order of time.
+//! Alerts: the merged, seeded stream of several sources, computed one alert at a time, in the order of
+//! time.
+//!
+//! ```
+//! use alertstorm_model::scenario::{NoFiles, load};
+//! use alertstorm_model::time::{Span, Time};
+//!
+//! let plan = load("alerts: [{flood: 3, over: 30s}]", "flood.yaml", &[], &NoFiles).unwrap();
+//! let instants: Vec<Time> = plan.alerts().map(|alert| alert.intended).collect();
+//! assert_eq!(instants, [0, 10, 20].map(|s| Time::ZERO + Span::secs(s)));
+//! ```
 
 pub mod alertmanager;
 mod source;

@@ -1,9 +1,26 @@
-//! The investigation controller: `step(now, input, commands)`, and no I/O. The loop of the twin and
-//! the loop of the live engine call the same code.
+//! The investigation controller: `step(now, input, commands)` without I/O. The twin and the live engine
+//! run the same code.
+//!
+//! ```
+//! use alertstorm_model::controller::{Command, Controller, Input};
+//! use alertstorm_model::scenario::{NoFiles, load};
+//! use alertstorm_model::time::Time;
+//!
+//! let text = "alerts: [{flood: 2}]\ncontroller: {concurrency: 1}";
+//! let plan = load(text, "two.yaml", &[], &NoFiles).unwrap();
+//! let mut controller = Controller::new(&plan.scenario().controller);
+//! let mut commands = Vec::new();
+//! for alert in plan.alerts() {
+//!     controller.step(Time::ZERO, Input::Alert(alert), &mut commands);
+//! }
+//! let jobs = commands.iter().filter(|c| matches!(c, Command::CreateJob { .. })).count();
+//! assert_eq!((jobs, controller.waiting()), (1, 1));
+//! ```
 
 mod budget;
 mod dedup;
 pub mod job;
+mod message;
 mod pressure;
 mod queue;
 
@@ -20,71 +37,12 @@ use dedup::Dedup;
 use pressure::Pressure;
 use queue::Queue;
 
-/// What the controller is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// An alert was delivered; the same alert may be delivered more than once.
-    Alert(Alert),
-    /// The API server has the Job (it was created, or was there already).
-    JobCreated(InvestigationId),
-    /// The Job could not be created; it is tried again after a pause.
-    JobFailedToCreate(InvestigationId),
-    /// The Job is finished, and the investigation cost so much.
-    JobFinished {
-        /// Whose Job.
-        id: InvestigationId,
-        /// Millionths of a dollar.
-        cost_micro_usd: u64,
-    },
-    /// Somebody wants the investigation stopped.
-    Cancel(InvestigationId),
-    /// The instant asked for with [`Command::WakeAt`] has come.
-    Wake,
-    /// After a restart: this alert's Job is on the API server, finished or not.
-    FoundJob {
-        /// The alert that the Job was made for, from its annotations.
-        alert: Alert,
-        /// Whether it is finished.
-        finished: bool,
-    },
-}
-
-/// What the controller wants done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Tell the sender that the alert repeats one that is known.
-    Deduplicate {
-        /// The repeat.
-        alert: Alert,
-        /// The investigation that covers it.
-        of: InvestigationId,
-    },
-    /// Turn the alert away.
-    Shed {
-        /// Which.
-        alert: Alert,
-        /// When the sender may try again.
-        retry_after: Span,
-    },
-    /// Create the Job. Its name is a function of the id, so creating it twice makes one.
-    CreateJob {
-        /// For which alert.
-        alert: Alert,
-        /// How long the alert waited for the cost budget rather than for a place.
-        budget_wait: Span,
-    },
-    /// Delete the Job.
-    DeleteJob(InvestigationId),
-    /// Call again with [`Input::Wake`] at this instant.
-    WakeAt(Time),
-    /// Back pressure began or ended.
-    Pressure(bool),
-}
+pub use message::{Command, Input};
 
 /// Pause before a failed creation is tried again.
 const CREATE_RETRY: Span = Span::secs(1);
 
-/// An investigation that has a place.
+/// An investigation that holds a slot of the concurrency budget.
 #[derive(Clone, Copy, Debug)]
 struct Running {
     alert: Alert,
@@ -93,8 +51,8 @@ struct Running {
     reserved: u64,
 }
 
-/// The controller's memory. A crash forgets all of it; what was known comes back through
-/// [`Input::FoundJob`] and through alerts delivered again.
+/// The controller's state. A crash loses all of it; [`Input::FoundJob`] and redelivered alerts
+/// restore what matters.
 #[derive(Debug)]
 pub struct Controller {
     knobs: Knobs,
@@ -110,7 +68,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller that knows nothing yet.
+    /// A controller as after a start: empty.
     pub fn new(knobs: &Knobs) -> Self {
         Self {
             queue: Queue::new(&knobs.queue),
@@ -124,7 +82,7 @@ impl Controller {
         }
     }
 
-    /// Takes one input and says what is to be done about it.
+    /// Handles one input; the commands that follow from it are appended to `commands`.
     pub fn step(&mut self, now: Time, input: Input, commands: &mut Vec<Command>) {
         match input {
             Input::Alert(alert) => self.alert(now, alert, commands),
@@ -150,12 +108,12 @@ impl Controller {
         self.ask_to_wake(now, commands);
     }
 
-    /// Investigations that wait.
+    /// Investigations in the queue.
     pub const fn waiting(&self) -> usize {
         self.queue.len()
     }
 
-    /// Investigations that have a place.
+    /// Investigations that hold a slot of the concurrency budget.
     pub fn running(&self) -> usize {
         self.running.len()
     }
@@ -166,7 +124,7 @@ impl Controller {
 
     fn alert(&mut self, now: Time, alert: Alert, commands: &mut Vec<Command>) {
         if !self.queues() {
-            // The plain backend remembers nothing; only the Job's name keeps it from a second one.
+            // `direct` keeps no state; the Job's name prevents a second Job.
             commands.push(Command::CreateJob { alert, budget_wait: Span::ZERO });
             return;
         }

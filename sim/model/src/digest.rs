@@ -1,11 +1,21 @@
-//! The digest of an event log: the same seed and plan give the same 32 hex digits on any machine.
+//! Digests: 32 hex digits of an event log, 16 of a plan. The same seed and plan give the same digests on
+//! every machine.
+//!
+//! ```
+//! use alertstorm_model::digest::Digest;
+//! use alertstorm_model::event::{Event, Fact};
+//! use alertstorm_model::time::Time;
+//!
+//! let mut digest = Digest::default();
+//! digest.fold(&Event::platform(Time::ZERO, Fact::Interrupted));
+//! assert_eq!(digest.events(), 1);
+//! assert_eq!(digest.hex().len(), 32);
+//! ```
 
 use std::hash::{Hash, Hasher};
 
 use serde_json::Value;
 use twox_hash::XxHash3_128;
-
-use crate::event::Event;
 
 /// Folds events into one number, in their order.
 pub struct Digest {
@@ -46,7 +56,7 @@ impl Default for Digest {
 
 impl Digest {
     /// Folds one event in.
-    pub fn fold(&mut self, event: &Event) {
+    pub fn fold(&mut self, event: &impl Hash) {
         event.hash(&mut Portable(&mut self.buffer));
         self.events += 1;
         if self.buffer.len() >= 1 << 13 {

@@ -1,4 +1,14 @@
-//! Distributions: what a profile or a cluster gives instead of a constant.
+//! Distributions of quantities: what a profile or a cluster has where a constant would be wrong.
+//!
+//! ```
+//! use alertstorm_model::dist::Dist;
+//! use alertstorm_model::seed::{Purpose, Stream};
+//! use alertstorm_model::time::Span;
+//!
+//! let pull = Dist::log_normal(Span::secs(6), Span::secs(15));
+//! let mut stream = Stream::new(1, Purpose::PodStart, 0);
+//! assert!(pull.draw(&mut stream) > Span::ZERO);
+//! ```
 
 use std::marker::PhantomData;
 

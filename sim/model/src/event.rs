@@ -1,5 +1,16 @@
-//! The event log: every fact of a run, in order. All that comes after it (measures, verdicts,
+//! The event log: every fact of a run, in order. Everything to the right of it (measures, verdicts,
 //! reports) can be computed again from a log on disk.
+//!
+//! ```
+//! use alertstorm_model::event::{Event, Fact, Sink};
+//! use alertstorm_model::time::Time;
+//!
+//! let line = r#"{"t_ns":1500,"inv":3,"fact":"job_sent"}"#;
+//! let event: Event = serde_json::from_str(line).unwrap();
+//! assert_eq!((event.at, &event.fact), (Time(1500), &Fact::JobSent));
+//! let mut log: Vec<Event> = Vec::new();
+//! log.take(&event);
+//! ```
 
 mod audited;
 mod sample;

@@ -1,4 +1,12 @@
-//! An investigation's vocabulary: its id, its stages, its outcomes.
+//! The vocabulary of an investigation: its id, domain, severity, stages and outcomes.
+//!
+//! ```
+//! use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
+//!
+//! assert_eq!(InvestigationId(7).to_string(), "inv-0000007");
+//! assert!(Stage::PodRunning < Stage::CredentialsReady);
+//! assert!(Outcome::Escalated.concluded() && !Outcome::OomKilled.concluded());
+//! ```
 
 use std::fmt;
 

@@ -20,6 +20,7 @@ pub mod phase;
 pub mod quantity;
 pub mod scenario;
 pub mod seed;
+pub mod spread;
 pub mod time;
 
 pub use words::UnknownWord;

@@ -1,5 +1,15 @@
-//! The four trust phases and what each grants. This table is the one place where it stands: the
-//! agent, the manifests and the Vault policies are all made from it.
+//! The four trust phases and what each grants. The agent, the manifests and the Vault policies are all
+//! made from the table in [`Phase::allows`].
+//!
+//! ```
+//! use alertstorm_model::investigation::Domain;
+//! use alertstorm_model::phase::{Action, Phase, Verb};
+//!
+//! let restart = Action { verb: Verb::SafeWrite, target: Domain::Application };
+//! assert!(Phase::LimitedWrite.allows(Domain::Application, restart));
+//! assert!(!Phase::LimitedWrite.allows(Domain::Network, restart), "another domain's system");
+//! assert!(!Phase::ReadOnlyAssist.allows(Domain::Application, restart));
+//! ```
 
 use serde::{Deserialize, Serialize};
 

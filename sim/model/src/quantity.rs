@@ -1,5 +1,15 @@
-//! Quantities as a person writes them: `5m`, `200Mi`, `2/s`, `80%`. A bare number where a unit
-//! belongs is an error that says which units there are.
+//! Quantities as a scenario writes them: `5m`, `200Mi`, `2/s`, `80%`. A number without its unit is an
+//! error that lists the units.
+//!
+//! ```
+//! use alertstorm_model::quantity::{Bytes, QuantityError, Rate};
+//! use alertstorm_model::time::Span;
+//!
+//! assert_eq!("1h30m".parse(), Ok(Span::secs(5400)));
+//! assert_eq!("30/m".parse(), Ok(Rate(0.5)));
+//! let error: QuantityError = "200".parse::<Bytes>().unwrap_err();
+//! assert!(error.to_string().contains("like 200Mi"));
+//! ```
 
 use std::fmt;
 use std::str::FromStr;
@@ -246,6 +256,14 @@ pub fn parse<Q: Quantity>(text: &str) -> Result<Q, QuantityError> {
     Q::parse(text).ok_or_else(|| QuantityError { expected: Q::EXPECTED.to_owned() })
 }
 
+/// Reads a quantity, from text or, for those without a unit, from a number.
+fn quantity<Q: Quantity, V: deserr::IntoValue, E: deserr::DeserializeError>(
+    value: deserr::Value<V>,
+    location: deserr::ValuePointerRef<'_>,
+) -> Result<Q, E> {
+    crate::input::parsed(value, location, Q::parse, Q::EXPECTED)
+}
+
 macro_rules! written {
     ($($Name:ident: $($plain:literal)?),+ $(,)?) => {$(
         impl FromStr for $Name {
@@ -289,7 +307,7 @@ macro_rules! written {
                 value: deserr::Value<V>,
                 location: deserr::ValuePointerRef<'_>,
             ) -> Result<Self, E> {
-                $crate::scenario::quantity(value, location)
+                quantity(value, location)
             }
         }
     )+};

@@ -1,4 +1,13 @@
-//! One random stream per (seed, purpose, entity): what one investigation draws never shifts another.
+//! One random stream for each (seed, purpose, entity): the draws of one investigation never shift those
+//! of another.
+//!
+//! ```
+//! use alertstorm_model::seed::{Purpose, Stream};
+//!
+//! let first = |entity| Stream::new(7, Purpose::Trace, entity).bits();
+//! assert_eq!(first(1), first(1));
+//! assert_ne!(first(1), first(2));
+//! ```
 
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};

@@ -1,4 +1,13 @@
-//! Time is integer nanoseconds since the run's start. An instant is a [`Time`], a length a [`Span`].
+//! Time in integer nanoseconds since the start of the run: an instant is a [`Time`], a length a
+//! [`Span`].
+//!
+//! ```
+//! use alertstorm_model::time::{Span, Time};
+//!
+//! let at = Time::ZERO + Span::secs(90);
+//! assert_eq!(at.since(Time::ZERO).to_string(), "1 min 30 s");
+//! assert_eq!(Time::ZERO.since(at), Span::ZERO, "never negative");
+//! ```
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Div, Mul, Sub};

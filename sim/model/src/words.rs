@@ -63,7 +63,7 @@ macro_rules! words {
                 value: deserr::Value<V>,
                 location: deserr::ValuePointerRef<'_>,
             ) -> Result<Self, E> {
-                $crate::scenario::keyword(value, location, Self::WORDS)
+                $crate::input::keyword(value, location, Self::WORDS)
             }
         }
     };

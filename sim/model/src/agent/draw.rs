@@ -1,4 +1,4 @@
-//! A seeded draw makes a trace of a profile.
+//! Draws a trace from a profile.
 
 use super::profile::{Profile, ToolUse};
 use super::trace::{End, Ending, Step, Tool, Trace};
@@ -7,7 +7,7 @@ use crate::phase::{Action, Verb};
 use crate::quantity::Bytes;
 use crate::seed::{Purpose, Stream};
 
-/// More hypotheses or calls than this are a profile's mistake, not an agent's.
+/// Bound of a drawn number of hypotheses or calls; above it, the profile is wrong.
 const CALLS_MAX: f64 = 1_000.0;
 
 /// The trace of investigation `id`, which depends on (seed, id, domain, profile) alone.
@@ -25,7 +25,7 @@ pub fn trace(seed: u64, id: InvestigationId, domain: Domain, profile: &Profile) 
     let of = &profile.conclusions;
     let conclusion = stream.pick(&[of.resolved.0, of.inconclusive.0, of.escalated.0]);
     let hypotheses = whole(profile.hypotheses.dist.draw_base(stream));
-    // An agent that does not come to its end stops at a hypothesis of its own.
+    // An agent that fails does so after a random number of its hypotheses.
     let last = if fate == 4 { hypotheses } else { 1 + stream.below(hypotheses.max(1)) };
 
     let mut steps = Vec::with_capacity(16 * hypotheses as usize + 4);

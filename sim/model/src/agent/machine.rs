@@ -1,9 +1,9 @@
-//! The agent as a state machine: it says what it wants next, and is told what happened. The twin
+//! The agent as a state machine: it returns what it wants next and receives the result. The twin
 //! answers in virtual time, the program in the pod with real servers.
 
 use std::collections::VecDeque;
 
-use super::trace::{End, Step, Tool, Trace};
+use super::trace::{End, Ending, Step, Tool, Trace};
 use crate::investigation::{Domain, Outcome};
 use crate::phase::Action;
 use crate::quantity::Bytes;
@@ -14,16 +14,16 @@ const BACKOFF: Span = Span::secs(1);
 /// Longest pause between attempts.
 const BACKOFF_MAX: Span = Span::secs(16);
 
-/// What the agent is told.
+/// What the agent receives: the result of what it wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Its process runs.
+    /// The container runs; the first input.
     Started,
-    /// What it wanted was done.
+    /// The last want succeeded.
     Done,
-    /// It was refused: its phase does not grant it.
+    /// The server refused the last want: the phase does not grant it.
     Refused,
-    /// Vault did not answer, or could not.
+    /// Vault did not answer, or answered with a server error.
     Unavailable,
 }
 
@@ -34,15 +34,15 @@ pub enum Want {
     Login,
     /// A credential for the systems of a domain.
     Credential(Domain),
-    /// All credentials of its start are there; nothing to do but to note it.
+    /// All credentials of the start are there. Only recorded; no request follows.
     Ready,
-    /// Works so long, by itself or with a tool.
+    /// Works for this time, alone or with a tool.
     Work(Option<Tool>, Span),
-    /// Holds so much memory.
+    /// Holds this much memory from now on.
     Hold(Bytes),
-    /// Does something.
+    /// Attempts an action on a system.
     Act(Action),
-    /// Has done with a hypothesis that took so many calls, tokens and millionths of a dollar.
+    /// Finished a hypothesis. Only recorded; no request follows.
     Note {
         /// Tool calls.
         tool_calls: u32,
@@ -51,15 +51,15 @@ pub enum Want {
         /// Cost in millionths of a dollar.
         cost_micro_usd: u64,
     },
-    /// Has concluded; nothing to do but to note it.
+    /// Reached a conclusion. Only recorded; no request follows.
     Conclude(Outcome),
-    /// Gives back its token, and with it every lease.
+    /// Revokes its Vault token, and every lease with it.
     Release,
     /// Ends its process.
     Exit(Outcome),
-    /// Its process dies.
+    /// Its process crashes.
     Crash,
-    /// Goes round in circles until it is stopped.
+    /// Loops until it is stopped.
     Hang,
 }
 
@@ -86,20 +86,20 @@ pub struct Agent {
     end: End,
     needs_vault: bool,
     state: State,
-    /// What to try again after a pause.
+    /// Retried after a pause.
     again: Option<Want>,
     failing_since: Option<Time>,
     pause: Span,
     patience: Span,
     noted: (u32, u32, u64),
-    /// Whether the agent has, or was refused, a credential for the database.
+    /// A database credential was requested, whether or not it was granted.
     asked_database: bool,
-    /// What it does as soon as it has the credential for it.
+    /// The action that waits for its credential.
     then_act: Option<Action>,
 }
 
 impl Agent {
-    /// An agent that will follow `trace`, and give Vault up after failing for `patience`.
+    /// An agent that follows `trace`. It gives up when Vault has failed for `patience`.
     pub fn new(trace: Trace, patience: Span) -> Self {
         Self {
             needs_vault: trace.needs_vault(),
@@ -117,12 +117,12 @@ impl Agent {
         }
     }
 
-    /// When a lease of this length is renewed: after two thirds, as Vault's own agents do.
+    /// When a lease of this length is renewed: after two thirds of it, as Vault Agent does.
     pub fn renew_after(ttl: Span) -> Span {
         Span(ttl.0 / 3 * 2)
     }
 
-    /// What the agent wants, now that it heard what became of its last want.
+    /// What the agent wants next, given the result of its last want.
     pub fn next(&mut self, now: Time, heard: Heard) -> Want {
         match (self.state, heard) {
             (State::Gone, _) => Want::Exit(Outcome::Crashed),
@@ -158,8 +158,8 @@ impl Agent {
         }
     }
 
-    /// The agent is asked to stop (SIGTERM): it gives its credentials back and ends. What it wanted
-    /// before is moot; an answer to that must not be told any more.
+    /// The agent received SIGTERM: it gives its credentials back and ends. A result of its last want
+    /// must no longer be passed to [`Self::next`].
     pub fn terminate(&mut self, outcome: Outcome) -> Want {
         let has_token = !matches!(self.state, State::New | State::LoggingIn | State::Gone);
         if has_token && self.needs_vault && self.end.returns_credentials {
@@ -181,8 +181,8 @@ impl Agent {
         self.pause = BACKOFF;
     }
 
-    /// Takes the next step too, where it is work like the one just begun; returns how long it takes.
-    /// Who only waits for the agent can so wait once for a whole stretch of work.
+    /// Takes the next step as well if it is work like the one just begun, and returns its duration.
+    /// The caller can then wait once for several steps.
     pub fn works_on(&mut self) -> Option<Span> {
         let more = matches!(self.steps.front(), Some(Step::Think(_) | Step::Call { .. }));
         if self.state != State::Working || !more {
@@ -229,7 +229,7 @@ impl Agent {
         }
     }
 
-    /// An agent that lives without Vault has nobody to ask.
+    /// An agent that does not use Vault requests no credential.
     const fn lacks_database(&self) -> bool {
         self.needs_vault && !self.asked_database
     }
@@ -250,7 +250,7 @@ impl Agent {
             Some(Step::Need(domain)) => {
                 return self.go(State::Taking(domain), Want::Credential(domain));
             }
-            // A database knows its own users alone: without a credential there is none to be.
+            // PostgreSQL accepts only roles that exist, so a credential is needed first.
             Some(Step::Act(action))
                 if action.target == Domain::Database && self.lacks_database() =>
             {
@@ -266,7 +266,7 @@ impl Agent {
             None => {
                 return match self.end.ending.conclusion() {
                     Some(outcome) => self.conclude(outcome),
-                    None if self.end.ending == super::Ending::EndlessLoop => Want::Hang,
+                    None if self.end.ending == Ending::EndlessLoop => Want::Hang,
                     None => self.go(State::Gone, Want::Crash),
                 };
             }
@@ -278,7 +278,6 @@ impl Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::Ending;
 
     fn trace(steps: Vec<Step>) -> Trace {
         let end =
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_takes_a_credential_before_it_turns_to_a_database() {
+    fn an_agent_takes_a_database_credential_before_its_first_database_action() {
         use crate::phase::Verb;
         let act = Step::Act(Action { verb: Verb::Read, target: Domain::Database });
         let mut agent = Agent::new(trace(vec![act, act]), Span::ZERO);
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_of_work_is_one_wait() {
+    fn consecutive_work_steps_are_one_wait() {
         let think = |s| Step::Think(Span::secs(s));
         let mut agent = Agent::new(trace(vec![think(1), think(2), Step::Hypothesis]), Span::ZERO);
         for _ in 0..3 {
@@ -350,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn vault_that_stays_away_is_given_up_after_the_agents_patience() {
+    fn an_agent_gives_up_when_vault_has_failed_for_its_patience() {
         let mut agent = Agent::new(trace(Vec::new()), Span::secs(30));
         let mut now = Time::ZERO;
         let mut want = agent.next(now, Heard::Started);
@@ -373,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_of_the_start_is_tried_again_and_then_the_next_is_taken() {
+    fn a_failed_credential_is_retried_before_the_next_is_taken() {
         let mut both = trace(Vec::new());
         both.at_start.push(Domain::Database);
         let mut agent = Agent::new(both, Span::secs(30));

@@ -4,11 +4,11 @@ use deserr::Deserr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::input::Problems;
 use crate::investigation::Domain;
 use crate::knobs;
 use crate::quantity::{Amount, Bytes, Share};
-use crate::scenario::Problems;
-use crate::scenario::spread::Spread;
+use crate::spread::Spread;
 use crate::time::Span;
 
 knobs! {

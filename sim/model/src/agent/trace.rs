@@ -1,14 +1,13 @@
-//! A trace: what one agent does, step by step. Drawn and recorded traces are the same thing.
+//! A trace: the steps of one agent. Drawn and recorded traces have the same form.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::input::{JsonLine, Place, Text, json_lines};
+use crate::input::{JsonLine, Place, Problem, Text, json_lines};
 use crate::investigation::{Domain, Outcome};
 use crate::phase::{Action, Verb};
 use crate::quantity::Bytes;
-use crate::scenario::Problem;
 use crate::time::Span;
 
 words! {
@@ -48,7 +47,7 @@ pub enum Step {
     Need(Domain),
     /// Attempts something.
     Act(Action),
-    /// Has done with a hypothesis.
+    /// Finishes a hypothesis.
     Hypothesis,
 }
 
@@ -63,7 +62,7 @@ words! {
         Escalated = "escalated",
         /// The process dies.
         Crash = "crash",
-        /// Goes round in circles until somebody stops it.
+        /// Loops until it is stopped.
         EndlessLoop = "endless-loop",
     }
 }
@@ -80,7 +79,7 @@ impl Ending {
     }
 }
 
-/// How a trace ends, and what is left behind.
+/// How a trace ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// How.
@@ -105,12 +104,12 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Whether it needs Vault at all.
+    /// Whether it takes any credential.
     pub fn needs_vault(&self) -> bool {
         !self.at_start.is_empty() || self.steps.iter().any(|step| matches!(step, Step::Need(_)))
     }
 
-    /// How long it would take if nothing had to be waited for.
+    /// Its duration if nothing had to be waited for.
     pub fn work(&self) -> Span {
         self.steps.iter().fold(Span::ZERO, |sum, step| match step {
             Step::Think(takes) | Step::Call { takes, .. } => sum + *takes,
@@ -132,7 +131,7 @@ struct Line {
 }
 
 impl Line {
-    /// Reads a line. By hand, as serde lets unknown fields pass beside a flattened one.
+    /// Reads a line. Not derived: serde accepts unknown fields next to a flattened one.
     fn parse(line: JsonLine<'_>) -> Result<Self, (Place, String)> {
         let wrong = |place, message: &str| (place, format!("not a step of a trace: {message}"));
         let mut fields: serde_json::Map<String, serde_json::Value> =

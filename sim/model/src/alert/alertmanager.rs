@@ -7,9 +7,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::digest;
-use crate::input::{JsonLine, Place, Text, json_lines};
+use crate::input::{JsonLine, Place, Problem, Text, json_lines};
 use crate::investigation::{Domain, Severity};
-use crate::scenario::Problem;
 use crate::time::Span;
 
 /// A recorded alert.

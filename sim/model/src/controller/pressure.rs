@@ -1,7 +1,7 @@
 //! Back pressure with hysteresis: it begins when the queue is full and ends at the low-water mark,
 //! so that a queue at its limit does not flap between the two.
 
-use super::Command;
+use super::message::Command;
 use super::queue::Queue;
 use crate::alert::Alert;
 use crate::scenario::knobs::Queue as Knobs;

@@ -1,4 +1,4 @@
-//! The controller's promises, as sentences.
+//! Tests of the controller.
 
 use super::*;
 use crate::investigation::{Domain, Severity};

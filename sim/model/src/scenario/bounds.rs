@@ -1,8 +1,9 @@
-//! What the types of a scenario's fields cannot say: bounds, and fields that must fit each other.
+//! Checks of a scenario's fields that types cannot express: bounds, and fields that must fit each
+//! other.
 
 use super::plan::FaultPlan;
-use super::problem::Problems;
 use super::raw::{FaultKind, Scenario};
+use crate::input::Problems;
 use crate::investigation::Domain;
 use crate::time::{Span, Time};
 

@@ -2,8 +2,8 @@
 
 use super::check::{Override, anew};
 use super::plan::Plan;
-use super::problem::Problem;
 use super::raw::Scenario;
+use crate::input::Problem;
 
 impl Plan {
     /// The plan with another seed. Every seed is valid, and the digest stays.

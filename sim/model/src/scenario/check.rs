@@ -4,20 +4,18 @@
 use std::sync::Arc;
 
 use super::bounds;
-use super::document;
 use super::files::{Files, NoFiles};
 use super::plan::{Agents, Plan};
-use super::problem::{Problem, Problems, nearest};
 use super::profiles::load_profiles;
 use super::raw::{self, Alerts, Scenario};
-use super::yaml::Node;
 use crate::agent::trace;
 use crate::alert::{AlertSource, Arrivals, Spacing, alertmanager};
 use crate::digest;
+use crate::input::{Node, Problem, Problems, in_order, make, nearest};
 use crate::quantity::Quantity;
 use crate::time::{Span, Time};
 
-/// Profiles that need no file: name and text.
+/// Name and text of the profiles that are compiled in; a file of the same name takes precedence.
 pub const BUILT_IN_PROFILES: &[(&str, &str)] = &[
     ("profiles/sre.yaml", include_str!("../../../../scenarios/profiles/sre.yaml")),
     (
@@ -26,10 +24,10 @@ pub const BUILT_IN_PROFILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// More alerts than this are a typing error, not a scenario.
+/// A scenario with more alerts than this is taken for a typing error.
 const ALERTS_MAX: f64 = 100_000_000.0;
 
-/// A value set over the file's: `controller.concurrency=50`.
+/// A value that replaces the file's, like `controller.concurrency=50`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
     /// The dotted path.
@@ -95,7 +93,7 @@ impl Check<'_> {
             let wrong = root.set(&set.path, &set.value, &origin(set)).err();
             problems.extend(wrong.into_iter().flatten());
         }
-        let made = document::make(&root, |mut scenario: Scenario, found| {
+        let made = make(&root, |mut scenario: Scenario, found| {
             if scenario.name.is_empty() {
                 scenario.name = stem(source);
             }
@@ -106,7 +104,7 @@ impl Check<'_> {
         problems.append(&mut self.of_files);
         match made {
             Ok(plan) if problems.is_empty() => Ok(plan),
-            _ => Err(document::in_order(problems)),
+            _ => Err(in_order(problems)),
         }
     }
 
@@ -317,7 +315,7 @@ fn built_in(name: &str, why: &str, found: &mut Problems) -> Option<String> {
     known.map(|(_, text)| (*text).to_owned())
 }
 
-/// Of what decides a run: neither names of files, nor the question, nor what is demanded of it.
+/// The digest of all that decides a run; names of files, the question and the objectives do not.
 fn plan_digest(scenario: &Scenario, sources: &[AlertSource], agents: Option<&Agents>) -> String {
     let mut scenario = scenario.clone();
     scenario.seed = 0;

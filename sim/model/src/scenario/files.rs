@@ -1,6 +1,7 @@
-//! The files that a scenario may name.
+//! Files that a scenario names: profiles, traces and alert logs.
 
-/// The files beside a scenario: the core reads none itself.
+/// Reads the files that a scenario names. The model does no I/O, so the caller provides them; a
+/// closure will do.
 pub trait Files {
     /// The text of a file named relative to the scenario.
     ///
@@ -9,12 +10,18 @@ pub trait Files {
     fn read(&self, name: &str) -> Result<String, String>;
 }
 
-/// There are none beside the scenario.
+/// No file can be read; enough for a scenario on built-in profiles.
 #[derive(Clone, Copy, Debug)]
 pub struct NoFiles;
 
 impl Files for NoFiles {
     fn read(&self, name: &str) -> Result<String, String> {
         Err(format!("{name} is not there"))
+    }
+}
+
+impl<F: Fn(&str) -> Result<String, String>> Files for F {
+    fn read(&self, name: &str) -> Result<String, String> {
+        self(name)
     }
 }

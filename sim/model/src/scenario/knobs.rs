@@ -7,45 +7,11 @@ use deserr::Deserr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Problems;
-use super::spread::Spread;
+use crate::input::{Problems, parsed};
+use crate::knobs;
 use crate::quantity::{Amount, Bytes, Quantity, Share};
+use crate::spread::Spread;
 use crate::time::Span;
-
-/// Declares a mapping: fields, documentation and defaults in one place.
-///
-/// `Problems`, `Deserr`, `JsonSchema` and `Serialize` must be in scope.
-#[macro_export]
-macro_rules! knobs {
-    ($(
-        $(#[$meta:meta])*
-        pub struct $Name:ident {
-            $(
-                $(#[doc = $doc:literal])+
-                $field:ident $(as $name:literal)?: $Type:ty = $default:expr
-            ),+ $(,)?
-        }
-    )+) => {$(
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema, Deserr)]
-        #[deserr(error = Problems, deny_unknown_fields)]
-        #[schemars(deny_unknown_fields, default)]
-        pub struct $Name {
-            $(
-                $(#[doc = $doc])+
-                $(#[serde(rename = $name)] #[deserr(rename = $name)])?
-                #[deserr(default = $default)]
-                pub $field: $Type
-            ),+
-        }
-
-        impl Default for $Name {
-            fn default() -> Self {
-                Self { $($field: $default),+ }
-            }
-        }
-    )+};
-}
 
 /// `n`, which is not 0: for literals.
 pub const fn count(n: u32) -> NonZeroU32 {
@@ -63,7 +29,7 @@ impl<E: deserr::DeserializeError> Deserr<E> for Positive {
         location: deserr::ValuePointerRef<'_>,
     ) -> Result<Self, E> {
         let above_zero = |text: &str| Some(Amount::parse(text)?.0).filter(|n| *n > 0.0);
-        super::parsed(value, location, above_zero, "a number above 0").map(Self)
+        parsed(value, location, above_zero, "a number above 0").map(Self)
     }
 }
 
@@ -89,7 +55,7 @@ impl<E: deserr::DeserializeError> Deserr<E> for FlagValue {
     ) -> Result<Self, E> {
         let scalar = !matches!(value.kind(), deserr::ValueKind::Map | deserr::ValueKind::Sequence);
         let of = |text: &str| scalar.then(|| text.to_owned());
-        super::parsed(value, location, of, "a flag's value").map(Self)
+        parsed(value, location, of, "a flag's value").map(Self)
     }
 }
 

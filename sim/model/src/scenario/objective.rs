@@ -7,6 +7,7 @@ use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
+use crate::input::{self, worded};
 use crate::investigation::{Outcome, Stage};
 use crate::quantity::{Amount, Quantity, Share};
 use crate::time::Span;
@@ -171,7 +172,7 @@ impl Slo {
 }
 
 fn nearest<'a>(name: &str, all: &'a [String]) -> Option<&'a str> {
-    crate::scenario::nearest(name, all.iter().map(String::as_str))
+    input::nearest(name, all.iter().map(String::as_str))
 }
 
 impl<E: DeserializeError> Deserr<E> for Slo {
@@ -179,7 +180,7 @@ impl<E: DeserializeError> Deserr<E> for Slo {
         value: Value<V>,
         location: ValuePointerRef<'_>,
     ) -> Result<Self, E> {
-        crate::scenario::worded(value, location, Self::parse)
+        worded(value, location, Self::parse)
     }
 }
 

@@ -1,6 +1,5 @@
-//! A part of a plan, for one of several load generators: the alerts that fall to it, and its share
-//! of the controller's budgets. The parts' union is the plan: every alert falls to just one part,
-//! and the shares add up.
+//! A shard's part of a plan: its alerts, and its share of the controller's budgets. Every alert
+//! belongs to exactly one part, and the shares add up to the whole.
 
 use std::num::NonZeroU32;
 
@@ -21,22 +20,22 @@ pub struct Part {
 pub struct Indivisible {
     /// The budget's path in the scenario.
     pub knob: &'static str,
-    /// What there is of it.
+    /// The budget of the whole plan.
     pub whole: f64,
-    /// How many want some.
+    /// The number of parts.
     pub parts: u32,
 }
 
 impl Part {
-    /// All of it.
+    /// The whole plan as one part.
     pub const WHOLE: Self = Self { index: 0, of: NonZeroU32::MIN };
 
-    /// Part `index` of `of`; none where there is no such part.
+    /// Part `index` of `of`; none if `index` is not below `of`.
     pub fn new(index: u32, of: NonZeroU32) -> Option<Self> {
         (index < of.get()).then_some(Self { index, of })
     }
 
-    /// Whether a plan can be divided into so many parts: each has something of every budget.
+    /// Checks that every part gets at least one of every budget.
     ///
     /// # Errors
     /// The first budget that has nothing for some part.
@@ -44,7 +43,7 @@ impl Part {
         Self { index: 0, of }.of_plan(plan).map(drop)
     }
 
-    /// Which it is, from 0.
+    /// From 0.
     pub const fn index(self) -> u32 {
         self.index
     }
@@ -54,13 +53,13 @@ impl Part {
         self.of
     }
 
-    /// Whether an alert falls to this part. Repeats of an alert fall to the part of the first, whose
-    /// controller knows it.
+    /// Whether an alert belongs to this part. Repeats of an alert belong to the same part, so that its
+    /// controller can deduplicate them.
     pub fn has(self, alert: &Alert) -> bool {
         alert.fingerprint % u64::from(self.of.get()) == u64::from(self.index)
     }
 
-    /// This part's share of `whole`; the first parts have what is left over.
+    /// This part's share of `whole`; the remainder goes to the first parts, one each.
     fn share(self, whole: u32) -> u32 {
         whole / self.of + u32::from(self.index < whole % self.of)
     }
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_add_up_and_what_cannot_be_divided_is_told() {
+    fn shares_add_up_and_an_indivisible_budget_is_named() {
         let plan = plan("alerts: [{flood: 1}]\ncontroller: {concurrency: 100}");
         let shares = parts(7).into_iter().map(|part| part.of_plan(&plan).unwrap());
         let concurrency = shares.map(|part| part.scenario.controller.concurrency.get());

@@ -1,4 +1,4 @@
-//! What can run: every quantity resolved, every file read, nothing left to go wrong.
+//! What can run: a scenario with all defaults filled in and all files read.
 
 use std::sync::Arc;
 
@@ -21,27 +21,27 @@ pub struct Plan {
     pub(super) digest: String,
 }
 
-/// What agents do.
+/// Where agents take their traces from.
 #[derive(Clone, Debug)]
 pub enum Agents {
-    /// Drawn from profiles.
+    /// A trace is drawn from the profile of the alert's domain.
     Profiles(Arc<Profiles>),
-    /// Recorded.
+    /// A recorded trace is picked; at least one exists.
     Traces(Arc<[Trace]>),
 }
 
-/// A fault with its place in time.
+/// A fault with its instants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultPlan {
-    /// What breaks.
+    /// The component that fails, and how.
     pub kind: FaultKind,
-    /// When.
+    /// Start of the fault.
     pub from: Time,
-    /// When it is whole again.
+    /// End of the fault.
     pub until: Time,
-    /// Which node.
+    /// The node, from 0; only for [`FaultKind::NodeDown`].
     pub node: u32,
-    /// What is added to a sync.
+    /// Added to each sync; only for [`FaultKind::SlowFsync`].
     pub extra: Span,
 }
 
@@ -94,7 +94,7 @@ impl Plan {
     }
 
     /// The trace of an alert's investigation. Of recorded traces one of the alert's domain is
-    /// drawn, or any where there is none.
+    /// picked, or any if no trace has that domain.
     pub fn trace(&self, alert: &Alert) -> Trace {
         let seed = self.scenario.seed;
         match &self.agents {
@@ -115,14 +115,14 @@ impl Plan {
         }
     }
 
-    /// Whether a review finds the conclusion of an alert's investigation right; nothing where agents
-    /// are recorded, whose reviews nobody knows but those who made them.
+    /// Whether a review finds the conclusion of an alert's investigation right. None for recorded
+    /// agents, whose reviews are not part of a trace.
     pub fn right(&self, alert: &Alert) -> Option<bool> {
         let Agents::Profiles(profiles) = &self.agents else { return None };
         Some(draw::right(self.scenario.seed, alert.id, profiles.of(alert.domain)))
     }
 
-    /// How long alerts go on coming.
+    /// The time from the start of the run to the end of the last source.
     pub fn alerts_last(&self) -> Span {
         let ends = |source: &AlertSource| source.start.since(Time::ZERO) + source.arrivals.lasts();
         self.sources.iter().map(ends).max().unwrap_or_default()

@@ -1,8 +1,7 @@
-//! A file of profiles: typed, and checked for what types cannot say.
+//! Files of profiles.
 
-use super::document;
-use super::problem::{Problem, Problems};
 use crate::agent::{Profile, Profiles};
+use crate::input::{Problem, Problems, read_document};
 use crate::investigation::Domain;
 
 /// Reads a file of profiles. `source` names it in problems.
@@ -10,7 +9,7 @@ use crate::investigation::Domain;
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load_profiles(text: &str, source: &str) -> Result<Profiles, Vec<Problem>> {
-    document::read(text, source, |profiles: &Profiles, found| {
+    read_document(text, source, |profiles: &Profiles, found| {
         for domain in Domain::ALL {
             check(*domain, profiles.of(*domain), found);
         }

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::knobs::{
     Admission, BackendClient, Cluster, CostBudget, Job, Limits, Positive, Postgres, Queue, Vault,
 };
-use super::{Problems, Slo};
+use super::objective::Slo;
 use crate::alert::Spacing;
+use crate::input::Problems;
 use crate::investigation::IdentityKind;
 use crate::knobs;
 use crate::phase::Phase;

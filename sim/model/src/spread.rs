@@ -1,4 +1,14 @@
-//! A distribution as a person writes it.
+//! Distributions as a scenario writes them.
+//!
+//! ```
+//! use alertstorm_model::dist::Dist;
+//! use alertstorm_model::spread::Spread;
+//! use alertstorm_model::time::Span;
+//!
+//! let constant: Spread<Span> = Spread::parse("5s").unwrap();
+//! assert_eq!(constant.dist, Dist::constant(Span::secs(5)));
+//! assert!(Spread::<Span>::parse("2s..5s").is_some());
+//! ```
 
 use deserr::{DeserializeError, Deserr, IntoValue, Map, Value, ValuePointerRef};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -86,7 +96,7 @@ impl<Q: Quantity, E: DeserializeError> Deserr<E> for Spread<Q> {
             Q::EXPECTED
         );
         let Value::Map(map) = value else {
-            return super::parsed(value, location, Self::parse, &expected);
+            return crate::input::parsed(value, location, Self::parse, &expected);
         };
         let mut errors: Option<E> = None;
         let mut fields = Vec::new();
@@ -94,7 +104,7 @@ impl<Q: Quantity, E: DeserializeError> Deserr<E> for Spread<Q> {
             let at = location.push_key(&name);
             let read = if FIELDS.contains(&name.as_str()) {
                 let keep = |text: &str| Some((Q::parse(text)?, text.to_owned()));
-                super::parsed::<_, V, E>(value.into_value(), at, keep, Q::EXPECTED)
+                crate::input::parsed::<_, V, E>(value.into_value(), at, keep, Q::EXPECTED)
                     .map(|(q, text)| fields.push((name.clone(), q, text)))
             } else {
                 let kind = deserr::ErrorKind::UnknownKey { key: &name, accepted: &FIELDS };

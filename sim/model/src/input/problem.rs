@@ -1,4 +1,4 @@
-//! What is wrong with an input: where, what was expected, and the nearest valid name.
+//! Problems of input files: the place, what was expected, and the nearest valid name.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -7,18 +7,18 @@ use deserr::{
     DeserializeError, ErrorKind, IntoValue, MergeWithError, Value, ValueKind, ValuePointerRef,
 };
 
-use crate::input::Place;
+use super::place::Place;
 
 /// One thing that is wrong with an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The file, or the option (`--set …`) that it came from.
     pub source: String,
-    /// Where; nothing where the file as a whole is meant.
+    /// None if the file as a whole is wrong, or if the value came from an option.
     pub place: Option<Place>,
-    /// What is wrong and what was expected.
+    /// Lower case, without a full stop.
     pub message: String,
-    /// The remedy: the nearest valid name, or what to write instead.
+    /// What to write instead, such as the nearest valid name.
     pub help: Option<String>,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A step of the way to a value.
+/// One step of the path to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Key(String),
@@ -44,13 +44,13 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AtPath {
     pub path: Vec<Step>,
-    /// Whether the key is meant, or its value.
+    /// The place is that of the key, not of its value.
     pub key: bool,
     pub message: String,
     pub help: Option<String>,
 }
 
-/// Every problem of a document so far: the error type of all that is read from YAML.
+/// All problems found in a document: the error type of everything that is read from YAML.
 #[derive(Clone, Debug, Default)]
 pub struct Problems(pub(crate) Vec<AtPath>);
 

@@ -1,20 +1,20 @@
-//! A YAML document as a tree that knows the place of every key and value.
+//! A YAML document as a tree in which every key and value has its place.
 //!
-//! The parser is a library's; this tree exists because the loaders above it keep the last of two
-//! equal keys in silence, and a person who wrote one twice must hear of it.
+//! The parser is `saphyr-parser`. The loaders built on it silently keep the last of two equal keys;
+//! this tree reports a repeated key as an error.
 
 use deserr::{IntoValue, Map, Value, ValueKind};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as ParserSpan};
 
+use super::place::{Place, Text};
 use super::problem::{AtPath, Problem, Step};
-use crate::input::{Place, Text};
 
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
     /// None for what an option added, and for a value that is left out.
     place: Option<Place>,
-    /// The option that put it here, where the file did not.
+    /// The option (`--set …`) or field path that it came from; none for what the file has.
     origin: Option<String>,
     data: Data,
 }
@@ -161,8 +161,8 @@ impl Node {
         Ok(())
     }
 
-    /// Leaves out the value at a path; returns the path below which nothing is what was typed any
-    /// more. An item is left out with its whole list, as those after it would move.
+    /// Removes the value at a path. Returns the path below which the tree differs from the file. An
+    /// item is removed with its whole list, since removing it alone would renumber those after it.
     pub(crate) fn leave_out(&mut self, path: &[Step]) -> Vec<Step> {
         let Some((first, rest)) = path.split_first() else {
             return Vec::new();
@@ -199,7 +199,7 @@ impl Node {
         }
     }
 
-    /// Gives a problem the place that its path leads to, or the nearest one on the way.
+    /// The problem with the place of its path, or of the deepest part of its path that exists.
     pub(crate) fn locate(&self, source: &str, problem: AtPath) -> Problem {
         let mut at = self;
         let mut place = self.place;
@@ -251,7 +251,7 @@ impl<'a> Builder<'a> {
         self.problem(place, format!("not YAML: {}", error.info()), None);
     }
 
-    /// The node that `event` begins; an error was noted where it returns one.
+    /// The node that starts with `event`. `Err` after a syntax error, which is in `problems` then.
     fn node(
         &mut self,
         event: Event<'a>,
@@ -276,7 +276,7 @@ impl<'a> Builder<'a> {
             }
             _ => return Ok(None),
         };
-        // The parser counts lines from 1; line 0 is a value that is not there.
+        // The parser counts lines from 1 and gives line 0 to a value that is missing.
         let place = (span.start.line() > 0).then_some(place);
         Ok(Some(Node { place, origin: None, data }))
     }

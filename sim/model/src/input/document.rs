@@ -1,5 +1,4 @@
-//! From a tree to a value: typed, and checked for what types cannot say. Every problem is found in
-//! one pass.
+//! From a tree to a typed and checked value. All problems are found in one pass.
 
 use deserr::Deserr;
 
