@@ -1,5 +1,5 @@
-//! The event queue alone, in the hold model: pop the earliest, push it again after a random delay.
-//! Beside it, in the same run, std's `BinaryHeap` and simcore.
+//! The event queue in the hold model: pop the earliest event, push it again with a random delay. Compared
+//! with std's `BinaryHeap` and with simcore.
 //!
 //! `cargo bench --bench engine`
 
@@ -13,7 +13,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use simcore::Simulation;
 
 const PENDING: [usize; 3] = [1_000, 100_000, 1_000_000];
-/// Delays are drawn beforehand, so that the draw is not measured: exponential, mean 1 s.
+/// Number of delays, drawn before the measurement: exponential, mean 1 s.
 const DELAYS: usize = 1 << 16;
 
 fn delays() -> Vec<u64> {
@@ -30,7 +30,7 @@ fn hold(c: &mut Criterion) {
             let mut queue = LadderQueue::default();
             (0..pending).for_each(|n| queue.push(delays[n % DELAYS], n as u64));
             let mut n = 0;
-            // One turn of the whole queue first: what is measured is the steady state.
+            // Every event once first, to measure the steady state.
             for _ in 0..pending {
                 let (at, item) = queue.pop().expect("never empty");
                 n += 1;
@@ -63,7 +63,7 @@ fn hold(c: &mut Criterion) {
                 context.emit_self(n as u64, delays[n % DELAYS] as f64 / 1e9);
             }
             let mut n = 0;
-            // Its events find no handler, which is the least that a step of it can cost.
+            // Without a handler for its events: the smallest possible cost of a step.
             b.iter(|| {
                 black_box(simulation.step());
                 n += 1;

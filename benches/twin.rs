@@ -1,7 +1,6 @@
-//! The whole twin: facts, measures, ledger and digest included.
+//! The whole twin, including events, measures, ledger and digest.
 //!
-//! `cargo bench --bench twin`; the million by
-//! `cargo run --release -- run scenarios/million.yaml`.
+//! `cargo bench --bench twin`. For a million alerts: `cargo run --release -- run scenarios/million.yaml`.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
