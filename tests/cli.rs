@@ -1,4 +1,4 @@
-//! The program as a person and a script meet it.
+//! The command line, as people and scripts use it.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn run_in(folder: &Path, args: &[&str]) -> Output {
     alertstorm().args(args).arg("-o").arg(folder).output().expect("the program runs")
 }
 
-/// The one folder of a run below a folder.
+/// The only run in a folder.
 fn the_run(folder: &Path) -> PathBuf {
     let mut runs: Vec<_> =
         fs::read_dir(folder).expect("runs").map(|entry| entry.expect("one").path()).collect();
@@ -33,7 +33,7 @@ fn report_of(run: &Path) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// Waits until something is so; a test never asserts how long it took.
+/// Waits for a condition. How long it takes is never asserted.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -43,16 +43,16 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn the_main_job_writes_its_folder_and_a_summary_without_escape_codes() {
+fn the_readmes_first_run_writes_its_folder_and_a_summary_without_escape_codes() {
     let folder = tempfile::tempdir().expect("a folder");
     let done = run_in(folder.path(), &["run", "scenarios/two-am-flood.yaml"]);
-    // An objective of the scenario is missed, which is what it shows.
+    // The scenario misses an objective on purpose.
     assert_eq!(done.status.code(), Some(1));
     assert!(done.stderr.is_empty(), "{}", String::from_utf8_lossy(&done.stderr));
-    let told = String::from_utf8(done.stdout).expect("UTF-8");
-    assert!(!told.contains('\x1b'), "piped output carries no colours");
-    let told = told.replace(&folder.path().display().to_string(), "runs");
-    insta::assert_snapshot!("two-am-flood", told);
+    let summary = String::from_utf8(done.stdout).expect("UTF-8");
+    assert!(!summary.contains('\x1b'), "piped output has no colours");
+    let summary = summary.replace(&folder.path().display().to_string(), "runs");
+    insta::assert_snapshot!("two-am-flood", summary);
     let run = the_run(folder.path());
     for file in ["scenario.yaml", "events.jsonl", "report.json", "report.html"] {
         assert!(run.join(file).is_file(), "{file}");
@@ -65,7 +65,7 @@ fn the_main_job_writes_its_folder_and_a_summary_without_escape_codes() {
 }
 
 #[test]
-fn an_old_run_is_rendered_anew_from_its_log_alone() {
+fn report_computes_an_earlier_run_again_from_its_log_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     run_in(folder.path(), &["run", "scenarios/replay-night.yaml", "--no-advice"]);
     let run = the_run(folder.path());
@@ -79,7 +79,7 @@ fn an_old_run_is_rendered_anew_from_its_log_alone() {
     assert_eq!(before, after);
 }
 
-/// What SIGKILL leaves: a log that ends in the middle of a line, and no report.
+/// After SIGKILL the log ends in the middle of a line, and there is no report.
 #[test]
 fn a_killed_run_is_reported_as_interrupted() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -106,16 +106,16 @@ fn an_edited_log_and_a_report_of_another_version_are_refused_by_name() {
     fs::write(run.join("events.jsonl"), broken).expect("written");
     let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
     assert_eq!(done.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(told.contains("events.jsonl:") && told.contains("not an event"), "{told}");
+    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(errors.contains("events.jsonl:") && errors.contains("not an event"), "{errors}");
 
     fs::remove_file(run.join("events.jsonl")).expect("removed");
     let report = fs::read_to_string(run.join("report.json")).expect("report.json");
     fs::write(run.join("report.json"), report.replace("report/v1", "report/v9")).expect("written");
     let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
     assert_eq!(done.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&done.stderr).into_owned();
-    assert!(told.contains("alertstorm/report/v9"), "{told}");
+    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(errors.contains("alertstorm/report/v9"), "{errors}");
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn ctrl_c_during_a_million_leaves_a_report_of_what_had_run() {
                 .any(|entry| entry.is_ok_and(|entry| entry.path().join("scenario.yaml").is_file()))
         })
     });
-    // Some work must have been done by then.
+    // Until some alerts have been handled.
     std::thread::sleep(Duration::from_millis(1_500));
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(kill.is_ok_and(|status| status.success()));
@@ -153,7 +153,7 @@ fn ctrl_c_during_a_million_leaves_a_report_of_what_had_run() {
 }
 
 #[test]
-fn check_prints_a_scenario_that_is_the_same_plan() {
+fn check_resolved_prints_a_scenario_with_the_same_plan() {
     let resolved = alertstorm()
         .args(["check", "--resolved", "scenarios/two-am-flood.yaml"])
         .output()
@@ -189,7 +189,7 @@ fn options_reach_the_run() {
 }
 
 #[test]
-fn a_world_that_lacks_something_says_what() {
+fn a_missing_world_is_exit_code_3_and_an_unknown_one_is_2() {
     let folder = tempfile::tempdir().expect("a folder");
     let done = alertstorm()
         .args(["run", "scenarios/least.yaml", "--on", "cluster", "-o"])
@@ -198,18 +198,44 @@ fn a_world_that_lacks_something_says_what() {
         .output()
         .expect("the program runs");
     assert_eq!(done.status.code(), Some(3));
-    if cfg!(feature = "live") {
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(said.contains("VAULT_ADDR is not set"), "{said}");
-    }
+    let errors = String::from_utf8_lossy(&done.stderr);
+    let expected = match cfg!(feature = "live") {
+        true => "VAULT_ADDR is not set",
+        false => "cargo run --release --features live -- run scenarios/least.yaml --on cluster -o ",
+    };
+    assert!(errors.contains(expected), "{errors}");
     let done = run_in(folder.path(), &["run", "scenarios/least.yaml", "--on", "twins"]);
     assert_eq!(done.status.code(), Some(2));
     let done = run_in(folder.path(), &["run", "scenarios/leest.yaml"]);
     assert_eq!(done.status.code(), Some(2));
 }
 
+/// Also those that would search in the twin first, or ask before they delete something.
+#[cfg(not(feature = "live"))]
 #[test]
-fn shards_are_refused_where_they_cannot_be_before_anything_starts() {
+fn in_a_build_with_only_the_twin_every_verb_of_real_servers_names_the_command_that_adds_them() {
+    for args in [
+        &["capacity", "scenarios/two-am-flood.yaml", "--on", "local"][..],
+        &["gate", "scenarios/least.yaml", "--against", "HEAD", "--on", "local"],
+        &["setup", "local"],
+        &["doctor"],
+        &["up", "scenarios/least.yaml"],
+        &["down"],
+        &["clean", "--on", "cluster"],
+        &["render", "-o", "manifests"],
+        &["shard", "plan"],
+    ] {
+        let done = alertstorm().args(args).output().expect("the program runs");
+        assert_eq!(done.status.code(), Some(3), "{args:?}");
+        let errors = String::from_utf8_lossy(&done.stderr);
+        let command = format!("cargo run --release --features live -- {}", args.join(" "));
+        assert!(errors.contains(&command), "{args:?}: {errors}");
+        assert!(errors.contains("cargo build --release --features live"), "{args:?}: {errors}");
+    }
+}
+
+#[test]
+fn impossible_shards_are_refused_before_anything_starts() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = ["run", "scenarios/least.yaml", "--shards", "3"];
     let done = run_in(folder.path(), &run);
@@ -222,10 +248,10 @@ fn shards_are_refused_where_they_cannot_be_before_anything_starts() {
     assert!(said.contains("`controller.concurrency` is 2: too few"), "{said}");
 }
 
-/// What `render` writes is what a person commits: every phase, every environment, readable YAML.
+/// `render` writes what a person commits: every phase, every environment, readable YAML.
 #[cfg(feature = "live")]
 #[test]
-fn the_matrix_is_written_for_gitops() {
+fn render_writes_every_phase_and_environment_for_gitops() {
     let folder = tempfile::tempdir().expect("a folder");
     let written = |args: &[&str]| {
         let done = alertstorm().arg("render").args(args).arg("-o").arg(folder.path()).output();
@@ -251,7 +277,7 @@ fn the_matrix_is_written_for_gitops() {
 }
 
 #[test]
-fn a_drawn_trace_can_be_replayed() {
+fn a_trace_that_was_printed_can_be_replayed() {
     let drawn = alertstorm()
         .args(["trace", "scenarios/two-am-flood.yaml", "-n", "3"])
         .output()

@@ -1,4 +1,4 @@
-//! The three decisions, as a person makes them on the command line: capacity, gate and promotion.
+//! The three decisions on the command line: capacity, gate and promotion.
 
 mod common;
 
@@ -28,13 +28,13 @@ fn out(done: &Output) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-fn said(done: &Output) -> String {
+fn err(done: &Output) -> String {
     String::from_utf8_lossy(&done.stderr).into_owned()
 }
 
 #[track_caller]
 fn json(done: &Output) -> Value {
-    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(done)))
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|error| panic!("{error}: {}", err(done)))
 }
 
 fn folder() -> TempDir {
@@ -47,12 +47,12 @@ fn capacity_finds_the_knee_and_the_component_on_both_sides_of_it() {
     let slo = ["--slo", "job_startup.p99 <= 30s"];
     let args = ["capacity", &flood, "--seeds", "4", "--json", slo[0], slo[1]];
     let done = alertstorm(folder.path(), &args);
-    // Its own flood of 300 is not held: that is what the scenario shows.
-    assert_eq!(done.status.code(), Some(1), "{}", said(&done));
+    // The scenario's own flood of 300 misses its objectives.
+    assert_eq!(done.status.code(), Some(1), "{}", err(&done));
     let capacity = json(&done);
     let knee = &capacity["settings"][0];
     let median = knee["all"]["median"].as_f64().expect("a knee");
-    // The concurrency budget of 150, and the few that are through with it within 30 s.
+    // The concurrency budget of 150, and the few investigations that finish within 30 s.
     assert!((150.0..165.0).contains(&median), "{median}");
     let interval = &knee["all"]["interval"];
     assert!(interval["low"].as_f64() <= Some(median) && interval["high"].as_f64() >= Some(median));
@@ -68,7 +68,7 @@ fn capacity_turned_round_names_what_holds_a_load() {
     let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
     let base = ["capacity", &flood, "--slo", "job_startup.p99 <= 30s", "--seeds", "2", "--json"];
     let done = alertstorm(folder.path(), &[&base[..], &["--for", "flood=300"]].concat());
-    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     let answer = json(&done)["answer"].clone();
     let knob = &answer["settings"][0][0];
     assert_eq!(knob[0], "controller.concurrency");
@@ -84,7 +84,7 @@ fn capacity_turned_round_names_what_holds_a_load() {
 }
 
 #[test]
-fn a_typing_error_is_told_before_anything_is_run() {
+fn a_misspelt_option_is_an_error_before_anything_is_run() {
     let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
     for args in [
         &["capacity", &flood, "--vary", "controller.concurency=1,2"][..],
@@ -94,32 +94,32 @@ fn a_typing_error_is_told_before_anything_is_run() {
         &["gate", &flood, "--baseline", "nowhere.json"],
     ] {
         let done = alertstorm(folder.path(), args);
-        assert_eq!(done.status.code(), Some(2), "{args:?}: {}", said(&done));
-        assert!(said(&done).contains("nothing was run"), "{args:?}: {}", said(&done));
+        assert_eq!(done.status.code(), Some(2), "{args:?}: {}", err(&done));
+        assert!(err(&done).contains("nothing was run"), "{args:?}: {}", err(&done));
     }
     assert!(!folder.path().join("runs").exists(), "nothing is written");
 }
 
 #[test]
-fn the_committed_baseline_is_this_twins() {
+fn the_committed_baseline_matches_the_twin() {
     let folder = folder();
     let baseline = root().join("reports/baselines/two-am-flood.json").display().to_string();
     let flood = scenario("two-am-flood.yaml");
     let done = alertstorm(folder.path(), &["gate", &flood, "--baseline", &baseline]);
     let how = "`alertstorm gate scenarios/two-am-flood.yaml --baseline \
-               reports/baselines/two-am-flood.json --update` makes it anew, where the change is meant";
-    assert_eq!(done.status.code(), Some(0), "{}{}\n{how}", out(&done), said(&done));
+               reports/baselines/two-am-flood.json --update` writes a new one, if the change is intended";
+    assert_eq!(done.status.code(), Some(0), "{}{}\n{how}", out(&done), err(&done));
 }
 
-/// A baseline of a scenario, in a folder of its own.
+/// Writes a baseline of a scenario; its path.
 fn baseline(folder: &Path, flood: &str) -> PathBuf {
     let done = alertstorm(folder, &["gate", flood, "--baseline", "base.json", "--update"]);
-    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     folder.join("base.json")
 }
 
 #[test]
-fn the_gate_tells_a_changed_plan_and_judges_it_where_it_may_differ() {
+fn the_gate_refuses_a_changed_plan_unless_its_knob_may_differ() {
     let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
     baseline(folder.path(), &flood);
     let qps = "cluster.control_plane.controller_manager.kube_api_qps";
@@ -127,7 +127,7 @@ fn the_gate_tells_a_changed_plan_and_judges_it_where_it_may_differ() {
     let gate = ["gate", &flood, "--baseline", "base.json", "--set", &slower];
     let refused = alertstorm(folder.path(), &gate);
     assert_eq!(refused.status.code(), Some(2));
-    assert!(said(&refused).contains(&format!("{qps} 20.0 → 17.0")), "{}", said(&refused));
+    assert!(err(&refused).contains(&format!("{qps} 20.0 → 17.0")), "{}", err(&refused));
 
     let files = ["--may-differ", qps, "--junit", "gate.xml", "--summary", "gate.md"];
     let judged = alertstorm(folder.path(), &[&gate[..], &files].concat());
@@ -147,7 +147,7 @@ fn the_gate_names_the_first_event_that_differs() {
     let path = baseline(folder.path(), &flood);
     let mut kept: Value =
         serde_json::from_str(&fs::read_to_string(&path).expect("it")).expect("JSON");
-    // As another twin would have made it: another digest, and another event 1,000.
+    // As if another version of the twin had made it: another digest, and another event 1,000.
     kept["runs"][0]["digest"] = "0".repeat(32).into();
     let mut trail = kept["trail"].as_str().expect("a trail").to_owned();
     let four = if &trail[4_000..4_004] == "0000" { "1111" } else { "0000" };
@@ -160,42 +160,42 @@ fn the_gate_names_the_first_event_that_differs() {
 }
 
 #[test]
-fn a_baseline_that_is_none_is_refused_by_name_and_left_as_it_is() {
+fn an_invalid_baseline_is_refused_by_name_and_not_changed() {
     let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
     let path = baseline(folder.path(), &flood);
     let text = fs::read_to_string(&path).expect("it");
     let broken = [
         ("truncated", text[..text.len() / 2].to_owned()),
         ("of another version", text.replace("baseline/v1", "baseline/v0")),
-        ("with a field too many", text.replacen('{', "{\"surplus\":1,", 1)),
+        ("with an unknown field", text.replacen('{', "{\"surplus\":1,", 1)),
     ];
     for (how, broken) in broken {
         fs::write(&path, &broken).expect("it");
         let done = alertstorm(folder.path(), &["gate", &flood, "--baseline", "base.json"]);
-        assert_eq!(done.status.code(), Some(2), "{how}: {}", said(&done));
-        assert!(said(&done).contains("base.json"), "{how}: {}", said(&done));
+        assert_eq!(done.status.code(), Some(2), "{how}: {}", err(&done));
+        assert!(err(&done).contains("base.json"), "{how}: {}", err(&done));
         assert_eq!(fs::read_to_string(&path).expect("it"), broken, "{how}");
     }
 }
 
 #[test]
-fn a_build_is_held_against_another_in_turns() {
+fn the_gate_compares_two_builds_in_alternating_runs() {
     let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
     let own = env!("CARGO_BIN_EXE_alertstorm");
     let done = alertstorm(folder.path(), &["gate", &flood, "--against", own]);
-    assert_eq!(done.status.code(), Some(0), "{}{}", out(&done), said(&done));
+    assert_eq!(done.status.code(), Some(0), "{}{}", out(&done), err(&done));
     let done = alertstorm(folder.path(), &["gate", &flood, "--against", "no-such-revision"]);
-    assert_eq!(done.status.code(), Some(2), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(2), "{}", err(&done));
 }
 
-/// Runs of agents in a phase; their folders.
+/// Runs investigations in a phase, once for each seed; the folders of the runs.
 fn evidence(folder: &Path, phase: &str, seeds: &[u64], alerts: u64) -> Vec<String> {
     let text = format!("name: evidence\nalerts: [{{flood: {alerts}, over: 1h}}]\nphase: {phase}\n");
     fs::write(folder.join("evidence.yaml"), text).expect("it");
     let run = |seed: &u64| {
         let seed = seed.to_string();
         let done = alertstorm(folder, &["run", "evidence.yaml", "--seed", &seed, "--no-advice"]);
-        assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+        assert_eq!(done.status.code(), Some(0), "{}", err(&done));
         format!("runs/evidence-{seed}-1")
     };
     seeds.iter().map(run).collect()
@@ -207,13 +207,13 @@ fn promote(folder: &Path, policy: &str, runs: &[&str]) -> Output {
 }
 
 #[test]
-fn enough_evidence_promotes_and_too_little_tells_how_much_is_missing() {
+fn enough_evidence_promotes_and_too_little_reports_how_much_is_missing() {
     let folder = folder();
     let runs = evidence(folder.path(), "shadow", &[1, 2, 3], 400);
     let policy = root().join("scenarios/promotion/shadow.yaml").display().to_string();
     let all: Vec<&str> = runs.iter().map(String::as_str).collect();
     let done = promote(folder.path(), &policy, &all);
-    assert_eq!(done.status.code(), Some(0), "{}{}", out(&done), said(&done));
+    assert_eq!(done.status.code(), Some(0), "{}{}", out(&done), err(&done));
     assert_eq!(json(&done)["verdict"], "promote");
     assert_eq!(json(&done)["phase"], "read-only-assist");
 
@@ -224,20 +224,20 @@ fn enough_evidence_promotes_and_too_little_tells_how_much_is_missing() {
     assert_eq!(judgement["verdict"], "hold");
     assert!(judgement["more"].as_u64() >= Some(240), "{judgement:#}");
 
-    // These resolve 43 %, and more of the same earn nothing.
+    // These resolve 43 %: more investigations like them will not promote.
     let done = promote(folder.path(), &policy, &[&few[1]]);
     assert_eq!(json(&done)["verdict"], "hold");
     assert_eq!(json(&done)["more"], Value::Null);
 }
 
-/// The known trap: 0.86 of some twenty is no proof of 0.85.
+/// 0.86 of some twenty investigations does not prove a rate of 0.85.
 #[test]
-fn a_point_estimate_above_the_threshold_is_no_promotion() {
+fn a_point_estimate_above_the_threshold_does_not_promote() {
     let folder = folder();
     let policy = "from: shadow\nto: read-only-assist\nleast: {investigations: 20}\n\
                   criteria: [{must: success >= 60%}]\n";
     fs::write(folder.path().join("policy.yaml"), policy).expect("it");
-    // Drawn agents resolve 61 %: by their estimate alone some of these would be promoted.
+    // Drawn agents resolve 61 %: by a point estimate some would be promoted.
     let runs = evidence(folder.path(), "shadow", &[21], 21);
     let done = promote(folder.path(), "policy.yaml", &[&runs[0]]);
     let judgement = json(&done);
@@ -251,7 +251,7 @@ fn a_point_estimate_above_the_threshold_is_no_promotion() {
 }
 
 #[test]
-fn what_is_no_evidence_is_refused_by_name_and_all_of_it_at_once() {
+fn unusable_runs_are_refused_by_name_and_all_of_them_at_once() {
     let folder = folder();
     let shadow = evidence(folder.path(), "shadow", &[1, 2, 3, 4], 40);
     let other = evidence(folder.path(), "limited-write", &[5], 40);
@@ -260,7 +260,7 @@ fn what_is_no_evidence_is_refused_by_name_and_all_of_it_at_once() {
         let text = fs::read_to_string(&path).expect("a file of the run");
         fs::write(&path, change(text)).expect("it");
     };
-    // One run is cut off, another's log is edited, a third calls itself invalid.
+    // An incomplete log, an edited log, and an invalid run.
     change(&shadow[1], "events.jsonl", &|text| text[..text.len() - 20].to_owned());
     change(&shadow[2], "events.jsonl", &|text| text.replacen("\"resolved\"", "\"escalated\"", 1));
     change(&shadow[3], "report.json", &|text| {
@@ -271,24 +271,24 @@ fn what_is_no_evidence_is_refused_by_name_and_all_of_it_at_once() {
     runs.push(&shadow[0]);
     let done = promote(folder.path(), &policy, &runs);
     assert_eq!(done.status.code(), Some(2), "{}", out(&done));
-    let told = said(&done);
+    let errors = err(&done);
     for expected in [
-        "its event log was cut off",
-        "is not the one that its report was made of",
+        "its event log is incomplete",
+        "does not match its report",
         "the run is invalid: leases do not add up",
         "its agents were in the phase limited-write",
-        "seed 1 is that of",
+        "seed 1 is also the seed of",
         "5 problems",
     ] {
-        assert!(told.contains(expected), "{expected}\n{told}");
+        assert!(errors.contains(expected), "{expected}\n{errors}");
     }
     let policy = root().join("scenarios/promotion/limited-write.yaml").display().to_string();
     let done = promote(folder.path(), &policy, &[&other[0]]);
-    assert!(said(&done).contains("counts real servers alone"), "{}", said(&done));
+    assert!(err(&done).contains("accepts only real servers"), "{}", err(&done));
 }
 
 #[test]
-fn reviews_beside_a_run_count_and_are_checked() {
+fn reviews_in_a_runs_folder_count_and_are_checked() {
     let folder = folder();
     let runs = evidence(folder.path(), "shadow", &[1], 40);
     let policy = "from: shadow\nto: read-only-assist\ncriteria: [{must: false_positives <= 50%}]\n";
@@ -303,11 +303,11 @@ fn reviews_beside_a_run_count_and_are_checked() {
     fs::write(&reviews, "{\"investigation\": 1, \"rigth\": true}\n").expect("it");
     let done = promote(folder.path(), "policy.yaml", &[&runs[0]]);
     assert_eq!(done.status.code(), Some(2));
-    assert!(said(&done).contains("reviews.jsonl:1:"), "{}", said(&done));
+    assert!(err(&done).contains("reviews.jsonl:1:"), "{}", err(&done));
 }
 
 #[test]
-fn a_backtest_promotes_the_good_and_not_the_bad() {
+fn a_backtest_promotes_good_agents_and_not_bad_ones() {
     let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
     let policy = root().join("scenarios/promotion/shadow.yaml").display().to_string();
     let done = alertstorm(
@@ -328,7 +328,7 @@ fn a_backtest_promotes_the_good_and_not_the_bad() {
             "0.25,2",
         ],
     );
-    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     let backtest = json(&done);
     let shadow = |quality: usize| backtest["qualities"][quality]["phases"][0].clone();
     assert_eq!(shadow(0)["deserves"], true);
@@ -338,16 +338,16 @@ fn a_backtest_promotes_the_good_and_not_the_bad() {
 }
 
 #[test]
-fn runs_are_compared_with_intervals_and_their_plans_by_knob() {
+fn compare_gives_intervals_and_names_the_knobs_that_differ() {
     let (folder, flood) = (folder(), scenario("defaults-300.yaml"));
     let qps = "cluster.control_plane.controller_manager.kube_api_qps=40";
     for set in [&[][..], &["--set", qps]] {
         let done = alertstorm(folder.path(), &[&["run", &flood, "--no-advice"], set].concat());
-        assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+        assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     }
     let runs = ["runs/defaults-300-300-1", "runs/defaults-300-300-2"];
     let done = alertstorm(folder.path(), &[&["compare", "-o", "both"], &runs[..]].concat());
-    assert_eq!(done.status.code(), Some(0), "{}", said(&done));
+    assert_eq!(done.status.code(), Some(0), "{}", err(&done));
     assert!(out(&done).contains("kube_api_qps 20.0 → 40.0"), "{}", out(&done));
     let text = fs::read_to_string(folder.path().join("both/compare.json")).expect("it");
     let comparison: Value = serde_json::from_str(&text).expect("JSON");

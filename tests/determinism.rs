@@ -1,4 +1,4 @@
-//! Same seed and plan, same log: event by event, and whatever the number of threads.
+//! The same seed and plan give the same log, event by event, on any number of threads.
 
 mod common;
 
@@ -8,7 +8,7 @@ use alertstorm_model::digest::Digest;
 use alertstorm_model::event::Event;
 use common::{events, measure, plan, root, shipped};
 
-/// The first event that differs, told with its place.
+/// Compares two logs; the failure names the first event that differs.
 #[track_caller]
 fn same(one: &[Event], other: &[Event]) {
     let differs = one.iter().zip(other).position(|(a, b)| a != b);
@@ -78,7 +78,7 @@ impl alertstorm_model::scenario::Files for MoreCalls {
     }
 }
 
-/// A profile whose network agents draw more must leave the traces of all others as they are.
+/// A profile whose network agents draw more random numbers does not change the traces of the others.
 #[test]
 fn one_more_draw_in_one_investigation_changes_no_other_trace() {
     let one = shipped("two-am-flood.yaml", &[]);
@@ -99,7 +99,7 @@ fn one_more_draw_in_one_investigation_changes_no_other_trace() {
 }
 
 #[test]
-fn names_of_files_do_not_change_a_plan_but_knobs_do() {
+fn a_plans_digest_depends_on_knobs_and_not_on_file_names() {
     let text = "alerts: [{flood: 3}]\n";
     let digest = |set: &[(&str, &str)]| plan(text, set).digest().to_owned();
     assert_eq!(digest(&[]), digest(&[("name", "other"), ("question", "Why?"), ("seed", "9")]));
@@ -108,7 +108,7 @@ fn names_of_files_do_not_change_a_plan_but_knobs_do() {
     assert_ne!(digest(&[]), digest(&[("agents", "profiles/short.yaml")]));
 }
 
-/// What makes creation idempotent: the same alert of the same run asks for the same Job.
+/// Which makes creation idempotent: the same alert of the same run asks for the same Job.
 #[test]
 fn a_jobs_name_is_a_function_of_plan_seed_and_alert() {
     let name = |plan: &alertstorm_model::scenario::Plan, number: usize| {

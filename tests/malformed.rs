@@ -1,5 +1,5 @@
-//! Malformed scenarios: each is told with every error, its line, its column and a remedy; the exit
-//! code is 2, and nothing is written.
+//! Malformed scenarios: every error is reported with its line, its column and a remedy. The exit code is
+//! 2, and nothing is written.
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What holds for every scenario: random plans, with faults, run whole.
+//! Properties of every scenario: random plans with faults, run to their end.
 
 mod common;
 
@@ -17,7 +17,7 @@ use alertstorm_model::scenario::raw;
 use alertstorm_model::time::{Span, Time};
 use proptest::prelude::*;
 
-/// Looks at every event as it comes.
+/// Checks every event as it occurs.
 #[derive(Default)]
 struct Watch {
     now: Time,
@@ -48,7 +48,7 @@ impl Sink for Watch {
     }
 }
 
-/// `PROPTEST_CASES` where it is set: a longer hunt than the usual one.
+/// `PROPTEST_CASES` if it is set, for a longer search than usual.
 fn cases(usual: u32) -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
@@ -81,7 +81,7 @@ prop_compose! {
         (deadline, collect) in (60_u32..900, 0_u32..900),
         faults in prop::collection::vec(fault(), 0..3),
     ) -> String {
-        // Two faults of a kind may overlap, which is refused: keep one of each kind.
+        // Faults of the same kind must not overlap: keep one of each kind.
         let mut kinds = std::collections::BTreeSet::new();
         let faults: String = faults
             .into_iter()
@@ -118,7 +118,7 @@ proptest! {
         prop_assert_eq!(&measures.invalid, &Vec::<String>::new());
         let accounting = measures.accounting;
         prop_assert!(accounting.balances(), "{:?}", accounting);
-        // Faults end, so nothing is left over.
+        // All faults end, so every investigation finishes.
         prop_assert_eq!(accounting.unfinished, 0);
         prop_assert_eq!(ledger.counts().active, 0);
         prop_assert!(jobs.values().all(|jobs| *jobs == 1), "a second Job: {:?}", jobs);

@@ -1,4 +1,4 @@
-//! The committed schemas: they are the types', and everything shipped keeps to them.
+//! The committed schemas match the types, and everything shipped is valid by them.
 
 mod common;
 
@@ -22,7 +22,7 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn keeps_to(schema: &Value, value: &Value, what: &str) {
+fn assert_valid(schema: &Value, value: &Value, what: &str) {
     let validator = jsonschema::validator_for(schema).expect("a valid schema");
     let errors: Vec<String> = validator
         .iter_errors(value)
@@ -32,7 +32,7 @@ fn keeps_to(schema: &Value, value: &Value, what: &str) {
 }
 
 #[test]
-fn committed_schemas_are_those_of_the_types() {
+fn committed_schemas_match_the_types() {
     for (name, text) in schema::all() {
         let generated: Value = serde_json::from_str(&text).expect("JSON");
         assert!(generated == committed(name), "{name} is old; `alertstorm schema` writes it anew");
@@ -40,7 +40,7 @@ fn committed_schemas_are_those_of_the_types() {
 }
 
 #[test]
-fn shipped_scenarios_profiles_and_policies_keep_to_their_schemas() {
+fn shipped_scenarios_profiles_and_policies_are_valid_by_their_schemas() {
     for (folder, name) in [
         ("scenarios", "scenario.v1.json"),
         ("benches/gate-noise", "scenario.v1.json"),
@@ -51,21 +51,21 @@ fn shipped_scenarios_profiles_and_policies_keep_to_their_schemas() {
         for path in yaml_files(&root().join(folder)) {
             let text = fs::read_to_string(&path).expect("a file");
             let value: Value = serde_saphyr::from_str(&text).expect("YAML");
-            keeps_to(&schema, &value, &path.display().to_string());
+            assert_valid(&schema, &value, &path.display().to_string());
         }
     }
 }
 
 #[test]
-fn the_committed_baseline_keeps_to_its_schema() {
+fn the_committed_baseline_is_valid_by_its_schema() {
     let path = root().join("reports/baselines/two-am-flood.json");
     let text = fs::read_to_string(path).expect("a baseline");
     let value: Value = serde_json::from_str(&text).expect("JSON");
-    keeps_to(&committed("baseline.v1.json"), &value, "the baseline");
+    assert_valid(&committed("baseline.v1.json"), &value, "the baseline");
 }
 
 #[test]
-fn malformed_fields_do_not_keep_to_the_schema() {
+fn malformed_fields_are_invalid_by_the_schema() {
     let schema = committed("scenario.v1.json");
     let validator = jsonschema::validator_for(&schema).expect("a valid schema");
     for name in
@@ -79,14 +79,14 @@ fn malformed_fields_do_not_keep_to_the_schema() {
 }
 
 #[test]
-fn a_report_keeps_to_its_schema_and_survives_it() {
+fn a_report_is_valid_by_its_schema_and_can_be_read_back() {
     let plan = shipped("vault-outage.yaml", &[]);
     let mut measures = Measures::default();
     run(&plan, &mut measures);
     measures.close();
     let report = Report::new(&plan, &measures, 0.0);
     let value = serde_json::to_value(&report).expect("JSON");
-    keeps_to(&committed("report.v1.json"), &value, "report.json");
+    assert_valid(&committed("report.v1.json"), &value, "report.json");
     let back: Report = serde_json::from_value(value.clone()).expect("a report");
     assert_eq!(serde_json::to_value(&back).expect("JSON"), value);
 }

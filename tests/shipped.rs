@@ -1,4 +1,4 @@
-//! The shipped scenarios: each can run, and those that repeat a measurement give its figures.
+//! The shipped scenarios: each can run, and those that repeat a measurement reproduce its figures.
 
 mod common;
 
@@ -6,7 +6,7 @@ use alertstorm_analysis::measure::{From, Measures};
 use alertstorm_model::investigation::Stage;
 use common::{measure, root, shipped};
 
-/// Median and largest latency from the sending of the Job, in seconds.
+/// Median and maximum latency from the sending of the Job, in seconds.
 fn from_sent(measures: &Measures, to: Stage) -> (f64, f64) {
     let row = measures.latencies.between(From::JobSent, to).expect("a latency").row();
     (row.p50_s.expect("a median"), row.max_s.expect("a maximum"))
@@ -38,9 +38,9 @@ fn every_shipped_scenario_states_its_question_and_can_run() {
 }
 
 /// The real flood of 300 Jobs at defaults, two runs: pod created p50 15.70 and 15.89 s, last 35.52
-/// and 34.06; Complete p50 61.20 and 61.48, last 86.12 and 87.32. The means of the two are held.
+/// and 34.06; Complete p50 61.20 and 61.48, last 86.12 and 87.32. The test compares with the means of the two.
 #[test]
-fn the_flood_at_defaults_takes_what_the_real_one_took() {
+fn the_flood_at_defaults_takes_as_long_as_the_real_one() {
     let measures = measure(&shipped("defaults-300.yaml", &[]));
     let (p50, last) = from_sent(&measures, Stage::PodCreated);
     within(0.10, p50, 15.795);
@@ -68,7 +68,7 @@ fn twice_the_client_rate_takes_half_the_time() {
 /// The real flood of 1,000 Jobs on two full cores: pod created p50 6.24 and last 9.89 s, Running
 /// 13.55 and 20.80, Complete 25.52 and 29.59.
 #[test]
-fn the_tuned_flood_takes_what_the_real_one_took() {
+fn the_tuned_flood_takes_as_long_as_the_real_one() {
     let measures = measure(&shipped("tuned-1000.yaml", &[]));
     for (stage, p50, last) in [
         (Stage::PodCreated, 6.24, 9.89),
@@ -83,7 +83,7 @@ fn the_tuned_flood_takes_what_the_real_one_took() {
     assert_eq!(first.word(), "control plane's cores");
 }
 
-/// The real ceiling is 36.3 database credentials a second; everything else stays flat.
+/// On real servers the limit was 36.3 database credentials per second; no other latency grew.
 #[test]
 fn credentials_queue_at_the_database_lock_and_nowhere_else() {
     let measures = measure(&shipped("lease-churn.yaml", &[]));
@@ -97,18 +97,18 @@ fn credentials_queue_at_the_database_lock_and_nowhere_else() {
 }
 
 #[test]
-fn the_four_phases_widen_on_one_trace() {
+fn each_phase_allows_more_writes_than_the_one_before() {
     let writes = ["shadow", "read-only-assist", "limited-write", "autonomous"].map(|phase| {
         let measures = measure(&shipped(&format!("phase-{phase}.yaml"), &[]));
         (measures.actions.writes, measures.actions.denied_writes)
     });
-    assert_eq!((writes[0].0, writes[1].0), (0, 0), "neither of the first two ever writes");
-    assert!(writes[0].1 > 0, "and that is not because nothing was attempted");
+    assert_eq!((writes[0].0, writes[1].0), (0, 0), "the first two phases never write");
+    assert!(writes[0].1 > 0, "although writes are attempted");
     assert!(0 < writes[2].0 && writes[2].0 < writes[3].0, "{writes:?}");
 }
 
 #[test]
-fn a_shared_identity_leaves_an_audit_log_that_names_nobody() {
+fn with_a_shared_identity_the_audit_log_names_no_investigation() {
     let share = |name: &str| {
         let audit = measure(&shipped(name, &[])).last_sample.expect("a sample").audit;
         (
@@ -123,7 +123,7 @@ fn a_shared_identity_leaves_an_audit_log_that_names_nobody() {
 }
 
 #[test]
-fn an_outage_of_vault_is_named_and_its_leases_are_all_accounted_for() {
+fn a_vault_outage_is_the_bottleneck_and_every_lease_is_accounted_for() {
     let measures = measure(&shipped("vault-outage.yaml", &[]));
     assert_eq!(measures.critical_path()[0].component.word(), "vault's outage");
     let leases = measures.leases();

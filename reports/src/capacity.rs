@@ -307,8 +307,8 @@ impl Capacity {
         Some(Chart {
             title: "Latency by load",
             reading: format!(
-                "Seconds from the alert to {}; where the 99th percentile crosses the objective's \
-                 line, the load no longer holds.",
+                "Seconds from the alert to {}. Where the 99th percentile crosses the objective's line, \
+                 the objective no longer holds.",
                 curve.to.replace('_', " ")
             ),
             svg: charts::lines(self.axis.unit(), "seconds", &lines, false),
@@ -334,7 +334,7 @@ impl Capacity {
         Some(Chart {
             title: "The frontier",
             reading: format!(
-                "The load that holds, by {first}; a line that flattens has met the next limit."
+                "The largest load that holds, by {first}. Where the line flattens, something else is the limit."
             ),
             svg: charts::lines(&first, self.axis.unit(), &lines, false),
             legend: lines.into_iter().map(|(name, _)| name).collect(),

@@ -186,8 +186,8 @@ fn waterfall(report: &Report) -> Option<Chart> {
     (!rows.is_empty()).then(|| Chart {
         title: "Where the time goes",
         reading:
-            "Seconds after the alert at which a stage was reached, on the mean: each bar is what \
-                  that stage adds; the thin line goes on to the 99th percentile."
+            "Mean seconds from the alert to each stage. The bar is the time that the stage adds; the \
+                  thin line ends at the 99th percentile."
                 .to_owned(),
         svg: bars("seconds since the alert", &rows),
         legend: vec!["mean".into(), "to the 99th percentile".into()],
@@ -203,8 +203,8 @@ fn percentiles(report: &Report) -> Option<Chart> {
     (!curves.is_empty()).then(|| Chart {
         title: "Latency by percentile",
         reading:
-            "How long the fastest x % of the investigations took from their alert; a steep end \
-                  is a tail that few feel."
+            "Latency from the alert for each percentile of investigations. A steep end is a tail that \
+                  affects few of them."
                 .to_owned(),
         svg: lines("percentile", "seconds", &curves, false),
         legend: curves.into_iter().map(|(name, _)| name).collect(),
@@ -231,9 +231,10 @@ fn arrivals(report: &Report, end: f64) -> Option<Chart> {
     ];
     (report.accounting.alerts > 0).then(|| Chart {
         title: "Arrivals against completions",
-        reading: "Both counts so far; their distance is the work in hand, and where it grows the \
-                  platform does not keep up."
-            .to_owned(),
+        reading:
+            "Alerts and finished investigations so far. The distance is work in progress; where \
+                  it grows, the platform does not keep up."
+                .to_owned(),
         svg: lines("seconds", "count", &both, true),
         legend: both.iter().map(|(name, _)| name.clone()).collect(),
     })
@@ -250,10 +251,8 @@ fn depths(report: &Report, end: f64) -> Option<Chart> {
     busy.truncate(SERIES.len());
     (!busy.is_empty()).then(|| Chart {
         title: "Queues",
-        reading:
-            "How many wait in each queue at a sample; the queue that is longest for longest is \
-                  where to look."
-                .to_owned(),
+        reading: "Length of each queue at each sample. Look first at the queue that stays longest."
+            .to_owned(),
         svg: lines("seconds", "waiting", &busy, true),
         legend: busy.into_iter().map(|(name, _)| name).collect(),
     })
@@ -264,8 +263,7 @@ fn leases(report: &Report, end: f64) -> Option<Chart> {
     (report.leases.counts.issued > 0).then(|| Chart {
         title: "Leases alive",
         reading: format!(
-            "Leases that open something at this instant; {:.1} a second were issued or ended at the \
-             busiest.",
+            "Leases that are active at each sample. At the peak, {:.1} per second were issued or ended.",
             report.leases.churn_peak_per_s
         ),
         svg: lines("seconds", "leases", &alive, true),
@@ -290,7 +288,7 @@ fn api_calls(report: &Report) -> Option<Chart> {
     (!rows.is_empty()).then(|| Chart {
         title: "Calls to the API server",
         reading: format!(
-            "Calls by verb and resource; {each:.1} for each investigation, node leases included."
+            "Calls by verb and resource: {each:.1} per investigation, including node leases."
         ),
         svg: bars("calls", &rows),
         legend: Vec::new(),
@@ -307,7 +305,7 @@ fn cores(report: &Report, end: f64) -> Option<Chart> {
         .collect();
     (!busy.is_empty()).then(|| Chart {
         title: "Cores",
-        reading: "Cores busy between two samples; a host at the number of its cores is the limit."
+        reading: "Cores busy between two samples. A host that uses all of its cores is the limit."
             .to_owned(),
         svg: lines("seconds", "cores busy", &busy, true),
         legend: busy.into_iter().map(|(name, _)| name).collect(),

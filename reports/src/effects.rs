@@ -225,8 +225,8 @@ impl Comparison {
             Some(Chart {
                 title,
                 reading:
-                    "Seconds that the second takes longer than the first, by percentile, with \
-                          the interval at 95 %: above zero it is slower."
+                    "How many seconds longer the second takes than the first, by percentile, with \
+                          the 95 % interval. Above zero, it is slower."
                         .to_owned(),
                 svg: charts::lines("percentile", "seconds", &lines, false),
                 legend: lines.into_iter().map(|(name, _)| name).collect(),

@@ -266,14 +266,14 @@ impl Backtest {
         vec![
             chart(
                 "Who is promoted",
-                "The share of agents in a phase that earn the next one, by how often they err: it should \
-                 fall steeply just where they cease to deserve it.",
+                "The share of agents in a phase that earn the next one, by their error rate. It should fall \
+                 steeply where they stop deserving it.",
                 "promoted",
                 of(|phase| phase.promoted),
             ),
             chart(
                 "Harm",
-                "Violations times the minutes that they stayed open, for each agent that came to a phase.",
+                "Violations times the minutes that they stayed open, per agent that reached the phase.",
                 "violations × minutes",
                 of(|phase| (phase.reached > 0.0).then_some(phase.harm)),
             ),
@@ -285,7 +285,7 @@ impl Backtest {
     /// # Errors
     /// Where the template cannot be filled; it is checked when the program is compiled.
     pub fn page(&self) -> Result<String, askama::Error> {
-        let question = "What does this ladder do to agents whose quality is known?";
+        let question = "What do these policies do to agents of known quality?";
         crate::html::plain("backtest", question, &self.table(), self.charts())
     }
 }

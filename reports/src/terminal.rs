@@ -10,10 +10,10 @@ use anstyle::{AnsiColor, Style};
 
 use crate::report::{Report, World};
 
-/// How to draw.
+/// How to print the summary.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    /// Columns of the terminal.
+    /// Width of the terminal in columns.
     pub width: usize,
 }
 
@@ -21,10 +21,10 @@ const GOOD: Style = AnsiColor::Green.on_default();
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const HEAD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
-/// Components that are shown of the critical path.
+/// How many components of the critical path are shown.
 const SHOWN: usize = 4;
 
-/// The summary, with styles as escape codes; a writer that knows its terminal strips them.
+/// The summary, with styles as escape codes; `anstream` strips them where there is no terminal.
 pub fn summary(report: &Report, look: Look) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
@@ -62,7 +62,10 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     )?;
     if report.interrupted {
         let at = Span::from_secs_f64(report.duration_s);
-        writeln!(out, "{BAD}interrupted{BAD:#} after {at}: what had not ended is unfinished")?;
+        writeln!(
+            out,
+            "{BAD}interrupted{BAD:#} after {at}: investigations still running count as unfinished"
+        )?;
     }
     for why in &report.invalid {
         writeln!(out, "{BAD}invalid{BAD:#} {why}")?;
@@ -79,7 +82,7 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
         if counts.orphaned > 0 {
             let max = Span::from_secs_f64(leases.orphan_exposure_max_s);
             let mean = Span::from_secs_f64(leases.orphan_exposure_mean_s);
-            line(out, "", &format!("orphans were open {mean} on the mean, {max} at most"))?;
+            line(out, "", &format!("orphans stayed alive {mean} on average, {max} at most"))?;
         }
     }
     if let Some(share) = report.attribution.share {
@@ -101,13 +104,13 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     slos(out, &report.slos)
 }
 
-/// What a live run found when it audited itself.
+/// The audit of a live run: leases, refusals, attribution and the harness itself.
 fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
     let leases = &audited.leases;
     let agrees = if leases.agrees() { "reconciled with" } else { "does not reconcile with" };
     let lost = match leases.lost {
         0 => String::new(),
-        n => format!(" · {n} forgotten by vault"),
+        n => format!(" · {n} lost by vault"),
     };
     let text = format!(
         "{} in the ledger, {agrees} vault's list and trail · {} alive at the end{lost}",
@@ -117,19 +120,20 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
     line(out, "audited", &text)?;
     let denials = &audited.denials;
     let all = [denials.rbac, denials.vault_policy, denials.database_grant];
-    let told: u64 = all.iter().map(|(told, _)| told).sum();
+    let received: u64 = all.iter().map(|(received, _)| received).sum();
     let found: u64 = all.iter().filter_map(|(_, found)| *found).sum();
     let unread = all.iter().filter(|(_, found)| found.is_none()).count();
     let unread = match unread {
         0 => String::new(),
-        n => format!("; {n} of 3 trails are not ours to read"),
+        n => format!("; {n} of 3 audit trails not readable"),
     };
-    let text = format!("{told} refusals met, {found} found in the trails of who refused{unread}");
+    let text =
+        format!("{received} refusals received, {found} found in the servers' audit trails{unread}");
     line(out, "", &text)?;
     for trail in audited.attribution.iter().filter(|trail| trail.asked > 0) {
         let share = |n: u64| format!("{:.0} %", n as f64 * 100.0 / trail.asked as f64);
         let text = format!(
-            "{} {}: {} led to the right investigation by identity, {} by its Job's trail",
+            "{} {}: attributed to the right investigation {} by identity, {} by the Job's trail",
             grouped(trail.asked),
             trail.what,
             share(trail.by_identity_rightly),
@@ -140,7 +144,7 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
     let (send, watch) = (Span(audited.send_lag.p99_ns), Span(audited.watch_lag.p99_ns));
     let cpu = Span(audited.harness_cpu_ns / finished.max(1));
     let text =
-        format!("send lag p99 {send} · watch lag p99 {watch} · {cpu} of CPU an investigation");
+        format!("send lag p99 {send} · watch lag p99 {watch} · {cpu} of CPU per investigation");
     line(out, "harness", &text)
 }
 
@@ -177,7 +181,8 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
         };
         let cell = |s: Option<f64>| format!("{:<12}", seconds(s));
         let mut missing = String::new();
-        for (n, word) in [(row.failed, "never arrived"), (row.censored, "under way at the end")] {
+        for (n, word) in [(row.failed, "never arrived"), (row.censored, "still running at the end")]
+        {
             if n > 0 {
                 let _ = write!(missing, "  {} {word}", grouped(n));
             }
@@ -329,11 +334,11 @@ pub fn slo_value(slo: &SloResult) -> String {
         None if slo.not_arrived > 0 => {
             format!("too many never arrived ({})", grouped(slo.not_arrived))
         }
-        None => "nothing to measure".to_owned(),
+        None => "no data".to_owned(),
     }
 }
 
-/// How far an objective is on the right or the wrong side.
+/// The distance between an objective and its measured value.
 pub(crate) fn slo_margin(slo: &SloResult) -> String {
     match slo.margin {
         Some(margin) if margin < 0.0 => format!("{} over", in_unit(slo, margin)),

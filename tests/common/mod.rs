@@ -1,4 +1,4 @@
-//! What the tests share: scenarios from text or from the repository, and one run of them.
+//! Shared by the tests: scenarios from text or from the repository, and a run of one.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -25,8 +25,8 @@ impl Files for Beside {
     }
 }
 
-/// A plan from a text; files are looked for beside the shipped scenarios, and
-/// beside the conformance suite.
+/// A plan from a text. Files that it names are taken from `scenarios/` or else from
+/// `tests/conformance/`.
 pub fn plan(text: &str, set: &[(&str, &str)]) -> Plan {
     let set: Vec<Override> = set
         .iter()
@@ -46,7 +46,7 @@ pub fn shipped(name: &str, set: &[(&str, &str)]) -> Plan {
     plan(&text, set)
 }
 
-/// Runs a plan to its end.
+/// The measures of a plan's run; panics if the run is invalid.
 pub fn measure(plan: &Plan) -> Measures {
     let mut measures = Measures::default();
     run(plan, &mut measures);
@@ -55,7 +55,7 @@ pub fn measure(plan: &Plan) -> Measures {
     measures
 }
 
-/// Runs a plan, events going to `sink`.
+/// Runs a plan; its events go to `sink`.
 pub fn run(plan: &Plan, sink: &mut dyn Sink) {
     alertstorm_twin::run(plan, sink, &mut |_| ControlFlow::Continue(()));
 }
