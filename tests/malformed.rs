@@ -24,11 +24,11 @@ fn every_malformed_scenario_is_explained_and_writes_nothing() {
             .arg(&runs)
             .output()
             .expect("the program runs");
-        let told = String::from_utf8(done.stderr).expect("UTF-8");
-        assert_eq!(done.status.code(), Some(2), "{file}\n{told}");
+        let errors = String::from_utf8(done.stderr).expect("UTF-8");
+        assert_eq!(done.status.code(), Some(2), "{file}\n{errors}");
         assert!(done.stdout.is_empty(), "{file}");
         assert!(!runs.exists(), "{file} wrote something");
-        insta::assert_snapshot!(file.trim_end_matches(".yaml"), told);
+        insta::assert_snapshot!(file.trim_end_matches(".yaml"), errors);
     }
 }
 

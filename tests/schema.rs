@@ -35,7 +35,7 @@ fn assert_valid(schema: &Value, value: &Value, what: &str) {
 fn committed_schemas_match_the_types() {
     for (name, text) in schema::all() {
         let generated: Value = serde_json::from_str(&text).expect("JSON");
-        assert!(generated == committed(name), "{name} is old; `alertstorm schema` writes it anew");
+        assert!(generated == committed(name), "{name} is out of date; run `alertstorm schema`");
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a person or a script reads of a run: the terminal summary, `report.json` with its schema,
-//! and one HTML file with charts. Everything here is made of a [`Report`], and that of measures.
+//! and one HTML file with charts. Everything is rendered from a [`Report`], which is computed from
+//! measures.
 
 pub mod capacity;
 mod charts;

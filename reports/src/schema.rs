@@ -1,4 +1,4 @@
-//! The JSON schemas that are committed beside the code: `reports/schema/`.
+//! The JSON schemas, committed in `reports/schema/`.
 
 use alertstorm_analysis::verdict::promotion::Policy;
 use alertstorm_model::agent::Profiles;

@@ -4,7 +4,7 @@
 mod cmd;
 mod exit;
 mod interrupt;
-// The only place where the feature `live` is asked for: both files have the same interface.
+// The only place that depends on the feature `live`: both files have the same interface.
 #[cfg_attr(feature = "live", path = "live/with.rs")]
 #[cfg_attr(not(feature = "live"), path = "live/without.rs")]
 mod live;

@@ -95,7 +95,7 @@ fn against_baseline(
     Ok(Some(gate))
 }
 
-/// Prints the verdict, and writes it to the files that were asked for.
+/// Prints the verdict and writes the requested files.
 fn publish(args: &Args, gate: &Gate) -> Result<()> {
     if args.json {
         anstream::println!("{}", serde_json::to_string_pretty(gate)?);

@@ -125,8 +125,8 @@ fn a_killed_run_can_be_reported_and_the_next_run_cleans_up_after_it() {
     assert!(servers.iter().all(|pid| alive(pid)), "they outlive their harness: {servers:?}");
     let folder = place.run_folder();
     let folder = folder.to_str().expect("UTF-8");
-    let told = place.alertstorm(&["report", folder]).status().expect("alertstorm");
-    assert_eq!(told.code(), Some(5));
+    let reported = place.alertstorm(&["report", folder]).status().expect("alertstorm");
+    assert_eq!(reported.code(), Some(5));
     let report = report(&place);
     let accounting = &report["accounting"];
     let sum = ["deduplicated", "shed", "finished", "unfinished"]
@@ -150,8 +150,8 @@ fn an_unknown_server_flag_is_an_error_before_anything_starts() {
     let args = ["run", "killed.yaml", "--on", "local", "--set", set];
     let done = place.alertstorm(&args).stderr(Stdio::piped()).output().expect("alertstorm");
     assert_eq!(done.status.code(), Some(2));
-    let told = String::from_utf8_lossy(&done.stderr);
-    assert!(told.contains("kube-apiserver has no flag --profilng"), "{told}");
-    assert!(told.contains("did you mean `profiling`?"), "{told}");
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert!(errors.contains("kube-apiserver has no flag --profilng"), "{errors}");
+    assert!(errors.contains("did you mean `profiling`?"), "{errors}");
     assert!(!place.path().join("runs").exists() && !place.path().join("state").exists());
 }
