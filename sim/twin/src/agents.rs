@@ -1,70 +1,65 @@
 //! The agents: the model's state machines, driven in virtual time.
 
-use std::iter;
-
 use alertstorm_model::agent::{Heard, Want};
 use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{Domain, Outcome, Stage};
-use alertstorm_model::phase::{Action, Phase, Verb};
+use alertstorm_model::phase::{Phase, Verb};
 
 use crate::agenda::Ev;
-use crate::apiserver::{Client, Then};
+use crate::arena::Key;
+use crate::call::{Client, Then};
 use crate::costs::{self, Op};
-use crate::investigation::{PodPhase, Who};
+use crate::investigation::Inv;
+use crate::pod::PodPhase;
 use crate::world::World;
 
 impl World<'_> {
     /// The agent's process is up.
-    pub(crate) fn agent_starts(&mut self, who: Who) {
+    pub(crate) fn agent_starts(&mut self, who: Key<Inv>) {
         let plan = self.plan;
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        if inv.phase == PodPhase::Running && inv.outcome.is_none() && inv.agent.is_none() {
-            inv.agent = Some(Box::new(plan.agent(&inv.alert)));
+        let runs = inv.pod.phase() == PodPhase::Running;
+        if runs && !inv.is_over() && !inv.agent.is_running() {
+            inv.agent.start(plan.agent(&inv.alert()));
             self.drive(who, Heard::Started);
         }
     }
 
-    /// Whether the agent runs and has not been asked to stop.
-    pub(crate) fn agent_works(&self, who: Who) -> bool {
-        self.invs.get(who).is_some_and(|inv| inv.agent.is_some() && !inv.terminating)
-    }
-
-    /// The kubelet asks the agent's process to stop.
-    pub(crate) fn terminate(&mut self, who: Who, outcome: Outcome) {
+    /// The kubelet sends SIGTERM to the agent's process.
+    pub(crate) fn terminate(&mut self, who: Key<Inv>, outcome: Outcome) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        match inv.agent.as_mut().map(|agent| agent.terminate(outcome)) {
-            Some(Want::Release) => {
-                inv.terminating = true;
-                self.vault_release(who);
-            }
-            _ => self.process_ends(who, outcome),
+        if inv.agent.terminate(outcome) {
+            self.vault_release(who);
+        } else {
+            self.process_ends(who, outcome);
         }
     }
 
     /// Vault answered the release, or could not.
-    pub(crate) fn release_answered(&mut self, who: Who) {
+    pub(crate) fn release_answered(&mut self, who: Key<Inv>) {
         if let Some(inv) = self.invs.get_mut(who) {
-            inv.terminating = false;
+            inv.agent.release_answered();
             self.drive(who, Heard::Done);
         }
     }
 
-    /// Tells the agent what it heard, and does what it wants until it has to wait.
-    pub(crate) fn drive(&mut self, who: Who, mut heard: Heard) {
+    /// Hands the agent its input, and does what it wants until it has to wait.
+    pub(crate) fn drive(&mut self, who: Key<Inv>, mut heard: Heard) {
         let now = self.now();
         loop {
-            let Some(inv) = self.invs.get_mut(who).filter(|inv| !inv.terminating) else {
+            let Some(inv) = self.invs.get_mut(who) else {
                 return;
             };
-            let Some(agent) = &mut inv.agent else { return };
-            let want = agent.next(now, heard);
+            let Some(want) = inv.agent.next(now, heard) else {
+                return;
+            };
             if let (Heard::Unavailable, Want::Work(_, pause)) = (heard, want) {
                 let away =
-                    if self.vault.sealed { Component::VaultDown } else { Component::Postgres };
+                    if self.vault.is_sealed() { Component::VaultDown } else { Component::Postgres };
                 inv.wait(away, pause);
             }
             heard = Heard::Done;
@@ -73,24 +68,21 @@ impl World<'_> {
                 Want::Credential(domain) => return self.vault_credential(who, domain),
                 Want::Release => return self.vault_release(who),
                 Want::Work(_, takes) => {
-                    // Nobody looks at the agent before it wants something else.
-                    let agent = self.invs.get_mut(who).and_then(|inv| inv.agent.as_mut());
-                    let rest =
-                        agent.into_iter().flat_map(|agent| iter::from_fn(|| agent.works_on()));
-                    let takes = rest.fold(takes, |sum, more| sum + more);
+                    // One event for a whole stretch of work.
+                    let takes = takes + inv.agent.rest_of_work();
                     if takes.0 == 0 {
                         continue;
                     }
-                    return self.engine.after(takes, Ev::AgentStep(who.slot, who.generation));
+                    return self.engine.after(takes, Ev::AgentStep(who));
                 }
                 Want::Act(action) => {
-                    inv.acting = Some(action);
+                    inv.agent.await_action(action);
                     return self.act(who);
                 }
                 Want::Hang => return,
                 Want::Ready => {
                     self.stage(who, Stage::CredentialsReady);
-                    self.tell_waits(who, Stage::CredentialsReady);
+                    self.record_waits(who, Stage::CredentialsReady);
                 }
                 Want::Hold(memory) => {
                     if memory > self.plan.scenario().controller.job.memory_limit {
@@ -98,7 +90,7 @@ impl World<'_> {
                     }
                 }
                 Want::Note { tool_calls, tokens, cost_micro_usd } => {
-                    inv.cost_micro_usd += cost_micro_usd;
+                    inv.agent.spend(cost_micro_usd);
                     self.fact(who, Fact::Hypothesis { tool_calls, tokens, cost_micro_usd });
                 }
                 Want::Conclude(_) => self.stage(who, Stage::AgentDone),
@@ -108,19 +100,20 @@ impl World<'_> {
         }
     }
 
-    fn process_ends(&mut self, who: Who, outcome: Outcome) {
+    fn process_ends(&mut self, who: Key<Inv>, outcome: Outcome) {
         self.end(who, outcome);
         self.container_ended(who);
     }
 
-    /// The agent attempts its action. What is forbidden is attempted too: somebody refuses it.
-    pub(crate) fn act(&mut self, who: Who) {
+    /// The agent attempts its action. What its phase forbids is attempted too, and refused by the
+    /// system.
+    pub(crate) fn act(&mut self, who: Key<Inv>) {
         let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get(who) else {
             return;
         };
-        let Some(action) = inv.acting else { return };
-        let allowed = phase.allows(inv.alert.domain, action);
+        let Some(action) = inv.agent.action() else { return };
+        let allowed = phase.allows(inv.alert().domain, action);
         match action.target {
             Domain::Application => {
                 let op = match (allowed, action.verb) {
@@ -128,25 +121,26 @@ impl World<'_> {
                     (true, Verb::Read) => Op::AgentGet,
                     (true, _) => Op::AgentPatch,
                 };
-                self.call(Client::Agent, op, who, Then::AgentActed, false);
+                self.call(Client::Agent(who), op, Then::AgentActed(who), None);
             }
             Domain::Database => self.statement(who),
             Domain::Network | Domain::Security => {
-                self.engine.after(costs::EXTERNAL_CALL, Ev::AgentActed(who.slot, who.generation));
+                self.engine.after(costs::EXTERNAL_CALL, Ev::AgentActed(who));
             }
         }
     }
 
     /// The system answered the agent's action.
-    pub(crate) fn acted(&mut self, who: Who) {
+    pub(crate) fn acted(&mut self, who: Key<Inv>) {
         let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        let Some(action) = inv.acting.take().filter(|_| inv.agent.is_some()) else {
+        let action = inv.agent.take_action();
+        let Some(action) = action.filter(|_| inv.agent.is_running()) else {
             return;
         };
-        if phase.allows(inv.alert.domain, action) {
+        if phase.allows(inv.alert().domain, action) {
             self.fact(who, Fact::Acted { action });
             self.drive(who, Heard::Done);
         } else {
@@ -156,19 +150,9 @@ impl World<'_> {
     }
 
     /// The system did not answer: the action is not done, and the agent goes on without it.
-    pub(crate) fn action_failed(&mut self, who: Who) {
-        if let Some(inv) = self.invs.get_mut(who)
-            && inv.acting.take().is_some()
-        {
+    pub(crate) fn action_failed(&mut self, who: Key<Inv>) {
+        if self.invs.get_mut(who).is_some_and(|inv| inv.agent.take_action().is_some()) {
             self.drive(who, Heard::Done);
         }
-    }
-
-    /// Vault's policy refuses a credential that the phase does not grant.
-    pub(crate) fn credential_refused(&mut self, who: Who, target: Domain) {
-        let action = Action { verb: Verb::Read, target };
-        let by = alertstorm_model::phase::Refuser::VaultPolicy;
-        self.fact(who, Fact::Denied { action, by });
-        self.drive(who, Heard::Refused);
     }
 }

@@ -1,208 +1,95 @@
-//! kube-apiserver: the way of a request through the client's bucket, API Priority and Fairness,
-//! the host's cores and etcd, back to who asked.
+//! kube-apiserver: a request's way through the client's bucket, API Priority and Fairness, the
+//! host's cores and etcd, back to the client.
 
 mod apf;
+mod flow;
 
-pub(crate) use apf::{Level, PriorityAndFairness};
-
-use alertstorm_model::event::{ApiCalls, Component};
+use alertstorm_model::event::{ApiCalls, Component, WaitSummary};
 use alertstorm_model::time::{Span, Time};
+use slab::Slab;
 
 use crate::agenda::Ev;
+use crate::arena::Key;
+use crate::call::{Call, Client, Then};
 use crate::costs::{self, Op};
 use crate::host::Process;
-use crate::investigation::Who;
-use crate::job_controller::SyncStep;
-use crate::kubelet::KubeletStep;
+use crate::investigation::Inv;
+use crate::meter::Meter;
 use crate::world::World;
 
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Client {
-    Backend,
-    JobController,
-    TtlController,
-    GarbageCollector,
-    NodeLifecycle,
-    Scheduler,
-    SchedulerEvents,
-    Kubelet(u32),
-    KubeletEvents(u32),
-    Kwok,
-    Vault,
-    Agent,
-}
+use apf::PriorityAndFairness;
+use flow::Level;
 
-impl Client {
-    /// The flow schema's priority level, as kube-apiserver's suggested configuration has it.
-    const fn level(self) -> Level {
-        match self {
-            Self::JobController
-            | Self::TtlController
-            | Self::GarbageCollector
-            | Self::NodeLifecycle
-            | Self::Scheduler
-            | Self::SchedulerEvents => Level::WorkloadHigh,
-            Self::Kubelet(_) | Self::KubeletEvents(_) => Level::System,
-            Self::Backend | Self::Vault | Self::Agent => Level::WorkloadLow,
-            // KWOK runs as an administrator.
-            Self::Kwok => Level::Exempt,
-        }
-    }
+/// `borrowingAdjustmentPeriod` of API Priority and Fairness.
+pub(crate) const ADJUST_SEATS: Span = Span::secs(10);
 
-    /// Distinguishes flows within a level: one a user.
-    fn flow(self, who: Who) -> u64 {
-        match self {
-            Self::Kubelet(node) | Self::KubeletEvents(node) => 1_000 + u64::from(node),
-            Self::Agent => 1 << 32 | u64::from(who.slot),
-            Self::Backend => 1,
-            Self::JobController => 2,
-            Self::TtlController => 3,
-            Self::GarbageCollector => 4,
-            Self::NodeLifecycle => 5,
-            Self::Scheduler | Self::SchedulerEvents => 6,
-            Self::Kwok => 7,
-            Self::Vault => 8,
-        }
-    }
-
-    /// What an investigation waits for when it waits for this client's bucket.
-    const fn bucket_component(self) -> Component {
-        match self {
-            Self::Scheduler | Self::SchedulerEvents => Component::SchedulerBucket,
-            Self::Kubelet(_) | Self::KubeletEvents(_) => Component::KubeletBucket,
-            Self::JobController => Component::JobControllerBucket,
-            _ => Component::BackendClient,
-        }
-    }
-}
-
-/// What happens when the answer is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    Nothing,
-    /// A recorder of events sends its next.
-    Recorded(Recorder),
-    BackendAccount,
-    BackendBinding,
-    BackendJob,
-    JobSync(SyncStep),
-    Ttl {
-        deleted: bool,
-    },
-    Collect(u8),
-    Bound,
-    Kubelet(KubeletStep),
-    Kwok {
-        complete: bool,
-    },
-    TokenReviewed,
-    TokenMade,
-    AgentActed,
-}
-
-impl Then {
-    /// Whether the call is the first of a sync of the Job controller, which worked out what to do.
-    const fn begins_sync(self) -> bool {
-        use SyncStep::{PodCreated, PodDeleted, StatusInterim, StatusReady};
-        matches!(self, Self::JobSync(PodCreated | StatusReady | StatusInterim | PodDeleted))
-    }
-}
-
-/// Whose events go out one after the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Recorder {
-    JobController,
-    Scheduler,
-    Kubelet(u32),
-}
-
-/// A request under way.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
-    pub op: Op,
-    pub client: Client,
-    pub who: Who,
-    pub then: Then,
-    /// Whether an investigation's critical path goes through it.
-    pub on_path: bool,
-    /// When the client asked for it.
-    asked: Time,
-    /// When it came to the level's queue, and later when it was given its seat.
-    since: Time,
-    attempt: u8,
-    epoch: u32,
-}
-
-/// kube-apiserver's counters and state.
 #[derive(Debug)]
 pub(crate) struct ApiServer {
-    pub fairness: PriorityAndFairness,
-    calls: Vec<ApiCalls>,
-    /// Requests of an earlier epoch died with the server.
+    fairness: PriorityAndFairness,
+    /// From the client's decision to the answer.
+    in_flight: Slab<Call>,
+    counters: Vec<ApiCalls>,
+    /// Counts the server's lives: requests of an earlier one are lost.
     epoch: u32,
-    pub down: bool,
+    down: bool,
+    seat_waits: Meter,
+    core_waits: Meter,
 }
 
 impl ApiServer {
     pub fn new(seats: u32, seed: u64) -> Self {
         Self {
             fairness: PriorityAndFairness::new(seats, seed),
-            calls: vec![ApiCalls::default(); Op::COUNT * Level::COUNT],
+            in_flight: Slab::new(),
+            counters: vec![ApiCalls::default(); Op::COUNT * Level::COUNT],
             epoch: 0,
             down: false,
+            seat_waits: Meter::default(),
+            core_waits: Meter::default(),
         }
     }
 
-    pub fn crash(&mut self) {
-        self.down = true;
-        self.epoch += 1;
+    pub const fn restart(&mut self) {
+        self.down = false;
     }
 
     fn counters(&mut self, op: Op, level: Level) -> &mut ApiCalls {
-        let calls = &mut self.calls[op as usize * Level::COUNT + level.index()];
+        let calls = &mut self.counters[op as usize * Level::COUNT + level.index()];
         if calls.verb.is_empty() {
             let cost = op.cost();
             calls.verb = cost.verb.to_owned();
             calls.resource = cost.resource.to_owned();
-            calls.level = level.word().to_owned();
+            calls.level = level.suggested().name.to_owned();
         }
         calls
     }
 
-    /// Calls that are not simulated one by one.
-    pub fn count_many(&mut self, op: Op, level: Level, count: u64) {
-        self.counters(op, level).count += count;
+    /// Counts renewals of node leases, which are not simulated one by one.
+    pub fn count_node_leases(&mut self, count: u64) {
+        self.counters(Op::UpdateNodeLease, Level::NodeHigh).count += count;
     }
 
+    /// By verb, resource and level, those without a call left out.
     pub fn counted(&self) -> Vec<ApiCalls> {
-        self.calls.iter().filter(|calls| calls.count > 0).cloned().collect()
+        self.counters.iter().filter(|calls| calls.count > 0).cloned().collect()
+    }
+
+    pub fn waits(&self) -> [WaitSummary; 2] {
+        [
+            self.seat_waits.summary("API server: queue for a seat"),
+            self.core_waits.summary("control plane: queue for a core, and work"),
+        ]
     }
 }
 
-/// First pause after a request failed; doubles up to [`RETRY_MAX`], as client-go's back-off does.
-const RETRY: Span = Span::secs(1);
-const RETRY_MAX: Span = Span::secs(16);
-
 impl World<'_> {
-    /// A client asks for something; `then` happens when it is done.
-    pub(crate) fn call(&mut self, client: Client, op: Op, who: Who, then: Then, on_path: bool) {
+    /// A client sends a request once it has a token of its bucket; `then` happens when the answer
+    /// is there. `path` is the investigation whose critical path leads through the call.
+    pub(crate) fn call(&mut self, client: Client, op: Op, then: Then, path: Option<Key<Inv>>) {
         let now = self.now();
-        let call = Call {
-            op,
-            client,
-            who,
-            then,
-            on_path,
-            asked: now,
-            since: now,
-            attempt: 0,
-            epoch: self.apiserver.epoch,
-        };
-        let granted = self.bucket(client).map_or(now, |bucket| bucket.take(now));
-        let id = self.calls.insert(call) as u32;
+        let granted = self.buckets.take(client, now);
+        let id = self.apiserver.in_flight.insert(Call::new((client, op), then, path, now)) as u32;
         if granted > now {
-            self.meters.bucket(client).record(granted.since(now));
             self.engine.at(granted, Ev::CallSend(id));
         } else {
             self.send(id);
@@ -211,20 +98,18 @@ impl World<'_> {
 
     pub(crate) fn send(&mut self, id: u32) {
         let now = self.now();
-        let call = &mut self.calls[id as usize];
-        let waited = now.since(call.asked);
-        call.since = now;
-        call.epoch = self.apiserver.epoch;
-        let (op, client, who, attempt) = (call.op, call.client, call.who, call.attempt);
-        if attempt == 0 {
+        let server = &mut self.apiserver;
+        let call = &mut server.in_flight[id as usize];
+        let (op, client) = (call.op(), call.client());
+        if let Some(waited) = call.send(now, server.epoch) {
             self.blame(id, client.bucket_component(), waited);
         }
         if self.apiserver.down {
             return self.retry(id, Component::ApiServerDown);
         }
-        let level = client.level();
+        let level = flow::level(client);
         self.apiserver.counters(op, level).count += 1;
-        match self.apiserver.fairness.arrive(now, level, client.flow(who), id) {
+        match self.apiserver.fairness.arrive(now, level, flow::flow(client), id) {
             apf::Arrival::Runs => self.execute(id),
             apf::Arrival::Waits => {}
             apf::Arrival::Rejected => {
@@ -234,48 +119,46 @@ impl World<'_> {
         }
     }
 
-    /// The request has its seat: it takes a core, and etcd if it writes.
+    /// The request has its seat: it takes a core, and then etcd if it writes.
     fn execute(&mut self, id: u32) {
         let now = self.now();
-        let Call { op, client, then, since, .. } = self.calls[id as usize];
-        let queued = now.since(since);
+        let call = &mut self.apiserver.in_flight[id as usize];
+        let queued = call.seated(now);
+        let (op, client, then) = (call.op(), call.client(), call.then());
         self.blame(id, Component::ApiSeats, queued);
-        self.apiserver.counters(op, client.level()).queue_wait_ns += queued.0;
-        self.meters.seats.record(queued);
+        self.apiserver.counters(op, flow::level(client)).queue_wait_ns += queued.0;
+        self.apiserver.seat_waits.record(queued);
         let cost = op.cost();
         let etcd = if cost.write.is_some() { costs::ETCD_WRITE } else { Span::ZERO };
         let parts =
-            [self.own_work(client, then), (Process::ApiServer, cost.api), (Process::Etcd, etcd)];
-        self.calls[id as usize].since = now;
-        if let Some(done) = self.control_plane.run(now, &parts, Ev::CallComputed(id), None) {
+            [self.client_work(client, then), (Process::ApiServer, cost.api), (Process::Etcd, etcd)];
+        if let Some(done) = self.run_on_control_plane(&parts, Ev::CallComputed(id), None) {
             self.computed(id, done);
-        } else {
-            self.control_plane_ticks();
         }
     }
 
     /// The request has had its cores: what it writes is committed.
     pub(crate) fn computed(&mut self, id: u32, at: Time) {
-        let Call { op, since, .. } = self.calls[id as usize];
+        let call = self.apiserver.in_flight[id as usize];
         let mut done = at;
-        self.blame(id, Component::ControlPlaneCpu, done.since(since));
-        self.meters.cores.record(done.since(since));
-        if let Some(bytes) = op.cost().write {
-            let committed = self.etcd.commit(done, bytes, op);
+        let computing = call.seated_for(done);
+        self.blame(id, Component::ControlPlaneCpu, computing);
+        self.apiserver.core_waits.record(computing);
+        if let Some(bytes) = call.op().cost().write {
+            let committed = self.etcd.commit(done, bytes, call.op());
             self.blame(id, Component::Etcd, committed.since(done));
-            self.meters.etcd.record(committed.since(done));
             done = committed;
         }
         let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.at(done + rtt, Ev::CallDone(id));
     }
 
-    /// The process that encodes the request and decodes the answer, and its work for one, where it
-    /// runs on the control plane's machine.
-    fn own_work(&self, client: Client, then: Then) -> (Process, Span) {
+    /// The client's own process and its work for a call, where it runs on the control plane's
+    /// machine.
+    fn client_work(&self, client: Client, then: Then) -> (Process, Span) {
         let shared = self.plan.scenario().cluster.control_plane.shared_with_everything;
         match client {
-            Client::JobController if then.begins_sync() => {
+            Client::JobController if matches!(then, Then::JobSync(_, step) if step.begins_sync()) => {
                 (Process::ControllerManager, costs::JOB_SYNC + costs::CONTROLLER_CALL)
             }
             Client::JobController
@@ -298,28 +181,29 @@ impl World<'_> {
 
     pub(crate) fn call_done(&mut self, id: u32) {
         let now = self.now();
-        let call = self.calls[id as usize];
-        if call.epoch != self.apiserver.epoch {
+        let call = self.apiserver.in_flight[id as usize];
+        if !call.is_of(self.apiserver.epoch) {
             return self.retry(id, Component::ApiServerDown);
         }
-        let level = call.client.level();
-        self.apiserver.counters(call.op, level).seat_ns += now.since(call.since).0;
-        self.release_seat(level);
-        if call.op.cost().write.is_some() && self.etcd.full() {
+        let level = flow::level(call.client());
+        self.apiserver.counters(call.op(), level).seat_ns += call.seated_for(now).0;
+        self.apiserver.fairness.finish(now, level);
+        self.dispatch_waiting(level);
+        if call.op().cost().write.is_some() && self.etcd.is_full() {
             return self.retry(id, Component::Etcd);
         }
-        self.calls.remove(id as usize);
+        self.apiserver.in_flight.remove(id as usize);
         self.answered(call);
     }
 
-    fn release_seat(&mut self, level: Level) {
+    /// Requests in the level's queues take the seats that are free.
+    fn dispatch_waiting(&mut self, level: Level) {
         let now = self.now();
-        self.apiserver.fairness.finish(now, level);
         while let Some(next) = self.apiserver.fairness.next(now, level) {
             match next {
                 apf::Next::Runs(id) => self.execute(id),
                 apf::Next::TimedOut(id) => {
-                    let op = self.calls[id as usize].op;
+                    let op = self.apiserver.in_flight[id as usize].op();
                     self.apiserver.counters(op, level).rejected += 1;
                     self.retry(id, Component::ApiSeats);
                 }
@@ -327,19 +211,16 @@ impl World<'_> {
         }
     }
 
-    /// The request failed: the client tries again after a pause.
+    /// The request failed: the client sends it again after a pause.
     fn retry(&mut self, id: u32, because: Component) {
-        let call = &mut self.calls[id as usize];
-        let pause = Span((RETRY.0 << call.attempt.min(4)).min(RETRY_MAX.0));
-        call.attempt = call.attempt.saturating_add(1);
+        let pause = self.apiserver.in_flight[id as usize].fail();
         // Requests that failed together must not come back together.
-        let jitter = self.backoff.unit();
-        let pause = pause.scale(0.5 + 0.5 * jitter);
+        let pause = pause.scale(0.5 + 0.5 * self.backoff.unit());
         self.blame(id, because, pause);
         self.engine.after(pause, Ev::CallSend(id));
     }
 
-    /// API Priority and Fairness moves seats between levels; what waited may run now.
+    /// API Priority and Fairness moves seats between levels.
     pub(crate) fn adjust_seats(&mut self) {
         let now = self.now();
         self.apiserver.fairness.adjust(now);
@@ -351,36 +232,39 @@ impl World<'_> {
                 }
             }
         }
+        self.engine.after(ADJUST_SEATS, Ev::AdjustSeats);
     }
 
-    /// All requests in the server are lost; their clients notice when they would have been done,
-    /// those in the queues at once.
+    /// The server crashes. Clients of requests in its queues notice at once, those of requests with
+    /// a seat when the answer would have come.
     pub(crate) fn crash_api_server(&mut self) {
-        self.apiserver.crash();
+        self.apiserver.down = true;
+        self.apiserver.epoch += 1;
         for id in self.apiserver.fairness.reset() {
             self.retry(id, Component::ApiServerDown);
         }
     }
 
-    /// Books a wait where it belongs: on the investigation's path, and on the clock of the pool
-    /// whose worker it held up.
+    /// Books a wait of a call: on the investigation's critical path, and on the pool whose worker
+    /// it held up.
     fn blame(&mut self, id: u32, component: Component, wait: Span) {
         if wait.0 == 0 {
             return;
         }
-        let Call { who, then, on_path, .. } = self.calls[id as usize];
-        match then {
-            Then::JobSync(_) => self.jobs.pool.blame(component, wait),
-            Then::Kwok { .. } => self.kwok.pool.blame(component, wait),
+        let call = &self.apiserver.in_flight[id as usize];
+        match call.then() {
+            Then::JobSync(..) => self.jobs.blame(component, wait),
+            Then::Kwok(..) => self.kwok.blame(component, wait),
             _ => {}
         }
-        if on_path && let Some(inv) = self.invs.get_mut(who) {
+        if let Some(inv) = call.path().and_then(|who| self.invs.get_mut(who)) {
             inv.wait(component, wait);
         }
     }
 
-    /// A change is told to those who watch; they act on it when they have seen it.
-    pub(crate) fn watchers_see(&mut self, event: Ev, who: Who) {
+    /// The API server sends a change of an investigation's object to the informers; `event` happens
+    /// when they have it.
+    pub(crate) fn watchers_see(&mut self, event: Ev, who: Key<Inv>) {
         let parts = [
             (Process::ApiServer, costs::WATCH_API),
             (Process::ControllerManager, costs::WATCH_CONTROLLERS),

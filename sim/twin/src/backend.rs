@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, VecDeque};
 
 use alertstorm_model::alert::{Alert, Alerts};
 use alertstorm_model::delivery::{Action, Delivery, FoundJob, Input};
-use alertstorm_model::event::{Component, Event, Fact};
+use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{IdentityKind, InvestigationId, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
-use crate::apiserver::{Client, Then};
-use crate::bucket::Bucket;
+use crate::arena::Key;
+use crate::call::{Client, Then};
 use crate::costs::Op;
-use crate::investigation::{Inv, JobStatus, Who};
+use crate::investigation::Inv;
 use crate::world::World;
 
 /// A Job that waits for a connection.
 #[derive(Clone, Copy, Debug)]
 struct Unsent {
     id: InvestigationId,
-    who: Who,
+    who: Key<Inv>,
     /// When it began to wait.
     ready_at: Time,
 }
@@ -30,11 +30,10 @@ pub(crate) struct Backend<'a> {
     alerts: Alerts<'a>,
     next: Option<Alert>,
     /// From admission until the backend's watch shows the Job finished.
-    jobs: BTreeMap<InvestigationId, Who>,
+    jobs: BTreeMap<InvestigationId, Key<Inv>>,
     to_send: VecDeque<Unsent>,
     in_flight: u32,
     connections: u32,
-    pub bucket: Option<Bucket>,
     down_since: Option<Time>,
     outages: Vec<(Time, Time)>,
     /// Empty between inputs; kept for its capacity.
@@ -44,7 +43,6 @@ pub(crate) struct Backend<'a> {
 impl<'a> Backend<'a> {
     pub fn new(plan: &'a Plan) -> Self {
         let knobs = &plan.scenario().controller;
-        let client = &knobs.client;
         let mut alerts = plan.alerts();
         Self {
             delivery: Delivery::new(knobs),
@@ -53,8 +51,7 @@ impl<'a> Backend<'a> {
             jobs: BTreeMap::new(),
             to_send: VecDeque::new(),
             in_flight: 0,
-            connections: client.connections.get(),
-            bucket: client.kube_api_qps.map(|qps| Bucket::new(qps.0, client.kube_api_burst.get())),
+            connections: knobs.client.connections.get(),
             down_since: None,
             outages: Vec::new(),
             actions: Vec::new(),
@@ -120,8 +117,8 @@ impl World<'_> {
         match action {
             Action::CreateJob { alert, budget_wait } => self.create_job(alert, budget_wait),
             Action::DeleteJob(id) => {
-                if let Some(who) = self.backend.jobs.get(&id).copied() {
-                    self.call(Client::Backend, Op::DeleteJob, who, Then::Nothing, false);
+                if self.backend.jobs.contains_key(&id) {
+                    self.call(Client::Backend, Op::DeleteJob, Then::Nothing, None);
                 }
             }
             Action::WakeAt(at) => self.engine.at(at, Ev::ControllerWake),
@@ -172,40 +169,40 @@ impl World<'_> {
                 continue;
             };
             inv.wait(Component::BackendClient, now.since(ready_at));
-            let account = inv.account;
+            let account = inv.has_account();
             self.backend.in_flight += 1;
             self.fact(who, Fact::JobSent);
             let own = self.plan.scenario().identity == IdentityKind::PerInvestigation;
             if own && !account {
-                let then = Then::BackendAccount;
-                self.call(Client::Backend, Op::CreateServiceAccount, who, then, true);
+                let then = Then::BackendAccount(who);
+                self.call(Client::Backend, Op::CreateServiceAccount, then, Some(who));
             } else {
-                self.call(Client::Backend, Op::CreateJob, who, Then::BackendJob, true);
+                self.call(Client::Backend, Op::CreateJob, Then::BackendJob(who), Some(who));
             }
         }
     }
 
     /// An identity of its own is a ServiceAccount and its binding to the domain's Role.
-    pub(crate) fn account_created(&mut self, who: Who) {
-        let then = Then::BackendBinding;
-        self.call(Client::Backend, Op::CreateRoleBinding, who, then, true);
+    pub(crate) fn account_created(&mut self, who: Key<Inv>) {
+        let then = Then::BackendBinding(who);
+        self.call(Client::Backend, Op::CreateRoleBinding, then, Some(who));
     }
 
-    pub(crate) fn binding_created(&mut self, who: Who) {
+    pub(crate) fn binding_created(&mut self, who: Key<Inv>) {
         if let Some(inv) = self.invs.get_mut(who) {
-            inv.account = true;
-            self.call(Client::Backend, Op::CreateJob, who, Then::BackendJob, true);
+            inv.account_created();
+            self.call(Client::Backend, Op::CreateJob, Then::BackendJob(who), Some(who));
         }
     }
 
     /// The API server has the Job: it was created now, or by an earlier attempt (409).
-    pub(crate) fn job_answered(&mut self, who: Who) {
+    pub(crate) fn job_answered(&mut self, who: Key<Inv>) {
         self.backend.in_flight -= 1;
         if let Some(inv) = self.invs.get_mut(who) {
-            let id = inv.alert.id;
-            if !std::mem::replace(&mut inv.job.created, true) {
+            let id = inv.id();
+            if inv.job.create() {
                 self.stage(who, Stage::JobCreated);
-                self.watchers_see(Ev::JobAdded(who.slot, who.generation), who);
+                self.watchers_see(Ev::JobAdded(who), who);
             }
             self.deliver(Input::JobCreated(id));
         }
@@ -213,16 +210,16 @@ impl World<'_> {
     }
 
     /// The backend's watch shows the Job finished.
-    pub(crate) fn job_finished_seen(&mut self, who: Who) {
+    pub(crate) fn job_finished_seen(&mut self, who: Key<Inv>) {
         let Some(inv) = self.invs.get(who) else {
             return;
         };
-        let (id, cost_micro_usd) = (inv.alert.id, inv.cost_micro_usd);
-        let finished_at = inv.job.finished_at;
+        let (id, cost_micro_usd) = (inv.id(), inv.agent.cost_micro_usd());
+        let finished_at = inv.job.finished_at();
         self.backend.jobs.remove(&id);
         if self.plan.scenario().identity == IdentityKind::PerInvestigation {
             for op in [Op::DeleteRoleBinding, Op::DeleteServiceAccount] {
-                self.call(Client::Backend, op, who, Then::Nothing, false);
+                self.call(Client::Backend, op, Then::Nothing, None);
             }
         }
         self.keep_until_collected(who, finished_at);
@@ -243,17 +240,11 @@ impl World<'_> {
             self.backend.outages.push((since, now));
         }
         let jobs = self.backend.jobs.values().filter_map(|who| {
-            let inv = self.invs.get(*who).filter(|inv| inv.job.created)?;
-            let finished = inv.job.status == JobStatus::Finished;
-            Some(FoundJob { alert: inv.alert, finished })
+            let inv = self.invs.get(*who).filter(|inv| inv.job.is_created())?;
+            let finished = inv.job.is_finished();
+            Some(FoundJob { alert: inv.alert(), finished })
         });
         let jobs = jobs.collect();
         self.deliver(Input::ControllerStarted(jobs));
-    }
-
-    /// A fact of an investigation that may have no place in the twin yet.
-    pub(crate) fn fact_of(&mut self, id: InvestigationId, fact: Fact) {
-        let event = Event::of(self.now(), id, fact);
-        self.sink.take(&event);
     }
 }

@@ -2,93 +2,119 @@
 //!
 //! The TTL controller reads the Job afresh and deletes it with foreground propagation; the garbage
 //! collector then reads the pod and its owner, deletes the pod, and takes the finalizer from the
-//! Job (pkg/controller/ttlafterfinished, pkg/controller/garbagecollector v1.36.3). The collector's
-//! client has twice the rate of the others (cmd/kube-controller-manager/app/core.go).
+//! Job (pkg/controller/ttlafterfinished, pkg/controller/garbagecollector v1.36.3).
 
 use std::collections::VecDeque;
 
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{IdentityKind, Stage};
+use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::Time;
 
 use crate::agenda::Ev;
-use crate::apiserver::{Client, Then};
-use crate::arena::Key;
+use crate::arena::{Arena, Key};
+use crate::call::{Client, Then};
 use crate::costs::Op;
-use crate::investigation::Who;
+use crate::investigation::{FinishedJob, Inv};
 use crate::world::World;
 
-/// The collector's calls for one Job, in order.
+/// The garbage collector's calls for one Job, in order.
 const COLLECT: [Op; 5] = [Op::GetPod, Op::GetJob, Op::DeletePod, Op::GetJob, Op::PatchJob];
 
-/// A controller's workers and what waits for them.
 #[derive(Debug)]
-pub(crate) struct Workers {
-    pub idle: u32,
-    pub queue: VecDeque<Who>,
+struct Workers {
+    idle: u32,
+    queue: VecDeque<Key<FinishedJob>>,
 }
 
 impl Workers {
-    pub const fn new(count: u32) -> Self {
+    const fn new(count: u32) -> Self {
         Self { idle: count, queue: VecDeque::new() }
+    }
+
+    /// A worker takes the next Job, if one is idle and one waits.
+    fn next(&mut self) -> Option<Key<FinishedJob>> {
+        if self.idle == 0 {
+            return None;
+        }
+        let job = self.queue.pop_front()?;
+        self.idle -= 1;
+        Some(job)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Collector {
+    /// Finished and not collected.
+    jobs: Arena<FinishedJob>,
+    ttl: Workers,
+    gc: Workers,
+}
+
+impl Collector {
+    pub fn new(plan: &Plan) -> Self {
+        let manager = &plan.scenario().cluster.control_plane.controller_manager;
+        Self {
+            jobs: Arena::default(),
+            ttl: Workers::new(manager.concurrent_ttl_syncs.get()),
+            gc: Workers::new(manager.concurrent_gc_syncs.get()),
+        }
+    }
+
+    /// Whether every finished Job is collected.
+    pub fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
     }
 }
 
 impl World<'_> {
     /// The Job is finished: all that is left of its investigation is its object in etcd. Most Jobs
-    /// that the platform knows are such, so they are kept apart from those that still do something.
-    pub(crate) fn keep_until_collected(&mut self, who: Who, finished_at: Time) {
+    /// in the platform are such, so they are kept apart from those that are still active.
+    pub(crate) fn keep_until_collected(&mut self, who: Key<Inv>, finished_at: Time) {
         if let Some(inv) = self.invs.remove(who) {
-            let job = self.finished_jobs.insert(inv.alert.id);
+            let job = self.collector.jobs.insert(FinishedJob(inv.id()));
             let ttl = self.plan.scenario().controller.job.ttl_after_finished;
-            self.engine.at(finished_at + ttl, Ev::TtlDue(job.slot, job.generation));
+            self.engine.at(finished_at + ttl, Ev::TtlDue(job));
         }
     }
 
-    /// The Job's time after its end is over.
-    pub(crate) fn ttl_due(&mut self, job: Key) {
-        self.ttl.queue.push_back(job);
+    /// ttlSecondsAfterFinished is over.
+    pub(crate) fn ttl_due(&mut self, job: Key<FinishedJob>) {
+        self.collector.ttl.queue.push_back(job);
         self.collectors_work();
     }
 
-    /// Idle workers of both controllers take what waits.
+    /// Idle workers of both controllers take the Jobs that wait.
     pub(crate) fn collectors_work(&mut self) {
-        while self.ttl.idle > 0 && !self.jobs.down {
-            let Some(who) = self.ttl.queue.pop_front() else {
-                break;
-            };
-            self.ttl.idle -= 1;
-            let then = Then::Ttl { deleted: false };
-            self.call(Client::TtlController, Op::GetJob, who, then, false);
+        if self.jobs.is_down() {
+            return;
         }
-        while self.gc.idle > 0 && !self.jobs.down {
-            let Some(who) = self.gc.queue.pop_front() else {
-                break;
-            };
-            self.gc.idle -= 1;
-            self.call(Client::GarbageCollector, COLLECT[0], who, Then::Collect(0), false);
+        while let Some(job) = self.collector.ttl.next() {
+            self.call(Client::TtlController, Op::GetJob, Then::TtlRead(job), None);
+        }
+        while let Some(job) = self.collector.gc.next() {
+            self.call(Client::GarbageCollector, COLLECT[0], Then::Collect(job, 0), None);
         }
     }
 
-    pub(crate) fn ttl_called(&mut self, who: Who, deleted: bool) {
-        if deleted {
-            self.ttl.idle += 1;
-            self.gc.queue.push_back(who);
-            self.collectors_work();
-        } else {
-            let then = Then::Ttl { deleted: true };
-            self.call(Client::TtlController, Op::DeleteJob, who, then, false);
-        }
+    pub(crate) fn ttl_read(&mut self, job: Key<FinishedJob>) {
+        self.call(Client::TtlController, Op::DeleteJob, Then::TtlDeleted(job), None);
     }
 
-    pub(crate) fn collected_step(&mut self, who: Who, done: u8) {
-        let next = usize::from(done) + 1;
-        if let Some(op) = COLLECT.get(next) {
-            let then = Then::Collect(next as u8);
-            return self.call(Client::GarbageCollector, *op, who, then, false);
+    pub(crate) fn ttl_deleted(&mut self, job: Key<FinishedJob>) {
+        self.collector.ttl.idle += 1;
+        self.collector.gc.queue.push_back(job);
+        self.collectors_work();
+    }
+
+    /// A call of the garbage collector is answered: the next, or the Job is gone.
+    pub(crate) fn collected_step(&mut self, job: Key<FinishedJob>, done: u8) {
+        let next = done + 1;
+        if let Some(op) = COLLECT.get(usize::from(next)) {
+            return self.call(Client::GarbageCollector, *op, Then::Collect(job, next), None);
         }
-        self.gc.idle += 1;
-        if let Some(id) = self.finished_jobs.remove(who) {
+        self.collector.gc.idle += 1;
+        if let Some(FinishedJob(id)) = self.collector.jobs.remove(job) {
             self.fact_of(id, Fact::Stage { stage: Stage::JobCollected });
         }
         for op in [Op::CreateJob, Op::CreatePod] {

@@ -13,9 +13,9 @@ pub(crate) struct Disk {
     /// End of the sync after it, once somebody waits for it.
     next_until: Option<Time>,
     /// Syncs so far.
-    pub syncs: u64,
+    syncs: u64,
     /// Added to each sync while a fault says so.
-    pub extra: Span,
+    extra: Span,
 }
 
 impl Disk {
@@ -33,6 +33,15 @@ impl Disk {
     fn sync(&mut self, from: Time) -> Time {
         self.syncs += 1;
         from + self.fsync.draw(&mut self.stream) + self.extra
+    }
+
+    pub const fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// Each sync takes so much longer from now on.
+    pub const fn slow_down(&mut self, extra: Span) {
+        self.extra = extra;
     }
 
     /// No sync ends before `until`.

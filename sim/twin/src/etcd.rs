@@ -1,12 +1,15 @@
 //! etcd: group commit of the write-ahead log, the database's size, compaction and the quota.
 
-use alertstorm_model::event::Etcd as Counters;
+use alertstorm_model::event::{Etcd as Counters, WaitSummary};
 use alertstorm_model::scenario::knobs::EtcdKnobs;
 use alertstorm_model::seed::Purpose;
-use alertstorm_model::time::Time;
+use alertstorm_model::time::{Span, Time};
 
+use crate::agenda::Ev;
 use crate::costs::Op;
 use crate::disk::Disk;
+use crate::meter::Meter;
+use crate::world::World;
 
 /// What an empty cluster's database holds: measured after the start of a control plane.
 const EMPTY_BYTES: u64 = 3 << 20;
@@ -17,7 +20,7 @@ const EVENT_TTL_COMPACTIONS: usize = 12;
 
 #[derive(Debug)]
 pub(crate) struct Etcd {
-    pub disk: Disk,
+    disk: Disk,
     quota: u64,
     writes: u64,
     /// Bytes of objects that are there.
@@ -30,6 +33,7 @@ pub(crate) struct Etcd {
     file: u64,
     /// Time of arrival of the last write, so that arrivals never go back.
     last_arrival: Time,
+    commit_waits: Meter,
 }
 
 impl Etcd {
@@ -43,6 +47,7 @@ impl Etcd {
             events: std::collections::VecDeque::from([0]),
             file: EMPTY_BYTES,
             last_arrival: Time::ZERO,
+            commit_waits: Meter::default(),
         }
     }
 
@@ -71,10 +76,11 @@ impl Etcd {
 
     /// Commits a write that arrives at `at`; returns when it is durable.
     pub fn commit(&mut self, at: Time, bytes: u64, op: Op) -> Time {
-        let at = at.max(self.last_arrival);
-        self.last_arrival = at;
+        self.last_arrival = self.last_arrival.max(at);
         self.write(bytes, op);
-        self.disk.commit(at)
+        let durable = self.disk.commit(self.last_arrival);
+        self.commit_waits.record(durable.since(at));
+        durable
     }
 
     /// An object of so many bytes is gone for good.
@@ -83,8 +89,19 @@ impl Etcd {
         self.history += bytes + REVISION_OVERHEAD;
     }
 
-    /// kube-apiserver compacts what is older than its interval; Events of an hour ago are gone.
-    pub fn compact(&mut self) {
+    /// No commit ends before `until`.
+    pub fn block(&mut self, until: Time) {
+        self.disk.block(until);
+    }
+
+    /// Each sync takes so much longer from now on.
+    pub const fn slow_down(&mut self, extra: Span) {
+        self.disk.slow_down(extra);
+    }
+
+    /// Revisions older than kube-apiserver's compaction interval are freed, and Events of an hour
+    /// ago deleted.
+    fn compact(&mut self) {
         self.history = 0;
         self.events.push_back(0);
         if self.events.len() > EVENT_TTL_COMPACTIONS {
@@ -93,12 +110,29 @@ impl Etcd {
     }
 
     /// Whether the quota is reached: writes fail then, until an operator clears the alarm.
-    pub const fn full(&self) -> bool {
+    pub const fn is_full(&self) -> bool {
         self.file > self.quota
     }
 
     pub fn counters(&self) -> Counters {
         let db_bytes = self.live + self.history + self.events.iter().sum::<u64>();
-        Counters { writes: self.writes, fsyncs: self.disk.syncs, db_bytes, db_bytes_max: self.file }
+        Counters {
+            writes: self.writes,
+            fsyncs: self.disk.syncs(),
+            db_bytes,
+            db_bytes_max: self.file,
+        }
+    }
+
+    pub fn waits(&self) -> WaitSummary {
+        self.commit_waits.summary("etcd: commit")
+    }
+}
+
+impl World<'_> {
+    pub(crate) fn compact(&mut self) {
+        self.etcd.compact();
+        let etcd = &self.plan.scenario().cluster.control_plane.etcd;
+        self.engine.after(etcd.compaction_interval, Ev::Compact);
     }
 }

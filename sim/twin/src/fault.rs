@@ -1,13 +1,13 @@
-//! Faults in virtual time: each breaks something and mends it again.
+//! Faults of the plan: each breaks a component at its instant and mends it after its time.
 
-use alertstorm_model::event::{Component, Fact};
+use alertstorm_model::event::Fact;
 use alertstorm_model::scenario::{FaultKind, FaultPlan};
+use alertstorm_model::time::Span;
 
 use crate::agenda::Ev;
 use crate::world::World;
 
 impl World<'_> {
-    /// Puts the plan's faults into the queue of events.
     pub(crate) fn plan_faults(&mut self) {
         for (number, fault) in (0..).zip(self.plan.faults()) {
             self.engine.at(fault.from, Ev::FaultBegins(number));
@@ -24,13 +24,13 @@ impl World<'_> {
         self.platform_fact(Fact::Fault { kind: fault.kind, began: true });
         match fault.kind {
             FaultKind::ApiServerDown => self.crash_api_server(),
-            FaultKind::EtcdLeaderLoss => self.etcd.disk.block(fault.until),
-            FaultKind::SlowFsync => self.etcd.disk.extra = fault.extra,
-            FaultKind::ControllerManagerDown => self.jobs.down = true,
-            FaultKind::SchedulerDown => self.scheduler.down = true,
+            FaultKind::EtcdLeaderLoss => self.etcd.block(fault.until),
+            FaultKind::SlowFsync => self.etcd.slow_down(fault.extra),
+            FaultKind::ControllerManagerDown => self.jobs.stop(),
+            FaultKind::SchedulerDown => self.scheduler.stop(),
             FaultKind::NodeDown => self.node_down(fault.node),
             FaultKind::VaultSealed | FaultKind::VaultRestart => self.seal(),
-            FaultKind::PostgresDown => self.postgres.down = true,
+            FaultKind::PostgresDown => self.postgres.stop(),
             FaultKind::ControllerCrash => self.controller_crashes(),
         }
     }
@@ -40,12 +40,11 @@ impl World<'_> {
         let outage = fault.until.since(fault.from);
         self.platform_fact(Fact::Fault { kind: fault.kind, began: false });
         match fault.kind {
-            FaultKind::ApiServerDown => self.apiserver.down = false,
+            FaultKind::ApiServerDown => self.apiserver.restart(),
             FaultKind::EtcdLeaderLoss => {}
-            FaultKind::SlowFsync => self.etcd.disk.extra = alertstorm_model::time::Span::ZERO,
+            FaultKind::SlowFsync => self.etcd.slow_down(Span::ZERO),
             FaultKind::ControllerManagerDown => {
-                self.jobs.down = false;
-                self.jobs.pool.stood_still(Component::ControllerManagerDown, outage);
+                self.jobs.start(outage);
                 self.job_workers();
                 self.collectors_work();
             }
@@ -53,7 +52,7 @@ impl World<'_> {
             FaultKind::NodeDown => self.node_up(fault.node),
             FaultKind::VaultSealed => self.unseal(false),
             FaultKind::VaultRestart => self.unseal(true),
-            FaultKind::PostgresDown => self.postgres.down = false,
+            FaultKind::PostgresDown => self.postgres.start(),
             FaultKind::ControllerCrash => self.controller_restarts(),
         }
     }

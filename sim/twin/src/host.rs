@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 use alertstorm_model::event::CpuUse;
 use alertstorm_model::time::{Span, Time};
 
-use crate::investigation::Who;
+use crate::arena::Key;
+use crate::investigation::Inv;
 
 /// What runs on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub(crate) struct Task<T> {
     pub event: T,
     pub since: Time,
     /// Whose wait it is.
-    pub who: Option<Who>,
+    pub who: Option<Key<Inv>>,
 }
 
 #[derive(Debug)]
@@ -90,8 +91,8 @@ pub(crate) struct Host<T> {
     /// Advances as fast as a running thread gets on.
     virtual_now: u64,
     at: Time,
-    /// The instant of the next tick that was asked for.
-    pub tick_at: Time,
+    /// The instant of the earliest tick that is scheduled.
+    tick_at: Time,
 }
 
 impl<T: Copy> Host<T> {
@@ -112,7 +113,13 @@ impl<T: Copy> Host<T> {
 
     /// Takes pieces of work. While the machine has cores to spare it says at once when they are
     /// done; else nothing, and `event` comes out of a later [`Self::tick`].
-    pub fn run(&mut self, now: Time, parts: Parts<'_>, event: T, who: Option<Who>) -> Option<Time> {
+    pub fn run(
+        &mut self,
+        now: Time,
+        parts: Parts<'_>,
+        event: T,
+        who: Option<Key<Inv>>,
+    ) -> Option<Time> {
         let mut cost = Span::ZERO;
         for (process, part) in parts {
             self.busy[*process as usize] += part.0;
@@ -176,8 +183,24 @@ impl<T: Copy> Host<T> {
         self.at = now;
     }
 
+    /// When to call [`Self::tick`]; nothing where an earlier call is scheduled or nothing runs.
+    pub fn schedule_tick(&mut self) -> Option<Time> {
+        let at = self.next_end().filter(|at| *at < self.tick_at)?;
+        self.tick_at = at;
+        Some(at)
+    }
+
+    /// A scheduled tick is there; false where a later call replaced it by an earlier tick.
+    pub fn take_tick(&mut self, now: Time) -> bool {
+        let due = self.tick_at == now;
+        if due {
+            self.tick_at = Time::NEVER;
+        }
+        due
+    }
+
     /// When the next piece of work will be done, unless more comes.
-    pub fn next_end(&self) -> Option<Time> {
+    fn next_end(&self) -> Option<Time> {
         let next = self.running.iter().map(|running| running.ends).min()?;
         let (threads, cores) = self.competing();
         let left = next.saturating_sub(self.virtual_now);
@@ -218,46 +241,6 @@ impl<T: Copy> Host<T> {
             busy_ns: self.busy[*process as usize],
             resident_bytes: None,
         })
-    }
-}
-
-/// A machine with one process, which takes its work in the order of its coming.
-#[derive(Debug)]
-pub(crate) struct Cores {
-    name: &'static str,
-    process: Process,
-    /// When each core is free.
-    free: Vec<Time>,
-    busy: u64,
-}
-
-impl Cores {
-    pub fn new(name: &'static str, process: Process, cores: u32) -> Self {
-        Self { name, process, free: vec![Time::ZERO; cores as usize], busy: 0 }
-    }
-
-    /// Takes a piece of work; returns when it is done.
-    pub fn run(&mut self, now: Time, cost: Span) -> Time {
-        self.busy += cost.0;
-        let mut first = 0;
-        for core in 1..self.free.len() {
-            if self.free[core] < self.free[first] {
-                first = core;
-            }
-        }
-        let done = self.free[first].max(now) + cost;
-        self.free[first] = done;
-        done
-    }
-
-    pub fn usage(&self) -> CpuUse {
-        CpuUse {
-            host: self.name.to_owned(),
-            cores: self.free.len() as u32,
-            process: Process::ALL[self.process as usize].1.to_owned(),
-            busy_ns: self.busy,
-            resident_bytes: None,
-        }
     }
 }
 

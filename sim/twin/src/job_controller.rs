@@ -1,6 +1,6 @@
 //! The Job controller of kube-controller-manager, after pkg/controller/job/job_controller.go
-//! v1.36.3: a work queue that merges what is asked twice, sync workers, one client bucket for
-//! their calls and their events, and a sync that takes one call after the other.
+//! v1.36.3: a work queue that merges repeated additions, sync workers, one client bucket for
+//! their calls and their events, and a sync that makes one call after the other.
 //!
 //! A Job of one pod that ends at once costs seven calls. In the first sync: create the pod, update
 //! the status (active). In the second: update the status (SuccessCriteriaMet, uncounted pods),
@@ -9,37 +9,28 @@
 
 use std::collections::VecDeque;
 
-use alertstorm_model::event::{Component, Fact, Wait};
+use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{Outcome, Stage};
-use alertstorm_model::time::{Span, Time};
+use alertstorm_model::time::Span;
 
 use crate::agenda::Ev;
-use crate::apiserver::{Client, Recorder, Then};
-use crate::costs::Op;
-use crate::investigation::{JobStatus, PodPhase, Who};
+use crate::arena::Key;
+use crate::call::{Client, Recorder, Then};
+use crate::investigation::Inv;
+use crate::job::SyncStep;
+use crate::pod::PodPhase;
 use crate::pool::{Pool, PoolKind};
 use crate::world::World;
 
 /// `syncJobBatchPeriod`: syncs that pods and statuses ask for wait this long for others.
 const SYNC_BATCH: Span = Span::secs(1);
 
-/// The call of a sync that a worker waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SyncStep {
-    PodCreated,
-    StatusActive,
-    StatusReady,
-    StatusInterim,
-    FinalizerRemoved,
-    StatusFinished,
-    PodDeleted,
-}
-
 #[derive(Debug)]
 pub(crate) struct JobController {
-    pub queue: VecDeque<Who>,
-    pub pool: Pool,
-    pub down: bool,
+    queue: VecDeque<Key<Inv>>,
+    pool: Pool,
+    /// With the whole controller manager.
+    down: bool,
 }
 
 impl JobController {
@@ -50,231 +41,191 @@ impl JobController {
             down: false,
         }
     }
+
+    pub fn depth(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub const fn is_down(&self) -> bool {
+        self.down
+    }
+
+    pub const fn stop(&mut self) {
+        self.down = true;
+    }
+
+    /// The controller manager is back after an outage; Jobs in the queue waited for that.
+    pub fn start(&mut self, outage: Span) {
+        self.down = false;
+        self.pool.stood_still(Component::ControllerManagerDown, outage);
+    }
+
+    /// A worker was held up by `component`.
+    pub fn blame(&mut self, component: Component, wait: Span) {
+        self.pool.blame(component, wait);
+    }
+
+    fn can_take(&self) -> bool {
+        self.pool.has_idle() && !self.down
+    }
 }
 
 impl World<'_> {
-    /// `queue.AddAfter`: an earlier due time wins, a later one is forgotten.
-    pub(crate) fn job_due(&mut self, who: Who, after: Span) {
+    /// `queue.AddAfter`.
+    fn job_due(&mut self, who: Key<Inv>, after: Span) {
         let at = self.now() + after;
-        let Some(inv) = self.invs.get_mut(who) else {
-            return;
-        };
-        if at < inv.job.due {
-            inv.job.due = at;
-            self.engine.at(at, Ev::JobDue(who.slot, who.generation));
+        if self.invs.get_mut(who).is_some_and(|inv| inv.job.add_at(at)) {
+            self.engine.at(at, Ev::JobDue(who));
         }
     }
 
-    pub(crate) fn job_is_due(&mut self, who: Who) {
+    pub(crate) fn job_is_due(&mut self, who: Key<Inv>) {
         let now = self.now();
-        let Some(inv) = self.invs.get_mut(who) else {
-            return;
-        };
-        if inv.job.due == now {
-            inv.job.due = Time::NEVER;
+        if self.invs.get_mut(who).is_some_and(|inv| inv.job.take_due(now)) {
             self.job_enqueue(who);
         }
     }
 
-    /// `queue.Add`: what is queued is queued once; what is being synced is synced again after.
-    fn job_enqueue(&mut self, who: Who) {
+    fn job_enqueue(&mut self, who: Key<Inv>) {
         let now = self.now();
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        if inv.job.processing {
-            inv.job.dirty = true;
-        } else if !inv.job.queued {
-            inv.job.queued = true;
-            inv.job.enqueued_at = now;
-            inv.joins(&self.jobs.pool);
+        if inv.job.enqueue(now) {
+            inv.path.join(&self.jobs.pool);
             self.jobs.queue.push_back(who);
             self.job_workers();
         }
     }
 
-    /// Idle workers take what is queued.
+    /// Idle workers take Jobs off the queue.
     pub(crate) fn job_workers(&mut self) {
-        while self.jobs.pool.idle > 0 && !self.jobs.down {
+        while self.jobs.can_take() {
             let Some(who) = self.jobs.queue.pop_front() else {
                 return;
             };
-            if self.invs.get(who).is_none() {
+            let now = self.now();
+            let Some(inv) = self.invs.get_mut(who) else {
                 continue;
+            };
+            self.jobs.pool.take();
+            if let Some(waited) = inv.job.dequeue(now) {
+                inv.path.taken_by(&self.jobs.pool, waited, Component::JobControllerWorkers);
             }
-            self.jobs.pool.idle -= 1;
-            self.job_dequeued(who);
             self.job_sync(who);
         }
     }
 
-    /// The wait for a worker was a wait for what the workers were waiting for.
-    fn job_dequeued(&mut self, who: Who) {
-        let now = self.now();
-        let Some(inv) = self.invs.get_mut(who) else {
-            return;
-        };
-        inv.job.queued = false;
-        inv.job.processing = true;
-        let waited = now.since(inv.job.enqueued_at);
-        // While the pod runs nobody waits for the Job's status.
-        if !inv.job.pod_posted || inv.job.pod_seen == PodPhase::Ended {
-            inv.taken_by(&self.jobs.pool, waited, Component::JobControllerWorkers);
-        }
-    }
-
-    /// One sync: decides what is to be done from what the informers have seen.
-    fn job_sync(&mut self, who: Who) {
+    fn job_sync(&mut self, who: Key<Inv>) {
         let now = self.now();
         let deadline = self.plan.scenario().controller.job.active_deadline;
         let Some(inv) = self.invs.get_mut(who) else {
             return self.job_synced(who);
         };
-        let job = inv.job;
-        let past_deadline = job.started.is_some_and(|started| now.since(started) >= deadline);
-        let ended = job.pod_seen == PodPhase::Ended;
-        let step = if job.status == JobStatus::Finished {
-            None
-        } else if ended && job.status != JobStatus::Interim {
-            Some((Op::UpdateJobStatus, SyncStep::StatusInterim))
-        } else if ended {
-            Some((Op::PatchPod, SyncStep::FinalizerRemoved))
-        } else if past_deadline && job.status != JobStatus::Interim && job.pod_posted {
-            Some((Op::DeletePod, SyncStep::PodDeleted))
-        } else if !job.pod_posted {
-            inv.job.pod_posted = true;
-            Some((Op::CreatePod, SyncStep::PodCreated))
-        } else if job.pod_seen == PodPhase::Running && job.status == JobStatus::Active {
-            Some((Op::UpdateJobStatus, SyncStep::StatusReady))
-        } else {
-            None
-        };
-        // Every sync of a Job that goes on asks for the one at its deadline.
-        if let (Some(started), false) = (job.started, past_deadline || ended) {
-            self.job_due(who, deadline - now.since(started));
+        let (step, deadline_in) = inv.job.sync(now, deadline);
+        if let Some(after) = deadline_in {
+            self.job_due(who, after);
         }
         match step {
-            Some((op, step)) => self.job_call(who, op, step),
+            Some(step) => self.job_call(who, step),
             None => self.job_synced(who),
         }
     }
 
-    fn job_call(&mut self, who: Who, op: Op, step: SyncStep) {
-        let on_path = !matches!(step, SyncStep::StatusActive | SyncStep::StatusReady);
-        self.call(Client::JobController, op, who, Then::JobSync(step), on_path);
+    fn job_call(&mut self, who: Key<Inv>, step: SyncStep) {
+        let path = step.on_path().then_some(who);
+        self.call(Client::JobController, step.op(), Then::JobSync(who, step), path);
     }
 
     /// The answer to a worker's call: the next call of the sync, or its end.
-    pub(crate) fn job_called(&mut self, who: Who, step: SyncStep) {
+    pub(crate) fn job_called(&mut self, who: Key<Inv>, step: SyncStep) {
         let now = self.now();
         let deadline = self.plan.scenario().controller.job.active_deadline;
         let Some(inv) = self.invs.get_mut(who) else {
             return self.job_synced(who);
         };
         match step {
-            SyncStep::PodCreated => {
-                inv.job.pod_seen = PodPhase::Pending;
-                inv.phase = PodPhase::Pending;
-                inv.status_phase = PodPhase::Pending;
+            SyncStep::CreatePod => {
+                inv.job.observe_pod(PodPhase::Pending);
+                inv.pod.create();
                 self.stage(who, Stage::PodCreated);
-                self.watchers_see(Ev::PodAdded(who.slot, who.generation), who);
-                self.record_event(Recorder::JobController, who);
-                self.job_call(who, Op::UpdateJobStatus, SyncStep::StatusActive);
+                self.watchers_see(Ev::PodAdded(who), who);
+                self.record_event(Recorder::JobController);
+                self.job_call(who, SyncStep::StatusActive);
             }
             SyncStep::StatusActive => {
-                inv.job.status = JobStatus::Active;
-                inv.job.started.get_or_insert(now);
+                inv.job.activate(now);
                 self.job_due(who, deadline);
                 self.job_due(who, SYNC_BATCH);
                 self.job_synced(who);
             }
             SyncStep::StatusReady => {
-                inv.job.status = JobStatus::Ready;
+                inv.job.ready();
                 self.job_synced(who);
             }
-            SyncStep::PodDeleted => {
-                self.record_event(Recorder::JobController, who);
+            SyncStep::DeletePod => {
+                self.record_event(Recorder::JobController);
                 self.pod_deleted(who, Outcome::DeadlineExceeded);
-                self.job_call(who, Op::UpdateJobStatus, SyncStep::StatusInterim);
+                self.job_call(who, SyncStep::StatusInterim);
             }
             SyncStep::StatusInterim => {
-                inv.job.status = JobStatus::Interim;
-                if inv.job.pod_seen == PodPhase::Ended {
-                    self.job_call(who, Op::PatchPod, SyncStep::FinalizerRemoved);
+                if inv.job.interim() {
+                    self.job_call(who, SyncStep::RemoveFinalizer);
                 } else {
                     self.job_synced(who);
                 }
             }
-            SyncStep::FinalizerRemoved => {
-                self.job_call(who, Op::UpdateJobStatus, SyncStep::StatusFinished);
-            }
+            SyncStep::RemoveFinalizer => self.job_call(who, SyncStep::StatusFinished),
             SyncStep::StatusFinished => {
-                inv.job.status = JobStatus::Finished;
-                self.record_event(Recorder::JobController, who);
+                inv.job.finish(now);
+                self.record_event(Recorder::JobController);
                 self.job_finished(who);
                 self.job_synced(who);
             }
         }
     }
 
-    fn job_synced(&mut self, who: Who) {
-        self.jobs.pool.idle += 1;
-        if let Some(inv) = self.invs.get_mut(who) {
-            inv.job.processing = false;
-            if std::mem::take(&mut inv.job.dirty) {
-                self.job_enqueue(who);
-            }
+    fn job_synced(&mut self, who: Key<Inv>) {
+        self.jobs.pool.give_back();
+        if self.invs.get_mut(who).is_some_and(|inv| inv.job.synced()) {
+            self.job_enqueue(who);
         }
         self.job_workers();
     }
 
-    /// The Job's status says Complete or Failed.
-    fn job_finished(&mut self, who: Who) {
-        self.tell_waits(who, Stage::JobFinished);
+    /// The Job's status is Complete or Failed.
+    fn job_finished(&mut self, who: Key<Inv>) {
+        self.record_waits(who, Stage::JobFinished);
         self.stage(who, Stage::JobFinished);
         if let Some(inv) = self.invs.get_mut(who) {
-            inv.path = None;
-            inv.job.finished_at = self.engine.now();
+            inv.path.close();
         }
-        self.watchers_see(Ev::JobFinishedSeen(who.slot, who.generation), who);
+        self.watchers_see(Ev::JobFinishedSeen(who), who);
     }
 
-    /// Tells where the investigation's time went until a stage.
-    pub(crate) fn tell_waits(&mut self, who: Who, until: Stage) {
+    /// Writes to the event log where the investigation's time went until a stage.
+    pub(crate) fn record_waits(&mut self, who: Key<Inv>, until: Stage) {
         let now = self.now();
         let Some(inv) = self.invs.get(who) else { return };
-        let Some(path) = &inv.path else { return };
-        // Waits that overlapped, as in an outage that holds up kubelet and agent alike, share the
-        // time that passed.
-        let passed = u128::from(now.since(inv.alert.intended).0);
-        let sum: u128 = path.waits.iter().map(|wait| u128::from(wait.0)).sum();
-        let share = |wait: Span| match sum > passed {
-            true => Span((u128::from(wait.0) * passed / sum) as u64),
-            false => wait,
-        };
-        let waits = Component::ALL.iter().zip(path.waits).filter(|(_, wait)| wait.0 > 0);
-        let waits =
-            waits.map(|(component, wait)| Wait { component: *component, span: share(wait) });
-        let waits = waits.collect();
-        self.fact(who, Fact::Waited { until, waits });
+        if let Some(waits) = inv.path.waits(now.since(inv.alert().intended)) {
+            self.fact(who, Fact::Waited { until, waits });
+        }
     }
 
-    /// The Job controller's informers have seen something of the pod.
-    pub(crate) fn job_sees_pod(&mut self, who: Who, phase: PodPhase) {
+    /// The Job controller's informer shows a change of the pod.
+    pub(crate) fn job_sees_pod(&mut self, who: Key<Inv>, phase: PodPhase) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
-        if phase > inv.job.pod_seen {
-            inv.job.pod_seen = phase;
-        }
-        if phase >= PodPhase::Ended && inv.job.status != JobStatus::Finished {
+        inv.job.observe_pod(phase);
+        if phase >= PodPhase::Ended && !inv.job.is_finished() {
             inv.wait(Component::JobSyncBatch, SYNC_BATCH);
         }
         self.job_due(who, SYNC_BATCH);
     }
 
-    /// A Job was created: the informer adds it without delay.
-    pub(crate) fn job_added(&mut self, who: Who) {
+    /// The informer shows a new Job, which is enqueued without delay.
+    pub(crate) fn job_added(&mut self, who: Key<Inv>) {
         self.job_due(who, Span::ZERO);
     }
 }

@@ -6,21 +6,21 @@ use std::collections::VecDeque;
 use alertstorm_model::event::Component;
 use alertstorm_model::investigation::{Outcome, Stage};
 use alertstorm_model::scenario::knobs::NodeRuntime;
-use alertstorm_model::time::Time;
+use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
-use crate::apiserver::{Client, Then};
+use crate::arena::Key;
+use crate::call::{Client, KwokStage, Then};
 use crate::costs::{self, Op};
-use crate::investigation::{PodPhase, Who};
+use crate::investigation::Inv;
 use crate::pool::{Pool, PoolKind};
 use crate::world::World;
 
-/// KWOK: pods' stages, as many at once as it has workers.
 #[derive(Debug)]
 pub(crate) struct Kwok {
-    /// Whose stage, whether it is the completing one, and since when it waits.
-    waiting: VecDeque<(Who, bool, Time)>,
-    pub pool: Pool,
+    /// With the instant at which the stage became due.
+    waiting: VecDeque<(Key<Inv>, KwokStage, Time)>,
+    pool: Pool,
 }
 
 impl Default for Kwok {
@@ -30,53 +30,68 @@ impl Default for Kwok {
     }
 }
 
+impl Kwok {
+    /// A worker was held up by `component`.
+    pub fn blame(&mut self, component: Component, wait: Span) {
+        self.pool.blame(component, wait);
+    }
+
+    /// A worker takes the next stage, if one is idle and one waits.
+    fn next(&mut self) -> Option<(Key<Inv>, KwokStage, Time)> {
+        if !self.pool.has_idle() {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.pool.take();
+        Some(next)
+    }
+}
+
 impl World<'_> {
-    /// KWOK plays a stage of so many pods at once.
-    pub(crate) fn kwok_queue(&mut self, who: Who, complete: bool) {
+    /// A pod's stage is due.
+    pub(crate) fn kwok_queue(&mut self, who: Key<Inv>, stage: KwokStage) {
         let since = self.now();
         if let Some(inv) = self.invs.get_mut(who) {
-            inv.joins(&self.kwok.pool);
+            inv.path.join(&self.kwok.pool);
         }
-        self.kwok.waiting.push_back((who, complete, since));
+        self.kwok.waiting.push_back((who, stage, since));
         self.kwok_play();
     }
 
     fn kwok_play(&mut self) {
-        while self.kwok.pool.idle > 0 {
-            let Some((who, complete, since)) = self.kwok.waiting.pop_front() else { return };
-            self.kwok.pool.idle -= 1;
+        while let Some((who, stage, since)) = self.kwok.next() {
             let waited = self.now().since(since);
             if let Some(inv) = self.invs.get_mut(who) {
-                inv.taken_by(&self.kwok.pool, waited, Component::PodStart);
+                inv.path.taken_by(&self.kwok.pool, waited, Component::PodStart);
             }
-            let then = Then::Kwok { complete };
-            self.call(Client::Kwok, Op::PatchPodStatus, who, then, true);
+            self.call(Client::Kwok, Op::PatchPodStatus, Then::Kwok(who, stage), Some(who));
         }
     }
 
-    /// KWOK's stage is played: its own watch brings the next.
-    pub(crate) fn kwok_played(&mut self, who: Who, complete: bool) {
-        self.kwok.pool.idle += 1;
+    /// The stage's patch is answered; KWOK's own watch brings the pod's next stage.
+    pub(crate) fn kwok_played(&mut self, who: Key<Inv>, stage: KwokStage) {
+        self.kwok.pool.give_back();
         if let Some(inv) = self.invs.get_mut(who) {
-            if complete {
-                inv.phase = PodPhase::Ended;
-                inv.status_phase = PodPhase::Ended;
-                self.end(who, Outcome::Resolved);
-                self.leave_node(who);
-                self.watchers_see(Ev::PodEndSeen(who.slot, who.generation), who);
-            } else {
-                inv.status_phase = PodPhase::Running;
-                inv.reached_running = true;
-                self.stage(who, Stage::PodRunning);
-                self.watchers_see(Ev::PodRunningSeen(who.slot, who.generation), who);
+            match stage {
+                KwokStage::Complete => {
+                    inv.pod.end_reported();
+                    self.end(who, Outcome::Resolved);
+                    self.leave_node(who);
+                    self.watchers_see(Ev::PodEndSeen(who), who);
+                }
+                KwokStage::Run => {
+                    inv.pod.run_reported();
+                    self.stage(who, Stage::PodRunning);
+                    self.watchers_see(Ev::PodRunningSeen(who), who);
+                }
             }
         }
         self.kwok_play();
     }
 
-    pub(crate) fn kwok_sees_running(&mut self, who: Who) {
+    pub(crate) fn kwok_sees_running(&mut self, who: Key<Inv>) {
         if self.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok {
-            self.kwok_queue(who, true);
+            self.kwok_queue(who, KwokStage::Complete);
         }
     }
 }

@@ -1,27 +1,39 @@
 //! The twin: the whole platform in virtual time, on one core, deterministic.
 //!
-//! `world` holds the components side by side, `agenda` all that can happen; each component has a
-//! file of its own that says what it does when one of its events comes. Service times that are not
-//! knobs are in `costs`.
+//! `world` holds the components side by side, `agenda` lists the events, and `dispatch` maps each to
+//! its handler. A component has a module of its own: its state, private, and its handlers. Service
+//! times that are not knobs are in `costs`.
 
 mod agenda;
+mod agent_process;
 mod agents;
 mod apiserver;
 mod arena;
 mod backend;
 mod bucket;
+mod call;
+mod clients;
 mod collector;
+mod cores;
 mod costs;
 mod disk;
+mod dispatch;
 pub mod engine;
 mod etcd;
 mod fault;
 mod host;
 mod investigation;
+mod job;
 mod job_controller;
 mod kubelet;
 mod kwok;
+mod lease;
+mod machines;
 mod meter;
+mod node_lifecycle;
+mod nodes;
+mod path;
+mod pod;
 mod pool;
 mod postgres;
 mod recorder;
@@ -70,6 +82,6 @@ pub fn run(
             }
         }
     }
-    world.tell_sample(true);
+    world.record_sample(true);
     Progress { now: world.now(), events: world.engine.done() }
 }

@@ -1,4 +1,5 @@
-//! Workers, and what they spend their time on: what waits for a worker waits for that.
+//! A pool of workers and what they spend their time on: an item that waits for a worker waits for
+//! that.
 
 use alertstorm_model::event::Component;
 use alertstorm_model::time::Span;
@@ -6,7 +7,6 @@ use alertstorm_model::time::Span;
 /// Time by component.
 pub(crate) type Waits = [Span; Component::COUNT];
 
-/// Whose workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PoolKind {
     JobController,
@@ -14,10 +14,14 @@ pub(crate) enum PoolKind {
     Kwok,
 }
 
+impl PoolKind {
+    pub const COUNT: usize = Self::Kwok as usize + 1;
+}
+
 #[derive(Debug)]
 pub(crate) struct Pool {
-    pub kind: PoolKind,
-    pub idle: u32,
+    kind: PoolKind,
+    idle: u32,
     size: u32,
     spent: Waits,
 }
@@ -27,22 +31,40 @@ impl Pool {
         Self { kind, idle: size, size, spent: [Span::ZERO; Component::COUNT] }
     }
 
-    /// A worker was held up.
+    pub const fn kind(&self) -> PoolKind {
+        self.kind
+    }
+
+    pub const fn has_idle(&self) -> bool {
+        self.idle > 0
+    }
+
+    /// A worker takes an item.
+    pub const fn take(&mut self) {
+        self.idle -= 1;
+    }
+
+    /// A worker is through with its item.
+    pub const fn give_back(&mut self) {
+        self.idle += 1;
+    }
+
+    /// A worker was held up by `component`.
     pub fn blame(&mut self, component: Component, wait: Span) {
         self.spent[component.index()] += wait;
     }
 
-    /// Nobody worked for so long.
+    /// No worker worked for `span`, because of `component`.
     pub fn stood_still(&mut self, component: Component, span: Span) {
         self.blame(component, span * u64::from(self.size));
     }
 
-    /// What all workers spent so far; kept by what begins to wait.
+    /// What all workers have spent so far; kept by an item that begins to wait.
     pub const fn mark(&self) -> Waits {
         self.spent
     }
 
-    /// Divides a wait for a worker by what the workers spent their time on meanwhile.
+    /// Divides a wait for a worker in proportion to what the workers have spent since `mark`.
     pub fn apportion(&self, waited: Span, mark: &Waits, otherwise: Component, waits: &mut Waits) {
         if waited.0 == 0 {
             return;

@@ -5,10 +5,12 @@ use alertstorm_model::seed::Purpose;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
+use crate::arena::Key;
 use crate::costs;
 use crate::disk::Disk;
-use crate::investigation::Who;
-use crate::world::{Machine, World};
+use crate::investigation::Inv;
+use crate::machines::Server;
+use crate::world::World;
 
 /// A client that finds no connection free tries again after this.
 const CONNECT_AGAIN: Span = Span::millis(100);
@@ -17,10 +19,16 @@ const REFUSED: Span = Span::millis(2);
 
 #[derive(Debug)]
 pub(crate) struct Postgres {
-    pub disk: Disk,
-    pub down: bool,
+    disk: Disk,
+    down: bool,
     connections_max: u32,
-    pub connections: u32,
+    connections: u32,
+}
+
+/// Why a client gets no connection.
+enum Refused {
+    Down,
+    Full,
 }
 
 impl Postgres {
@@ -31,6 +39,25 @@ impl Postgres {
             connections_max: knobs.max_connections.get(),
             connections: 0,
         }
+    }
+
+    pub const fn stop(&mut self) {
+        self.down = true;
+    }
+
+    pub const fn start(&mut self) {
+        self.down = false;
+    }
+
+    const fn connect(&mut self) -> Result<(), Refused> {
+        if self.down {
+            return Err(Refused::Down);
+        }
+        if self.connections >= self.connections_max {
+            return Err(Refused::Full);
+        }
+        self.connections += 1;
+        Ok(())
     }
 }
 
@@ -43,26 +70,25 @@ impl World<'_> {
         }
         // The cores are asked now, so that none is kept idle until `at`.
         let now = self.now();
-        let takes = self.work_on(Machine::Postgres, cost).since(now);
+        let takes = self.work_on(Server::Postgres, cost).since(now);
         let rtt = self.plan.scenario().cluster.network_rtt;
         Some(self.postgres.disk.commit(at + takes) + rtt * 4)
     }
 
     /// An agent's statement.
-    pub(crate) fn statement(&mut self, who: Who) {
-        if self.postgres.down {
-            return self.engine.after(REFUSED, Ev::AgentActFailed(who.slot, who.generation));
+    pub(crate) fn statement(&mut self, who: Key<Inv>) {
+        match self.postgres.connect() {
+            Err(Refused::Down) => self.engine.after(REFUSED, Ev::AgentActFailed(who)),
+            Err(Refused::Full) => self.engine.after(CONNECT_AGAIN, Ev::AgentActs(who)),
+            Ok(()) => {
+                let done = self.work_on(Server::Postgres, costs::POSTGRES_STATEMENT);
+                let rtt = self.plan.scenario().cluster.network_rtt;
+                self.engine.at(done + rtt * 2, Ev::StatementDone(who));
+            }
         }
-        if self.postgres.connections >= self.postgres.connections_max {
-            return self.engine.after(CONNECT_AGAIN, Ev::AgentActs(who.slot, who.generation));
-        }
-        self.postgres.connections += 1;
-        let done = self.work_on(Machine::Postgres, costs::POSTGRES_STATEMENT);
-        let rtt = self.plan.scenario().cluster.network_rtt;
-        self.engine.at(done + rtt * 2, Ev::StatementDone(who.slot, who.generation));
     }
 
-    pub(crate) fn statement_done(&mut self, who: Who) {
+    pub(crate) fn statement_done(&mut self, who: Key<Inv>) {
         self.postgres.connections -= 1;
         self.acted(who);
     }

@@ -1,68 +1,92 @@
 //! Recorders of Kubernetes Events: each sends one after the other, through its client's bucket.
 
-use std::collections::VecDeque;
-
-use crate::apiserver::{Client, Recorder, Then};
+use crate::call::{Client, Recorder, Then};
 use crate::costs::Op;
-use crate::investigation::Who;
 use crate::world::World;
 
 /// `maxQueuedEvents` of client-go's event broadcaster: what comes on top is dropped.
 const QUEUE_MAX: usize = 1_000;
 
-#[derive(Debug, Default)]
-pub(crate) struct EventSink {
+#[derive(Clone, Debug, Default)]
+struct Sender {
     sending: bool,
-    waiting: VecDeque<Who>,
-    pub dropped: u64,
+    waiting: usize,
+    dropped: u64,
 }
 
-impl EventSink {
+impl Sender {
+    /// Takes the next Event to send; false while one is being sent or none waits.
+    const fn next(&mut self) -> bool {
+        if self.sending || self.waiting == 0 {
+            return false;
+        }
+        self.waiting -= 1;
+        self.sending = true;
+        true
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Recorders {
+    job_controller: Sender,
+    scheduler: Sender,
+    kubelets: Vec<Sender>,
+}
+
+impl Recorders {
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            job_controller: Sender::default(),
+            scheduler: Sender::default(),
+            kubelets: vec![Sender::default(); nodes],
+        }
+    }
+
+    fn of(&mut self, recorder: Recorder) -> &mut Sender {
+        match recorder {
+            Recorder::JobController => &mut self.job_controller,
+            Recorder::Scheduler => &mut self.scheduler,
+            Recorder::Kubelet(node) => &mut self.kubelets[node as usize],
+        }
+    }
+
+    /// Events that wait to be sent.
     pub fn depth(&self) -> usize {
-        self.waiting.len()
+        let kubelets: usize = self.kubelets.iter().map(|sender| sender.waiting).sum();
+        self.job_controller.waiting + self.scheduler.waiting + kubelets
+    }
+
+    /// Events that the control plane's recorders dropped; a kubelet never queues so many.
+    pub const fn dropped(&self) -> u64 {
+        self.job_controller.dropped + self.scheduler.dropped
     }
 }
 
 impl World<'_> {
-    fn sink(&mut self, recorder: Recorder) -> &mut EventSink {
-        match recorder {
-            Recorder::JobController => &mut self.job_events,
-            Recorder::Scheduler => &mut self.scheduler_events,
-            Recorder::Kubelet(node) => &mut self.nodes.list[node as usize].events,
-        }
-    }
-
-    /// Something happened that an Event tells of.
-    pub(crate) fn record_event(&mut self, recorder: Recorder, who: Who) {
-        let sink = self.sink(recorder);
-        if sink.waiting.len() >= QUEUE_MAX {
-            sink.dropped += 1;
+    pub(crate) fn record_event(&mut self, recorder: Recorder) {
+        let sender = self.recorders.of(recorder);
+        if sender.waiting >= QUEUE_MAX {
+            sender.dropped += 1;
             return;
         }
-        sink.waiting.push_back(who);
+        sender.waiting += 1;
         self.send_event(recorder);
     }
 
     fn send_event(&mut self, recorder: Recorder) {
-        let sink = self.sink(recorder);
-        if sink.sending {
-            return;
+        if self.recorders.of(recorder).next() {
+            let client = match recorder {
+                Recorder::JobController => Client::JobController,
+                Recorder::Scheduler => Client::SchedulerEvents,
+                Recorder::Kubelet(node) => Client::KubeletEvents(node),
+            };
+            self.call(client, Op::CreateEvent, Then::Recorded(recorder), None);
         }
-        let Some(who) = sink.waiting.pop_front() else {
-            return;
-        };
-        sink.sending = true;
-        let client = match recorder {
-            Recorder::JobController => Client::JobController,
-            Recorder::Scheduler => Client::SchedulerEvents,
-            Recorder::Kubelet(node) => Client::KubeletEvents(node),
-        };
-        self.call(client, Op::CreateEvent, who, Then::Recorded(recorder), false);
     }
 
-    /// The Event is written: the next one.
+    /// An Event is written; the recorder sends the next.
     pub(crate) fn event_sent(&mut self, recorder: Recorder) {
-        self.sink(recorder).sending = false;
+        self.recorders.of(recorder).sending = false;
         self.send_event(recorder);
     }
 }

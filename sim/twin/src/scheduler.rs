@@ -9,24 +9,26 @@ use alertstorm_model::investigation::Stage;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
-use crate::apiserver::{Client, Recorder, Then};
+use crate::arena::Key;
+use crate::call::{Client, Recorder, Then};
 use crate::costs::{self, Op};
 use crate::host::Process;
-use crate::investigation::{PodPhase, Who};
+use crate::investigation::Inv;
+use crate::nodes::Nodes;
 use crate::pool::{Pool, PoolKind};
 use crate::world::World;
 
-/// `minFeasibleNodesToFind`: scoring looks at no more once so many fit.
+/// `minFeasibleNodesToFind`: filtering stops once so many nodes fit.
 const FEASIBLE_MAX: usize = 100;
 
 #[derive(Debug)]
 pub(crate) struct Scheduler {
-    pub active: VecDeque<Who>,
-    pub unschedulable: VecDeque<Who>,
+    active: VecDeque<Key<Inv>>,
+    unschedulable: VecDeque<Key<Inv>>,
     /// A cycle is under way.
-    pub busy: bool,
-    pub down: bool,
-    /// Where the next look at the nodes begins.
+    busy: bool,
+    down: bool,
+    /// The node at which the next search begins.
     next_node: usize,
     pool: Pool,
     /// When the cycle under way began, and what it costs.
@@ -47,64 +49,91 @@ impl Default for Scheduler {
     }
 }
 
+impl Scheduler {
+    /// Pods in the active queue.
+    pub fn depth(&self) -> usize {
+        self.active.len()
+    }
+
+    pub fn unschedulable(&self) -> usize {
+        self.unschedulable.len()
+    }
+
+    pub const fn stop(&mut self) {
+        self.down = true;
+    }
+
+    /// It begins a cycle with a pod; returns the cycle's cost.
+    fn begin_cycle(&mut self, now: Time, nodes: usize) -> Span {
+        let filtered = nodes.min(FEASIBLE_MAX) as u64;
+        let cost = costs::SCHEDULER_CYCLE + costs::SCHEDULER_NODE * filtered;
+        self.busy = true;
+        self.cycle = (now, cost);
+        cost
+    }
+
+    /// The cycle is over; returns what it spent its time on.
+    fn end_cycle(&mut self, now: Time) -> [(Component, Span); 2] {
+        self.busy = false;
+        let (began, cost) = self.cycle;
+        let spent = [
+            (Component::SchedulerCycle, cost),
+            (Component::ControlPlaneCpu, now.since(began) - cost),
+        ];
+        for (component, span) in spent {
+            self.pool.blame(component, span);
+        }
+        spent
+    }
+
+    /// The node for the next pod, whose room is reserved.
+    fn pick(&mut self, nodes: &mut Nodes) -> Option<u32> {
+        let node = nodes.pick(&mut self.next_node, FEASIBLE_MAX)?;
+        nodes.reserve(node);
+        Some(node)
+    }
+}
+
 impl World<'_> {
-    /// The scheduler's informer has a new pod, or room was made for one.
-    pub(crate) fn schedule(&mut self, who: Who) {
+    /// The informer shows a new pod, or there is room again for one that fitted nowhere.
+    pub(crate) fn schedule(&mut self, who: Key<Inv>) {
         let now = self.now();
         if let Some(inv) = self.invs.get_mut(who) {
-            inv.queued_at = now;
-            inv.joins(&self.scheduler.pool);
+            inv.pod.enqueue(now);
+            inv.path.join(&self.scheduler.pool);
             self.scheduler.active.push_back(who);
             self.scheduling_cycle();
         }
     }
 
-    pub(crate) fn scheduling_cycle(&mut self) {
+    fn scheduling_cycle(&mut self) {
         if self.scheduler.busy || self.scheduler.down {
             return;
         }
         let now = self.now();
         while let Some(who) = self.scheduler.active.pop_front() {
-            let Some(inv) = self.invs.get_mut(who).filter(|inv| inv.phase == PodPhase::Pending)
-            else {
+            let Some(inv) = self.invs.get_mut(who).filter(|inv| inv.pod.is_pending()) else {
                 continue;
             };
-            let waited = now.since(inv.queued_at);
-            let cycle = Component::SchedulerCycle;
-            inv.taken_by(&self.scheduler.pool, waited, cycle);
-            let looked_at = self.nodes.list.len().min(FEASIBLE_MAX) as u64;
-            let cost = costs::SCHEDULER_CYCLE + costs::SCHEDULER_NODE * looked_at;
-            self.scheduler.busy = true;
-            self.scheduler.cycle = (now, cost);
-            let event = Ev::CycleDone(who.slot, who.generation);
-            self.control_plane_runs(&[(Process::Scheduler, cost)], event, None);
+            let waited = inv.pod.queued_for(now);
+            inv.path.taken_by(&self.scheduler.pool, waited, Component::SchedulerCycle);
+            let cost = self.scheduler.begin_cycle(now, self.nodes.len());
+            self.control_plane_runs(&[(Process::Scheduler, cost)], Ev::CycleDone(who), None);
             return;
         }
     }
 
-    pub(crate) fn cycle_done(&mut self, who: Who) {
-        self.scheduler.busy = false;
+    pub(crate) fn cycle_done(&mut self, who: Key<Inv>) {
         let now = self.now();
-        let (began, cost) = self.scheduler.cycle;
-        for (component, span) in [
-            (Component::SchedulerCycle, cost),
-            (Component::ControlPlaneCpu, now.since(began) - cost),
-        ] {
-            self.scheduler.pool.blame(component, span);
+        for (component, span) in self.scheduler.end_cycle(now) {
             self.wait(who, component, span);
         }
-        let pending = self.invs.get(who).is_some_and(|inv| inv.phase == PodPhase::Pending);
-        if pending {
-            match self.nodes.pick(&mut self.scheduler.next_node, FEASIBLE_MAX) {
+        if let Some(inv) = self.invs.get_mut(who).filter(|inv| inv.pod.is_pending()) {
+            match self.scheduler.pick(&mut self.nodes) {
                 Some(node) => {
-                    self.nodes.reserve(node);
-                    if let Some(inv) = self.invs.get_mut(who) {
-                        inv.node = Some(node);
-                        if let Some(since) = inv.unschedulable_since.take() {
-                            inv.wait(Component::NodeCapacity, now.since(since));
-                        }
-                    }
-                    self.call(Client::Scheduler, Op::BindPod, who, Then::Bound, true);
+                    let unschedulable = inv.pod.assign(node, now);
+                    inv.wait(Component::NodeCapacity, unschedulable);
+                    self.call(Client::Scheduler, Op::BindPod, Then::Bound(who), Some(who));
                 }
                 None => self.no_room(who),
             }
@@ -112,37 +141,33 @@ impl World<'_> {
         self.scheduling_cycle();
     }
 
-    fn no_room(&mut self, who: Who) {
+    fn no_room(&mut self, who: Key<Inv>) {
         let now = self.now();
-        if let Some(inv) = self.invs.get_mut(who)
-            && inv.unschedulable_since.is_none()
-        {
-            inv.unschedulable_since = Some(now);
+        if self.invs.get_mut(who).is_some_and(|inv| inv.pod.mark_unschedulable(now)) {
             // The pod's condition and a FailedScheduling event, once a pod.
-            self.call(Client::Scheduler, Op::PatchPodStatus, who, Then::Nothing, false);
-            self.record_event(Recorder::Scheduler, who);
+            self.call(Client::Scheduler, Op::PatchPodStatus, Then::Nothing, None);
+            self.record_event(Recorder::Scheduler);
         }
         self.scheduler.unschedulable.push_back(who);
     }
 
-    /// A pod left its node: pods that found no room are tried again, as many as there is room for.
+    /// A pod left its node: one unschedulable pod is tried again.
     pub(crate) fn room_made(&mut self) {
         if let Some(who) = self.scheduler.unschedulable.pop_front() {
             self.schedule(who);
         }
     }
 
-    pub(crate) fn bound(&mut self, who: Who) {
+    pub(crate) fn bound(&mut self, who: Key<Inv>) {
         // A pod that was deleted meanwhile is not bound any more.
-        if self.invs.get(who).is_none_or(|inv| inv.phase != PodPhase::Pending) {
-            return;
+        if self.invs.get(who).is_some_and(|inv| inv.pod.is_pending()) {
+            self.stage(who, Stage::PodScheduled);
+            self.record_event(Recorder::Scheduler);
+            self.watchers_see(Ev::PodBound(who), who);
         }
-        self.stage(who, Stage::PodScheduled);
-        self.record_event(Recorder::Scheduler, who);
-        self.watchers_see(Ev::PodBound(who.slot, who.generation), who);
     }
 
-    /// The scheduler is back: what waited for it, waited for that.
+    /// The scheduler is back after an outage; pods in its queue waited for that.
     pub(crate) fn scheduler_back(&mut self, outage: Span) {
         self.scheduler.down = false;
         self.scheduler.pool.stood_still(Component::SchedulerDown, outage);

@@ -1,67 +1,18 @@
 //! API Priority and Fairness: levels with seats, queues dealt by shuffle sharding, and borrowing.
-//! Facts from k8s.io/apiserver v0.36.3: pkg/apis/flowcontrol/bootstrap/default.go (levels),
-//! pkg/util/flowcontrol/apf_controller.go (borrowing), fairqueuing/queueset (dispatching).
+//! Facts from k8s.io/apiserver v0.36.3: pkg/util/flowcontrol/apf_controller.go (borrowing),
+//! fairqueuing/queueset (dispatching).
 
 use std::collections::VecDeque;
 
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::{Span, Time};
 
+use super::flow::Level;
+
 /// A request waits no longer for a seat: a quarter of kube-apiserver's request timeout of 60 s.
 const WAIT_MAX: Span = Span::secs(15);
 /// `seatDemandSmoothingCoefficient`.
 const SMOOTHING: f64 = 0.977;
-
-/// A priority level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Level {
-    Exempt,
-    System,
-    NodeHigh,
-    LeaderElection,
-    WorkloadHigh,
-    WorkloadLow,
-    GlobalDefault,
-    CatchAll,
-}
-
-/// Name, shares, lendable share, queues, hand size.
-type Suggested = (&'static str, u32, f64, usize, usize);
-
-impl Level {
-    pub const ALL: &'static [Self] = &[
-        Self::Exempt,
-        Self::System,
-        Self::NodeHigh,
-        Self::LeaderElection,
-        Self::WorkloadHigh,
-        Self::WorkloadLow,
-        Self::GlobalDefault,
-        Self::CatchAll,
-    ];
-    pub const COUNT: usize = Self::ALL.len();
-
-    const fn suggested(self) -> Suggested {
-        match self {
-            Self::Exempt => ("exempt", 0, 0.0, 0, 0),
-            Self::System => ("system", 30, 0.33, 64, 6),
-            Self::NodeHigh => ("node-high", 40, 0.25, 64, 6),
-            Self::LeaderElection => ("leader-election", 10, 0.0, 16, 4),
-            Self::WorkloadHigh => ("workload-high", 40, 0.5, 128, 6),
-            Self::WorkloadLow => ("workload-low", 100, 0.9, 128, 6),
-            Self::GlobalDefault => ("global-default", 20, 0.5, 128, 6),
-            Self::CatchAll => ("catch-all", 5, 0.0, 0, 0),
-        }
-    }
-
-    pub const fn word(self) -> &'static str {
-        self.suggested().0
-    }
-
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
 
 /// `queueLengthLimit` of every suggested level.
 const QUEUE_LENGTH_LIMIT: usize = 50;
@@ -151,18 +102,19 @@ pub(crate) struct PriorityAndFairness {
 
 impl PriorityAndFairness {
     pub fn new(seats: u32, seed: u64) -> Self {
-        let shares: u32 = Level::ALL.iter().map(|level| level.suggested().1).sum();
+        let shares: u32 = Level::ALL.iter().map(|level| level.suggested().shares).sum();
         let state = |level: &Level| {
-            let (_, own, lendable, lanes, hand) = level.suggested();
-            let nominal = (f64::from(seats) * f64::from(own) / f64::from(shares)).ceil();
-            let min = nominal - (nominal * lendable).round();
+            let suggested = level.suggested();
+            let nominal =
+                (f64::from(seats) * f64::from(suggested.shares) / f64::from(shares)).ceil();
+            let min = nominal - (nominal * suggested.lendable).round();
             State {
                 nominal,
                 min,
                 max: f64::from(seats),
                 seats: nominal as u32,
-                lanes: (0..lanes.max(1)).map(|_| Lane::default()).collect(),
-                hand,
+                lanes: (0..suggested.queues.max(1)).map(|_| Lane::default()).collect(),
+                hand: suggested.hand_size,
                 executing: 0,
                 waiting: 0,
                 virtual_now: 0,

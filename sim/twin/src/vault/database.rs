@@ -4,60 +4,103 @@
 
 use std::collections::VecDeque;
 
-use alertstorm_model::event::Component;
+use alertstorm_model::event::{Component, WaitSummary};
+use alertstorm_model::investigation::Domain;
+use alertstorm_model::scenario::knobs::Secrets;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
 use crate::arena::Key;
 use crate::costs;
-use crate::investigation::Who;
-use crate::world::{Machine, World};
+use crate::investigation::Inv;
+use crate::lease::{Lease, LockId};
+use crate::machines::Server;
+use crate::meter::Meter;
+use crate::world::World;
 
-/// What waits for the lock.
+/// A request that waits for the lock or holds it.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    Create(Who, Time),
-    Renew(Key),
-    Drop(Key),
+    /// With the instant at which Vault asked for the lock.
+    Create(Key<Inv>, Time),
+    Renew(Key<Lease>),
+    Drop(Key<Lease>),
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Lock {
+struct Lock {
     waiting: VecDeque<Turn>,
-    holder: Option<Turn>,
-    /// Whether the holder's round trip succeeds.
-    succeeds: bool,
+    /// With whether its round trip to PostgreSQL succeeds.
+    holder: Option<(Turn, bool)>,
 }
 
-impl Lock {
+/// The locks of all database configs.
+#[derive(Debug)]
+pub(super) struct Locks {
+    locks: Vec<Lock>,
+    /// By domain: the first of its configs, and the one that was used last.
+    first: [u32; Domain::COUNT],
+    last_used: [u32; Domain::COUNT],
+    waits: Meter,
+}
+
+impl Locks {
+    pub fn new(secrets: &Secrets) -> Self {
+        let mut locks = Vec::new();
+        let mut first = [0; Domain::COUNT];
+        for &domain in Domain::ALL {
+            first[domain.index()] = locks.len() as u32;
+            let configs = secrets.of(domain).configs.get();
+            locks.extend((0..configs).map(|_| Lock::default()));
+        }
+        Self { locks, first, last_used: [0; Domain::COUNT], waits: Meter::default() }
+    }
+
+    /// The lock of the next of a domain's `configs`, which take turns.
+    pub fn next_of(&mut self, domain: Domain, configs: u32) -> LockId {
+        let last = &mut self.last_used[domain.index()];
+        *last = (*last + 1) % configs;
+        LockId::new(self.first[domain.index()] + *last)
+    }
+
+    /// Requests that wait for a lock.
     pub fn depth(&self) -> usize {
-        self.waiting.len()
+        self.locks.iter().map(|lock| lock.waiting.len()).sum()
+    }
+
+    pub fn waits(&self) -> WaitSummary {
+        self.waits.summary("vault: database lock")
+    }
+
+    const fn of(&mut self, lock: LockId) -> &mut Lock {
+        &mut self.locks.as_mut_slice()[lock.place()]
     }
 }
 
 impl World<'_> {
-    pub(super) fn lock_create(&mut self, lock: usize, who: Who, at: Time) {
+    pub(super) fn lock_create(&mut self, lock: LockId, who: Key<Inv>, at: Time) {
         self.lock_wait(lock, Turn::Create(who, at));
     }
 
-    pub(super) fn lock_renew(&mut self, lock: usize, lease: Key) {
+    pub(super) fn lock_renew(&mut self, lock: LockId, lease: Key<Lease>) {
         self.lock_wait(lock, Turn::Renew(lease));
     }
 
-    pub(super) fn lock_drop(&mut self, lock: usize, lease: Key) {
+    pub(super) fn lock_drop(&mut self, lock: LockId, lease: Key<Lease>) {
         self.lock_wait(lock, Turn::Drop(lease));
     }
 
-    fn lock_wait(&mut self, lock: usize, turn: Turn) {
-        self.vault.locks[lock].waiting.push_back(turn);
+    fn lock_wait(&mut self, lock: LockId, turn: Turn) {
+        self.vault.locks.of(lock).waiting.push_back(turn);
         self.lock_next(lock);
     }
 
-    fn lock_next(&mut self, lock: usize) {
-        if self.vault.locks[lock].holder.is_some() {
+    fn lock_next(&mut self, lock: LockId) {
+        let state = self.vault.locks.of(lock);
+        if state.holder.is_some() {
             return;
         }
-        let Some(turn) = self.vault.locks[lock].waiting.pop_front() else {
+        let Some(turn) = state.waiting.pop_front() else {
             return;
         };
         let now = self.now();
@@ -66,30 +109,26 @@ impl World<'_> {
             Turn::Drop(_) => (costs::VAULT_DB_CHANGE, costs::POSTGRES_DROP_ROLE),
             Turn::Renew(_) => (costs::VAULT_DB_CHANGE, costs::POSTGRES_ALTER_ROLE),
         };
-        // What Vault began before it was sealed, it finishes.
-        let cpu = self.work_on(Machine::Vault, vault);
+        // A request that Vault began before it was sealed is finished.
+        let cpu = self.work_on(Server::Vault, vault);
         let committed = self.transaction(cpu, postgres);
         let done = committed.map_or(cpu, |at| self.vault.store(at));
         if let Turn::Create(who, at) = turn {
             let waited = now.since(at);
-            self.meters.lock.record(waited);
+            self.vault.locks.waits.record(waited);
             self.wait(who, Component::VaultDatabaseLock, waited);
             self.wait(who, Component::VaultCpu, cpu.since(now));
             self.wait(who, Component::Postgres, done.since(cpu));
         }
-        let state = &mut self.vault.locks[lock];
-        state.holder = Some(turn);
-        state.succeeds = committed.is_some();
-        self.engine.at(done, Ev::LockDone(lock as u32));
+        self.vault.locks.of(lock).holder = Some((turn, committed.is_some()));
+        self.engine.at(done, Ev::LockDone(lock));
     }
 
     /// The holder's round trip is over.
-    pub(crate) fn lock_done(&mut self, lock: usize) {
-        let state = &mut self.vault.locks[lock];
-        let Some(turn) = state.holder.take() else {
+    pub(crate) fn lock_done(&mut self, lock: LockId) {
+        let Some((turn, succeeds)) = self.vault.locks.of(lock).holder.take() else {
             return;
         };
-        let succeeds = state.succeeds;
         self.lock_next(lock);
         match (turn, succeeds) {
             (Turn::Create(who, _), true) => self.credential_made(who, Some(lock)),
@@ -98,9 +137,7 @@ impl World<'_> {
                 self.vault_unavailable(who);
             }
             (Turn::Renew(key), true) => self.renewed(key),
-            (Turn::Renew(key), false) => {
-                self.engine.after(Span::secs(1), Ev::RenewDue(key.slot, key.generation));
-            }
+            (Turn::Renew(key), false) => self.engine.after(Span::secs(1), Ev::RenewDue(key)),
             (Turn::Drop(key), succeeds) => self.revoke_tried(key, succeeds),
         }
     }

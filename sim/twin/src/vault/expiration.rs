@@ -1,5 +1,5 @@
 //! Vault's expiration manager: leases whose time is over or that were given back are revoked by a
-//! bounded number of workers; a failure is tried again with a back-off, and given up at last.
+//! bounded number of workers; a failure is tried again after a back-off, and given up at last.
 //! Facts from vault/expiration.go v1.21.1: 200 workers, 6 attempts, a back-off of
 //! 10 s · 2^attempts ± 50 %.
 
@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use alertstorm_model::event::Fact;
 use alertstorm_model::time::Span;
 
-use super::LeaseState;
 use crate::agenda::Ev;
 use crate::arena::Key;
 use crate::costs;
+use crate::lease::{Lease, LeaseState};
 use crate::world::World;
 
 /// `maxRevokeAttempts`.
@@ -20,11 +20,11 @@ const ATTEMPTS_MAX: u32 = 6;
 const RETRY_BASE: Span = Span::secs(10);
 
 #[derive(Debug)]
-pub(crate) struct Expiration {
+pub(super) struct Expiration {
     idle: u32,
-    waiting: VecDeque<Key>,
-    /// Came due while Vault was sealed.
-    overdue: Vec<Key>,
+    waiting: VecDeque<Key<Lease>>,
+    /// Leases that came due while Vault was sealed.
+    overdue: Vec<Key<Lease>>,
 }
 
 impl Expiration {
@@ -36,39 +36,40 @@ impl Expiration {
         self.waiting.len()
     }
 
-    pub fn take_overdue(&mut self) -> Vec<Key> {
+    pub fn take_overdue(&mut self) -> Vec<Key<Lease>> {
         std::mem::take(&mut self.overdue)
+    }
+
+    /// The next lease to revoke, if a worker is idle.
+    fn next(&mut self) -> Option<Key<Lease>> {
+        if self.idle == 0 {
+            return None;
+        }
+        self.waiting.pop_front()
     }
 }
 
 impl World<'_> {
-    /// A lease's timer went off; renewals may have moved its end.
-    pub(crate) fn lease_expires(&mut self, key: Key) {
+    /// A lease's timer fires; renewals may have moved its end.
+    pub(crate) fn lease_expires(&mut self, key: Key<Lease>) {
         let now = self.now();
-        let Some(lease) = self.vault.leases.get(key) else {
+        let Some(expires) = self.vault.leases.get(key).map(Lease::expires) else {
             return;
         };
-        if lease.expires > now {
-            let at = lease.expires;
-            self.engine.at(at, Ev::LeaseExpires(key.slot, key.generation));
+        if expires > now {
+            self.engine.at(expires, Ev::LeaseExpires(key));
         } else {
             self.revoke(key, LeaseState::Expiring);
         }
     }
 
-    /// A lease is to be revoked.
-    pub(crate) fn revoke(&mut self, key: Key, because: LeaseState) {
-        let Some(lease) = self.vault.leases.get_mut(key) else {
-            return;
-        };
-        if lease.state != LeaseState::Alive {
-            return;
+    pub(super) fn revoke(&mut self, key: Key<Lease>, because: LeaseState) {
+        if self.vault.leases.get_mut(key).is_some_and(|lease| lease.begin_revocation(because)) {
+            self.revoke_now(key);
         }
-        lease.state = because;
-        self.revoke_now(key);
     }
 
-    pub(crate) fn revoke_now(&mut self, key: Key) {
+    pub(crate) fn revoke_now(&mut self, key: Key<Lease>) {
         if self.vault.sealed {
             self.vault.expiration.overdue.push(key);
         } else {
@@ -77,65 +78,64 @@ impl World<'_> {
         }
     }
 
-    /// Idle workers take what is to be revoked.
-    pub(crate) fn revocation_workers(&mut self) {
-        while self.vault.expiration.idle > 0 && !self.vault.sealed {
-            let Some(key) = self.vault.expiration.waiting.pop_front() else {
+    /// Idle workers take the leases that wait.
+    pub(super) fn revocation_workers(&mut self) {
+        while !self.vault.sealed {
+            let Some(key) = self.vault.expiration.next() else {
                 return;
             };
             let Some(lease) = self.vault.leases.get(key) else {
                 continue;
             };
             self.vault.expiration.idle -= 1;
-            match lease.lock {
+            match lease.lock() {
                 Some(lock) => self.lock_drop(lock, key),
                 None => {
                     let now = self.now();
                     let done = self.vault_work(costs::VAULT_SMALL).unwrap_or(now);
                     let stored = self.vault.store(done);
-                    self.engine.at(stored, Ev::Revoked(key.slot, key.generation));
+                    self.engine.at(stored, Ev::Revoked(key));
                 }
             }
         }
     }
 
-    /// A worker is done with an attempt.
-    pub(crate) fn revoke_tried(&mut self, key: Key, succeeded: bool) {
+    /// A worker's attempt is over.
+    pub(crate) fn revoke_tried(&mut self, key: Key<Lease>, succeeded: bool) {
         self.vault.expiration.idle += 1;
         let now = self.now();
         let Some(lease) = self.vault.leases.get_mut(key) else {
             return self.revocation_workers();
         };
-        lease.attempts += 1;
-        let lease = *lease;
+        let (number, inv) = (lease.number(), lease.inv());
         if succeeded {
-            let fact = match lease.state {
+            let fact = match lease.state() {
                 LeaseState::Expiring => {
-                    Fact::LeaseExpired { lease: lease.id, lag: now.since(lease.expires) }
+                    Fact::LeaseExpired { lease: number, lag: now.since(lease.expires()) }
                 }
-                _ => Fact::LeaseRevoked { lease: lease.id },
+                _ => Fact::LeaseRevoked { lease: number },
             };
             self.close_lease(key, fact);
         } else {
-            let attempts = lease.attempts;
-            self.fact_of(lease.inv, Fact::RevokeFailed { lease: lease.id, attempts });
+            let attempts = lease.revocation_failed();
+            self.fact_of(inv, Fact::RevokeFailed { lease: number, attempts });
             if attempts >= ATTEMPTS_MAX {
-                self.close_lease(key, Fact::LeaseIrrevocable { lease: lease.id });
+                self.close_lease(key, Fact::LeaseIrrevocable { lease: number });
             } else {
                 // revokeExponentialBackoff: 2^attempts times the base, give or take half of it.
                 let pause = (RETRY_BASE * (1 << attempts)).scale(0.5 + self.backoff.unit());
-                self.engine.after(pause, Ev::RevokeAgain(key.slot, key.generation));
+                self.engine.after(pause, Ev::RevokeAgain(key));
             }
         }
         self.revocation_workers();
     }
 
-    fn close_lease(&mut self, key: Key, fact: Fact) {
+    fn close_lease(&mut self, key: Key<Lease>, fact: Fact) {
         if let Some(lease) = self.vault.leases.remove(key) {
-            if let Some(session) = self.vault.sessions.get_mut(lease.session) {
-                session.leases.retain(|other| *other != key);
+            if let Some(session) = self.vault.sessions.get_mut(lease.session()) {
+                session.forget(key);
             }
-            self.fact_of(lease.inv, fact);
+            self.fact_of(lease.inv(), fact);
         }
     }
 }

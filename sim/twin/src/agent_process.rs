@@ -1,0 +1,96 @@
+//! The agent's process in its container: the model's state machine, and what it waits for.
+
+use std::iter;
+
+use alertstorm_model::agent::{Agent, Heard, Want};
+use alertstorm_model::investigation::{Domain, Outcome};
+use alertstorm_model::phase::Action;
+use alertstorm_model::time::{Span, Time};
+
+#[derive(Debug, Default)]
+pub(crate) struct AgentProcess {
+    /// Empty before the process starts and after it ends.
+    agent: Option<Box<Agent>>,
+    /// It got SIGTERM and revokes its token; other answers are ignored.
+    terminating: bool,
+    /// The domain of the credential it waits for.
+    credential: Option<Domain>,
+    /// The action whose answer it waits for.
+    action: Option<Action>,
+    cost_micro_usd: u64,
+}
+
+impl AgentProcess {
+    pub fn start(&mut self, agent: Agent) {
+        self.agent = Some(Box::new(agent));
+    }
+
+    pub const fn is_running(&self) -> bool {
+        self.agent.is_some()
+    }
+
+    pub const fn is_terminating(&self) -> bool {
+        self.terminating
+    }
+
+    /// The process is gone, in whatever way.
+    pub fn stop(&mut self) {
+        self.agent = None;
+    }
+
+    /// SIGTERM; true where the agent revokes its token before it exits.
+    pub fn terminate(&mut self, outcome: Outcome) -> bool {
+        let want = self.agent.as_mut().map(|agent| agent.terminate(outcome));
+        let releases = want == Some(Want::Release);
+        self.terminating |= releases;
+        releases
+    }
+
+    /// Vault answered the revocation, or could not.
+    pub const fn release_answered(&mut self) {
+        self.terminating = false;
+    }
+
+    /// The next thing the agent wants; nothing where it does not run or is terminating.
+    pub fn next(&mut self, now: Time, input: Heard) -> Option<Want> {
+        if self.terminating {
+            return None;
+        }
+        self.agent.as_mut().map(|agent| agent.next(now, input))
+    }
+
+    /// The time of all further work that needs no answer from outside, which is taken as done.
+    pub fn rest_of_work(&mut self) -> Span {
+        let agent = self.agent.iter_mut();
+        let rest = agent.flat_map(|agent| iter::from_fn(|| agent.works_on()));
+        rest.fold(Span::ZERO, |sum, more| sum + more)
+    }
+
+    pub const fn await_credential(&mut self, domain: Domain) {
+        self.credential = Some(domain);
+    }
+
+    pub const fn take_credential(&mut self) -> Option<Domain> {
+        self.credential.take()
+    }
+
+    pub const fn await_action(&mut self, action: Action) {
+        self.action = Some(action);
+    }
+
+    pub const fn action(&self) -> Option<Action> {
+        self.action
+    }
+
+    pub const fn take_action(&mut self) -> Option<Action> {
+        self.action.take()
+    }
+
+    pub const fn spend(&mut self, micro_usd: u64) {
+        self.cost_micro_usd += micro_usd;
+    }
+
+    pub const fn cost_micro_usd(&self) -> u64 {
+        self.cost_micro_usd
+    }
+}

@@ -1,0 +1,81 @@
+//! Login: a ServiceAccount token against a Vault token.
+
+use alertstorm_model::agent::Heard;
+use alertstorm_model::event::Component;
+use alertstorm_model::investigation::{IdentityKind, Stage};
+use alertstorm_model::scenario::knobs::AuthMethod;
+use alertstorm_model::time::{Span, Time};
+
+use crate::agenda::Ev;
+use crate::arena::Key;
+use crate::call::{Client, Then};
+use crate::costs::{self, Op};
+use crate::investigation::Inv;
+use crate::lease::Session;
+use crate::world::World;
+
+impl World<'_> {
+    /// First half: with the kubernetes method Vault has the API server review the token.
+    pub(crate) fn vault_login(&mut self, who: Key<Inv>) {
+        let auth = self.plan.scenario().vault.auth;
+        let cost = match auth {
+            AuthMethod::Kubernetes => costs::VAULT_LOGIN_KUBERNETES,
+            AuthMethod::Jwt => costs::VAULT_LOGIN_JWT,
+        };
+        let now = self.now();
+        let Some(done) = self.vault_work(cost) else {
+            return self.vault_refuses(who);
+        };
+        self.wait(who, Component::VaultCpu, done.since(now));
+        match auth {
+            AuthMethod::Kubernetes => self.engine.at(done, Ev::LoginChecked(who)),
+            AuthMethod::Jwt => self.store_login(who, done),
+        }
+    }
+
+    pub(crate) fn login_checked(&mut self, who: Key<Inv>) {
+        self.vault.token_reviews += 1;
+        self.call(Client::Vault, Op::TokenReview, Then::TokenReviewed(who), Some(who));
+    }
+
+    pub(crate) fn token_reviewed(&mut self, who: Key<Inv>) {
+        let now = self.now();
+        self.store_login(who, now);
+    }
+
+    /// Second half: the token, and for an identity of its own the entity, are stored.
+    fn store_login(&mut self, who: Key<Inv>, at: Time) {
+        let own = self.plan.scenario().identity == IdentityKind::PerInvestigation;
+        let cost = if own { costs::VAULT_NEW_ENTITY } else { Span::ZERO };
+        let now = self.now();
+        let Some(cpu) = self.vault_work(cost) else {
+            return self.vault_refuses(who);
+        };
+        let mut stored = self.vault.store(at.max(cpu));
+        if own {
+            stored = self.vault.store(stored);
+        }
+        self.wait(who, Component::VaultCpu, stored.since(now));
+        let rtt = self.plan.scenario().cluster.network_rtt;
+        self.engine.at(stored + rtt, Ev::LoggedIn(who));
+    }
+
+    /// The token exists, whether or not the agent still runs.
+    pub(crate) fn logged_in(&mut self, who: Key<Inv>) {
+        let now = self.now();
+        let ttl = self.plan.scenario().vault.token_ttl;
+        let Some(inv) = self.invs.get(who) else {
+            return;
+        };
+        let works = inv.agent.is_running() && !inv.agent.is_terminating();
+        let token = self.vault.sessions.insert(Session::new(now + ttl));
+        self.vault.tokens.insert(who, token);
+        // The response is the first entry that carries the identity.
+        self.vault.audited(1);
+        self.engine.after(ttl, Ev::TokenExpires(token));
+        if works {
+            self.stage(who, Stage::VaultLogin);
+            self.drive(who, Heard::Done);
+        }
+    }
+}

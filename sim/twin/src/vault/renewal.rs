@@ -1,0 +1,96 @@
+//! What becomes of a lease while its agent runs: renewals, and the release with the agent's token.
+
+use alertstorm_model::agent::Agent;
+use alertstorm_model::event::Fact;
+use alertstorm_model::investigation::Stage;
+use alertstorm_model::time::Span;
+
+use super::REFUSED;
+use crate::agenda::Ev;
+use crate::arena::Key;
+use crate::costs;
+use crate::investigation::Inv;
+use crate::lease::{Lease, LeaseState, Session};
+use crate::world::World;
+
+impl World<'_> {
+    pub(super) fn renew_later(&mut self, key: Key<Lease>, ttl: Span) {
+        self.engine.after(Agent::renew_after(ttl), Ev::RenewDue(key));
+    }
+
+    /// The agent renews a lease, as long as it runs and the lease can be renewed.
+    pub(crate) fn renew_due(&mut self, key: Key<Lease>) {
+        let Some(lease) = self.vault.leases.get(key).copied() else {
+            return;
+        };
+        let runs = self.invs.get(lease.holder()).is_some_and(|inv| inv.agent.is_running());
+        if !runs || !lease.can_renew() {
+            return;
+        }
+        let Some(done) = self.vault_work(costs::VAULT_SMALL) else {
+            // Vault is away: the agent tries again while there is time.
+            return self.engine.after(Span::secs(1), Ev::RenewDue(key));
+        };
+        self.vault.audited(2);
+        match lease.lock() {
+            Some(lock) => self.lock_renew(lock, key),
+            None => {
+                let stored = self.vault.store(done);
+                self.engine.at(stored, Ev::Renewed(key));
+            }
+        }
+    }
+
+    pub(crate) fn renewed(&mut self, key: Key<Lease>) {
+        let now = self.now();
+        let Some(lease) = self.vault.leases.get_mut(key).filter(|lease| lease.is_alive()) else {
+            return;
+        };
+        lease.renew(now, self.plan.scenario().vault.secrets.of(lease.domain()).ttl);
+        let (inv, number, left) = (lease.inv(), lease.number(), lease.expires().since(now));
+        self.fact_of(inv, Fact::LeaseRenewed { lease: number });
+        self.renew_later(key, left);
+    }
+
+    /// The agent revokes its own token: Vault answers at once and revokes the leases afterwards.
+    pub(crate) fn vault_release(&mut self, who: Key<Inv>) {
+        let work = self.vault.valid_token(who).and_then(|_| self.vault_work(costs::VAULT_SMALL));
+        let Some(done) = work else {
+            // It exits all the same; its leases are left to expire.
+            return self.engine.after(REFUSED, Ev::ReleaseFailed(who));
+        };
+        self.vault.audited(2);
+        let stored = self.vault.store(done);
+        let rtt = self.plan.scenario().cluster.network_rtt;
+        self.engine.at(stored + rtt, Ev::Released(who));
+    }
+
+    pub(crate) fn released(&mut self, who: Key<Inv>) {
+        let Some(inv) = self.invs.get(who) else {
+            return;
+        };
+        let runs = inv.agent.is_running();
+        let token = self.vault.tokens.remove(who);
+        if let Some(session) = token.and_then(|token| self.vault.sessions.remove(token)) {
+            for key in session.into_leases() {
+                if let Some(lease) = self.vault.leases.get(key).copied() {
+                    self.fact_of(lease.inv(), Fact::LeaseReturned { lease: lease.number() });
+                    self.revoke(key, LeaseState::Revoking);
+                }
+            }
+        }
+        if runs {
+            self.stage(who, Stage::LeasesReleased);
+            self.release_answered(who);
+        }
+    }
+
+    /// A token's time is over, and with it that of its leases.
+    pub(crate) fn token_expires(&mut self, token: Key<Session>) {
+        if let Some(session) = self.vault.sessions.remove(token) {
+            for lease in session.into_leases() {
+                self.revoke(lease, LeaseState::Expiring);
+            }
+        }
+    }
+}
