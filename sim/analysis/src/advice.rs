@@ -92,6 +92,8 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         | Component::SchedulerCycle
         | Component::SchedulerDown
         | Component::PodStart
+        // Its sync times are those of etcd's disk: `vault.storage` chooses the kind alone.
+        | Component::VaultStorage
         | Component::VaultDown
         | Component::Unexplained => return None,
     })

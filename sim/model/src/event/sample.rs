@@ -55,6 +55,10 @@ words! {
         VaultDown = "vault's outage",
         /// PostgreSQL's cores, commits and connections.
         Postgres = "PostgreSQL",
+        // The digest of an event log folds a component's place in this list, so that new ones come
+        // after those that logs contain.
+        /// Writes to Vault's storage.
+        VaultStorage = "vault's storage",
         /// Time on the critical path that is booked on no component. Never in an event log: the
         /// measures add it, so that shares add up to all of the path.
         Unexplained = "not explained",

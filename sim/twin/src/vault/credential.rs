@@ -51,7 +51,7 @@ impl World<'_> {
             Engine::Pki | Engine::Kv => {
                 let lease = kind == Engine::Pki;
                 let stored = if lease { self.vault.store(done) } else { done };
-                self.wait(who, Component::VaultCpu, stored.since(done));
+                self.wait(who, Component::VaultStorage, stored.since(done));
                 let rtt = self.plan.scenario().cluster.network_rtt;
                 self.engine.at(stored + rtt, Ev::CredentialMade(who));
             }

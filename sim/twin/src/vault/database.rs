@@ -112,13 +112,15 @@ impl World<'_> {
         // A request that Vault began before it was sealed is finished.
         let cpu = self.work_on(Server::Vault, vault);
         let committed = self.transaction(cpu, postgres);
-        let done = committed.map_or(cpu, |at| self.vault.store(at));
+        let answered = committed.unwrap_or(cpu);
+        let done = if committed.is_some() { self.vault.store(answered) } else { answered };
         if let Turn::Create(who, at) = turn {
             let waited = now.since(at);
             self.vault.locks.waits.record(waited);
             self.wait(who, Component::VaultDatabaseLock, waited);
             self.wait(who, Component::VaultCpu, cpu.since(now));
-            self.wait(who, Component::Postgres, done.since(cpu));
+            self.wait(who, Component::Postgres, answered.since(cpu));
+            self.wait(who, Component::VaultStorage, done.since(answered));
         }
         self.vault.locks.of(lock).holder = Some((turn, committed.is_some()));
         self.engine.at(done, Ev::LockDone(lock));

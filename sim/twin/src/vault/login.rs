@@ -51,11 +51,13 @@ impl World<'_> {
         let Some(cpu) = self.vault_work(cost) else {
             return self.vault_refuses(who);
         };
-        let mut stored = self.vault.store(at.max(cpu));
+        let computed = at.max(cpu);
+        let mut stored = self.vault.store(computed);
         if own {
             stored = self.vault.store(stored);
         }
-        self.wait(who, Component::VaultCpu, stored.since(now));
+        self.wait(who, Component::VaultCpu, computed.since(now));
+        self.wait(who, Component::VaultStorage, stored.since(computed));
         let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.at(stored + rtt, Ev::LoggedIn(who));
     }

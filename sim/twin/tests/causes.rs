@@ -1,0 +1,70 @@
+//! Every wait of an investigation is booked on the component that caused it.
+
+use std::ops::ControlFlow;
+
+use alertstorm_model::event::{Component, Event, Fact};
+use alertstorm_model::investigation::Stage;
+use alertstorm_model::scenario::{NoFiles, Override, Plan, load};
+use alertstorm_model::time::Span;
+
+fn plan(text: &str, set: &[(&str, &str)]) -> Plan {
+    let set: Vec<Override> = set
+        .iter()
+        .map(|(path, value)| Override { path: (*path).to_owned(), value: (*value).to_owned() })
+        .collect();
+    match load(text, "test.yaml", &set, &NoFiles) {
+        Ok(plan) => plan,
+        Err(problems) => panic!("{problems:#?}\n{text}"),
+    }
+}
+
+fn events(plan: &Plan) -> Vec<Event> {
+    let mut events: Vec<Event> = Vec::new();
+    alertstorm_twin::run(plan, &mut events, &mut |_| ControlFlow::Continue(()));
+    events
+}
+
+/// What all investigations waited for a component until their Jobs' end. Until then no wait is scaled
+/// down: they overlap on the way to the credentials, while the kubelet reports the pod's status.
+fn waited(events: &[Event], component: Component) -> Span {
+    let waits = events.iter().filter_map(|event| match &event.fact {
+        Fact::Waited { until: Stage::JobFinished, waits } => Some(waits),
+        _ => None,
+    });
+    let of = waits.flatten().filter(|wait| wait.component == component);
+    of.map(|wait| wait.span).fold(Span::ZERO, |sum, span| sum + span)
+}
+
+/// One investigation, so that nothing queues.
+const ONE: &str = "\
+alerts: [{flood: 1}]
+vault:
+  storage: inmem
+  secrets:
+    network: {engine: kv}
+    database: {engine: kv}
+    application: {engine: kv}
+    security: {engine: kv}
+";
+
+#[test]
+fn a_slow_disk_of_vault_is_booked_as_its_storage_and_not_as_its_cores() {
+    let run = |storage: &str| {
+        let set = [
+            ("vault.storage", storage),
+            ("vault.secrets.network.engine", "pki"),
+            ("vault.secrets.application.engine", "pki"),
+            ("vault.secrets.security.engine", "pki"),
+            ("vault.secrets.database.engine", "postgresql"),
+            ("cluster.control_plane.etcd.fsync", "100ms"),
+        ];
+        events(&plan(ONE, &set))
+    };
+    let (memory, disk) = (run("inmem"), run("raft"));
+    assert_eq!(waited(&memory, Component::VaultStorage), Span::ZERO);
+    // The login and the credential, a sync each.
+    assert!(waited(&disk, Component::VaultStorage) >= Span::millis(200));
+    for other in [Component::VaultCpu, Component::Postgres] {
+        assert_eq!(waited(&disk, other), waited(&memory, other), "{other}");
+    }
+}
