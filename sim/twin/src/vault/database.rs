@@ -118,7 +118,8 @@ impl World<'_> {
             let waited = now.since(at);
             self.vault.locks.waits.record(waited);
             self.wait(who, Component::VaultDatabaseLock, waited);
-            self.wait(who, Component::VaultCpu, cpu.since(now));
+            // The request's own processor time, until `at`, is booked where it began.
+            self.wait(who, Component::VaultCpu, cpu.since(at.max(now)));
             self.wait(who, Component::Postgres, answered.since(cpu));
             self.wait(who, Component::VaultStorage, done.since(answered));
         }

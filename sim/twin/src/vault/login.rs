@@ -43,11 +43,11 @@ impl World<'_> {
         self.store_login(who, now);
     }
 
-    /// Second half: the token, and for an identity of its own the entity, are stored.
+    /// Second half: the token, and for an identity of its own the entity, are stored. It begins at
+    /// `at`; the time until then is booked by the first half.
     fn store_login(&mut self, who: Key<Inv>, at: Time) {
         let own = self.plan.scenario().identity == IdentityKind::PerInvestigation;
         let cost = if own { costs::VAULT_NEW_ENTITY } else { Span::ZERO };
-        let now = self.now();
         let Some(cpu) = self.vault_work(cost) else {
             return self.vault_refuses(who);
         };
@@ -56,7 +56,7 @@ impl World<'_> {
         if own {
             stored = self.vault.store(stored);
         }
-        self.wait(who, Component::VaultCpu, computed.since(now));
+        self.wait(who, Component::VaultCpu, computed.since(at));
         self.wait(who, Component::VaultStorage, stored.since(computed));
         let rtt = self.plan.scenario().cluster.network_rtt;
         self.engine.at(stored + rtt, Ev::LoggedIn(who));
