@@ -37,6 +37,12 @@ words! {
         Bootstrap = "bootstrap",
         /// Agents that are simulated to see what a rule does.
         Simulation = "simulation",
+        /// Sync times of Vault's storage.
+        VaultStorage = "vault-storage",
+        /// Jitter of Vault's repeated revocations.
+        Revocation = "revocation",
+        /// The phase of one node's relists.
+        Relist = "relist",
     }
 }
 

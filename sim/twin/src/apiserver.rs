@@ -5,6 +5,7 @@ mod apf;
 mod flow;
 
 use alertstorm_model::event::{ApiCalls, Component, WaitSummary};
+use alertstorm_model::seed::Stream;
 use alertstorm_model::time::{Span, Time};
 use slab::Slab;
 
@@ -15,6 +16,7 @@ use crate::costs::{self, Op};
 use crate::host::Process;
 use crate::investigation::Inv;
 use crate::meter::Meter;
+use crate::streams;
 use crate::world::World;
 
 use apf::PriorityAndFairness;
@@ -32,6 +34,7 @@ pub(crate) struct ApiServer {
     /// Counts the server's lives: requests of an earlier one are lost.
     epoch: u32,
     down: bool,
+    retry_jitter: Stream,
     seat_waits: Meter,
     core_waits: Meter,
 }
@@ -44,6 +47,7 @@ impl ApiServer {
             counters: vec![ApiCalls::default(); Op::COUNT * Level::COUNT],
             epoch: 0,
             down: false,
+            retry_jitter: streams::api_retries(seed),
             seat_waits: Meter::default(),
             core_waits: Meter::default(),
         }
@@ -215,7 +219,7 @@ impl World<'_> {
     fn retry(&mut self, id: u32, because: Component) {
         let pause = self.apiserver.in_flight[id as usize].fail();
         // Requests that failed together must not come back together.
-        let pause = pause.scale(0.5 + 0.5 * self.backoff.unit());
+        let pause = pause.scale(0.5 + 0.5 * self.apiserver.retry_jitter.unit());
         self.blame(id, because, pause);
         self.engine.after(pause, Ev::CallSend(id));
     }

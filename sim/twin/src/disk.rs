@@ -1,7 +1,7 @@
 //! A write-ahead log with group commit: what comes while a sync is under way goes with the next.
 
 use alertstorm_model::dist::Dist;
-use alertstorm_model::seed::{Purpose, Stream};
+use alertstorm_model::seed::Stream;
 use alertstorm_model::time::{Span, Time};
 
 #[derive(Debug)]
@@ -19,10 +19,10 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    pub fn new(fsync: Dist<Span>, seed: u64, purpose: Purpose) -> Self {
+    pub fn new(fsync: Dist<Span>, stream: Stream) -> Self {
         Self {
             fsync,
-            stream: Stream::new(seed, purpose, 0),
+            stream,
             busy_until: Time::ZERO,
             next_until: None,
             syncs: 0,
@@ -74,11 +74,12 @@ impl Disk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::streams;
 
     #[test]
     fn writes_that_come_during_a_sync_share_the_next() {
         let fsync = Dist::constant(Span::millis(10));
-        let mut disk = Disk::new(fsync, 1, Purpose::Etcd);
+        let mut disk = Disk::new(fsync, streams::etcd(1));
         let ms = |n| Time::ZERO + Span::millis(n);
         assert_eq!(disk.commit(ms(0)), ms(10));
         assert_eq!(disk.commit(ms(1)), ms(20));

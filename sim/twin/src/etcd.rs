@@ -2,13 +2,13 @@
 
 use alertstorm_model::event::{Etcd as Counters, WaitSummary};
 use alertstorm_model::scenario::knobs::EtcdKnobs;
-use alertstorm_model::seed::Purpose;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
 use crate::costs::Op;
 use crate::disk::Disk;
 use crate::meter::Meter;
+use crate::streams;
 use crate::world::World;
 
 /// What an empty cluster's database holds: measured after the start of a control plane.
@@ -39,7 +39,7 @@ pub(crate) struct Etcd {
 impl Etcd {
     pub fn new(knobs: &EtcdKnobs, seed: u64) -> Self {
         Self {
-            disk: Disk::new(knobs.fsync.dist, seed, Purpose::Etcd),
+            disk: Disk::new(knobs.fsync.dist, streams::etcd(seed)),
             quota: knobs.quota.0,
             writes: 0,
             live: EMPTY_BYTES,

@@ -5,7 +5,6 @@
 use alertstorm_model::event::Component;
 use alertstorm_model::investigation::{Outcome, Stage};
 use alertstorm_model::scenario::knobs::NodeRuntime;
-use alertstorm_model::seed::{Purpose, Stream};
 
 use crate::agenda::Ev;
 use crate::arena::Key;
@@ -13,6 +12,7 @@ use crate::call::{Client, KubeletStep, KwokStage, Recorder, Then};
 use crate::costs::{self, Op};
 use crate::investigation::Inv;
 use crate::pod::PodPhase;
+use crate::streams;
 use crate::world::World;
 
 impl World<'_> {
@@ -36,7 +36,7 @@ impl World<'_> {
             inv.pod.start();
             return self.kwok_queue(who, KwokStage::Run);
         }
-        let mut stream = Stream::new(self.plan.scenario().seed, Purpose::PodStart, inv.id().0);
+        let mut stream = streams::pod_start(self.plan.scenario().seed, inv.id());
         let pulled = self.nodes.image_at(node, now, || knobs.image_pull.dist.draw(&mut stream));
         let start = knobs.sandbox_start.dist.draw(&mut stream)
             + knobs.container_start.dist.draw(&mut stream);

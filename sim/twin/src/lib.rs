@@ -39,6 +39,7 @@ mod postgres;
 mod recorder;
 mod sample;
 mod scheduler;
+mod streams;
 mod vault;
 mod world;
 

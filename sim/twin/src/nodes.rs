@@ -1,11 +1,11 @@
 //! The nodes: room for pods, the image, the phase of the kubelet's relist, and node leases.
 
 use alertstorm_model::scenario::Plan;
-use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::{Span, Time};
 
 use crate::costs::{self, Op};
 use crate::host::Process;
+use crate::streams;
 use crate::world::World;
 
 #[derive(Debug)]
@@ -32,13 +32,13 @@ impl Nodes {
     pub fn new(plan: &Plan) -> Self {
         let cluster = &plan.scenario().cluster;
         let knobs = &cluster.node;
-        let mut offsets = Stream::new(plan.scenario().seed, Purpose::PodStart, u64::MAX);
-        let node = |_| Node {
+        let seed = plan.scenario().seed;
+        let node = |number| Node {
             pods: knobs.pods.get(),
             cpu_millis: knobs.cpu.get() * 1_000,
             memory: knobs.memory.0,
             image_at: if knobs.image_present { Time::ZERO } else { Time::NEVER },
-            relist_offset: Span(offsets.below(knobs.relist_period.0)),
+            relist_offset: Span(streams::relist(seed, number).below(knobs.relist_period.0)),
             down: false,
         };
         let job = &plan.scenario().controller.job;

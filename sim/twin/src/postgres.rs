@@ -1,7 +1,6 @@
 //! PostgreSQL: statements on its cores, commits on its disk, a bounded number of connections.
 
 use alertstorm_model::scenario::knobs::Postgres as Knobs;
-use alertstorm_model::seed::Purpose;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
@@ -10,6 +9,7 @@ use crate::costs;
 use crate::disk::Disk;
 use crate::investigation::Inv;
 use crate::machines::Server;
+use crate::streams;
 use crate::world::World;
 
 /// A client that finds no connection free tries again after this.
@@ -34,7 +34,7 @@ enum Refused {
 impl Postgres {
     pub fn new(knobs: &Knobs, seed: u64) -> Self {
         Self {
-            disk: Disk::new(knobs.fsync.dist, seed, Purpose::Postgres),
+            disk: Disk::new(knobs.fsync.dist, streams::postgres(seed)),
             down: false,
             connections_max: knobs.max_connections.get(),
             connections: 0,

@@ -11,7 +11,6 @@ use alertstorm_model::agent::Heard;
 use alertstorm_model::event::{AuditCount, WaitSummary};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::scenario::knobs::VaultStorage;
-use alertstorm_model::seed::Purpose;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
@@ -21,6 +20,7 @@ use crate::disk::Disk;
 use crate::investigation::Inv;
 use crate::lease::{Lease, Session};
 use crate::machines::Server;
+use crate::streams;
 use crate::world::World;
 
 use database::Locks;
@@ -49,16 +49,17 @@ impl Vault {
     pub fn new(plan: &Plan) -> Self {
         let knobs = &plan.scenario().vault;
         let raft = knobs.storage == VaultStorage::Raft;
+        let seed = plan.scenario().seed;
         let fsync = plan.scenario().cluster.control_plane.etcd.fsync.dist;
         Self {
             sealed: false,
-            storage: raft.then(|| Disk::new(fsync, plan.scenario().seed ^ 1, Purpose::Etcd)),
+            storage: raft.then(|| Disk::new(fsync, streams::vault_storage(seed))),
             sessions: Arena::default(),
             tokens: SideTable::default(),
             leases: Arena::default(),
             leases_issued: 0,
             locks: Locks::new(&knobs.secrets),
-            expiration: Expiration::new(knobs.revocation_workers.get()),
+            expiration: Expiration::new(knobs.revocation_workers.get(), streams::revocations(seed)),
             audit: AuditCount::default(),
             token_reviews: 0,
         }

@@ -3,7 +3,6 @@
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
-use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
@@ -45,7 +44,6 @@ pub(crate) struct World<'a> {
     pub kwok: Kwok,
     pub vault: Vault,
     pub postgres: Postgres,
-    pub backoff: Stream,
     /// Investigations admitted and not ended.
     open: u64,
     finished: bool,
@@ -80,7 +78,6 @@ impl<'a> World<'a> {
             kwok: Kwok::default(),
             vault: Vault::new(plan),
             postgres: Postgres::new(&scenario.postgres, seed),
-            backoff: Stream::new(seed, Purpose::Backoff, 0),
             open: 0,
             finished: false,
             ends_at: ends_at(plan),

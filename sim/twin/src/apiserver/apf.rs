@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 
-use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::{Span, Time};
 
 use super::flow::Level;
+use crate::streams;
 
 /// A request waits no longer for a seat: a quarter of kube-apiserver's request timeout of 60 s.
 const WAIT_MAX: Span = Span::secs(15);
@@ -229,7 +229,7 @@ impl PriorityAndFairness {
 
 /// Deals the flow its hand of lanes, and picks the shortest.
 fn shortest_of_hand(seed: u64, flow: u64, state: &State) -> usize {
-    let mut stream = Stream::new(seed, Purpose::FlowHash, flow);
+    let mut stream = streams::hand(seed, flow);
     let lanes = state.lanes.len();
     let dealt = (0..state.hand).map(|_| stream.below(lanes as u64) as usize);
     dealt.min_by_key(|lane| state.lanes[*lane].waiting.len()).unwrap_or(0)

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use alertstorm_model::event::Fact;
+use alertstorm_model::seed::Stream;
 use alertstorm_model::time::Span;
 
 use crate::agenda::Ev;
@@ -25,11 +26,12 @@ pub(super) struct Expiration {
     waiting: VecDeque<Key<Lease>>,
     /// Leases that came due while Vault was sealed.
     overdue: Vec<Key<Lease>>,
+    jitter: Stream,
 }
 
 impl Expiration {
-    pub const fn new(workers: u32) -> Self {
-        Self { idle: workers, waiting: VecDeque::new(), overdue: Vec::new() }
+    pub const fn new(workers: u32, jitter: Stream) -> Self {
+        Self { idle: workers, waiting: VecDeque::new(), overdue: Vec::new(), jitter }
     }
 
     pub fn depth(&self) -> usize {
@@ -38,6 +40,11 @@ impl Expiration {
 
     pub fn take_overdue(&mut self) -> Vec<Key<Lease>> {
         std::mem::take(&mut self.overdue)
+    }
+
+    /// revokeExponentialBackoff: 2^attempts times the base, give or take half of it.
+    fn pause(&mut self, attempts: u32) -> Span {
+        (RETRY_BASE * (1 << attempts)).scale(0.5 + self.jitter.unit())
     }
 
     /// The next lease to revoke, if a worker is idle.
@@ -122,8 +129,7 @@ impl World<'_> {
             if attempts >= ATTEMPTS_MAX {
                 self.close_lease(key, Fact::LeaseIrrevocable { lease: number });
             } else {
-                // revokeExponentialBackoff: 2^attempts times the base, give or take half of it.
-                let pause = (RETRY_BASE * (1 << attempts)).scale(0.5 + self.backoff.unit());
+                let pause = self.vault.expiration.pause(attempts);
                 self.engine.after(pause, Ev::RevokeAgain(key));
             }
         }
