@@ -35,6 +35,8 @@ pub(crate) enum Ev {
     AgentActFailed(Key<Inv>),
     StatementDone(Key<Inv>),
     VaultUnavailable(Key<Inv>),
+    /// Vault answers 403, as the token is no longer valid.
+    TokenRefused(Key<Inv>),
     LoginChecked(Key<Inv>),
     LoggedIn(Key<Inv>),
     CredentialRefused(Key<Inv>),

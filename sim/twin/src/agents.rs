@@ -47,8 +47,18 @@ impl World<'_> {
         }
     }
 
+    /// A request to Vault was refused. `cause` bears the agent's pause; nothing where the request
+    /// itself was at fault, as with a token that is no longer valid.
+    pub(crate) fn refused_by(&mut self, who: Key<Inv>, cause: Option<Component>) {
+        self.run_agent(who, Heard::Unavailable, cause);
+    }
+
     /// Hands the agent its input, and does what it wants until it has to wait.
-    pub(crate) fn drive(&mut self, who: Key<Inv>, mut heard: Heard) {
+    pub(crate) fn drive(&mut self, who: Key<Inv>, heard: Heard) {
+        self.run_agent(who, heard, None);
+    }
+
+    fn run_agent(&mut self, who: Key<Inv>, mut heard: Heard, mut cause: Option<Component>) {
         let now = self.now();
         loop {
             let Some(inv) = self.invs.get_mut(who) else {
@@ -57,10 +67,8 @@ impl World<'_> {
             let Some(want) = inv.agent.next(now, heard) else {
                 return;
             };
-            if let (Heard::Unavailable, Want::Work(_, pause)) = (heard, want) {
-                let away =
-                    if self.vault.is_sealed() { Component::VaultDown } else { Component::Postgres };
-                inv.wait(away, pause);
+            if let (Some(cause), Want::Work(_, pause)) = (cause.take(), want) {
+                inv.wait(cause, pause);
             }
             heard = Heard::Done;
             match want {

@@ -1,6 +1,7 @@
 //! The one place where an event, and the answer to a call, finds its handler.
 
 use alertstorm_model::agent::Heard;
+use alertstorm_model::event::Component;
 use alertstorm_model::investigation::InvestigationId;
 
 use crate::agenda::Ev;
@@ -43,7 +44,8 @@ impl World<'_> {
             Ev::AgentActed(who) => self.acted(who),
             Ev::AgentActFailed(who) => self.action_failed(who),
             Ev::StatementDone(who) => self.statement_done(who),
-            Ev::VaultUnavailable(who) => self.vault_unavailable(who),
+            Ev::VaultUnavailable(who) => self.refused_by(who, Some(Component::VaultDown)),
+            Ev::TokenRefused(who) => self.refused_by(who, None),
             Ev::LoginChecked(who) => self.login_checked(who),
             Ev::LoggedIn(who) => self.logged_in(who),
             Ev::CredentialRefused(who) => self.credential_refused(who),

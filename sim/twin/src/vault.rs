@@ -7,8 +7,7 @@ mod expiration;
 mod login;
 mod renewal;
 
-use alertstorm_model::agent::Heard;
-use alertstorm_model::event::{AuditCount, WaitSummary};
+use alertstorm_model::event::{AuditCount, Component, WaitSummary};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::scenario::knobs::VaultStorage;
 use alertstorm_model::time::{Span, Time};
@@ -65,10 +64,6 @@ impl Vault {
         }
     }
 
-    pub const fn is_sealed(&self) -> bool {
-        self.sealed
-    }
-
     pub fn has_leases(&self) -> bool {
         !self.leases.is_empty()
     }
@@ -122,14 +117,11 @@ impl World<'_> {
         (!self.vault.sealed).then(|| self.work_on(Server::Vault, cost))
     }
 
-    /// Vault does not answer; the agent notices, and pauses before it tries again.
+    /// Vault is sealed and answers 503; the agent pauses before it tries again.
     fn vault_refuses(&mut self, who: Key<Inv>) {
-        let rtt = self.plan.scenario().cluster.network_rtt;
-        self.engine.after(REFUSED + rtt, Ev::VaultUnavailable(who));
-    }
-
-    pub(crate) fn vault_unavailable(&mut self, who: Key<Inv>) {
-        self.drive(who, Heard::Unavailable);
+        let answered = REFUSED + self.plan.scenario().cluster.network_rtt;
+        self.wait(who, Component::VaultDown, answered);
+        self.engine.after(answered, Ev::VaultUnavailable(who));
     }
 
     pub(crate) fn seal(&mut self) {

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use alertstorm_model::event::{Component, Event, Fact};
-use alertstorm_model::investigation::Stage;
+use alertstorm_model::investigation::{Outcome, Stage};
 use alertstorm_model::scenario::{NoFiles, Override, Plan, load};
 use alertstorm_model::time::Span;
 
@@ -91,4 +91,44 @@ fn the_processor_time_of_a_database_credential_is_charged_once() {
     };
     // A role takes 3 ms of Vault beyond the 0.7 ms that every request takes.
     assert_eq!(cores("postgresql"), cores("kv") + Span::millis(3));
+}
+
+/// Many investigations without a database credential, so that nothing can wait for PostgreSQL.
+const NO_DATABASE: &str = "\
+alerts: [{flood: 200, over: 20s}]
+vault:
+  secrets:
+    network: {engine: pki}
+    database: {engine: kv}
+    application: {engine: pki}
+    security: {engine: pki}
+";
+
+/// The agent gets the answer some milliseconds after Vault refused; Vault may be unsealed by then.
+#[test]
+fn a_refusal_by_a_sealed_vault_is_never_booked_on_postgresql() {
+    for end in (24_000..24_080).step_by(2) {
+        let fault =
+            format!("{NO_DATABASE}faults: [{{fault: vault-sealed, at: 0s, for: {end}ms}}]\n");
+        let events = events(&plan(&fault, &[]));
+        assert!(waited(&events, Component::VaultDown) > Span::ZERO);
+        assert_eq!(waited(&events, Component::Postgres), Span::ZERO, "unsealed at {end} ms");
+    }
+}
+
+#[test]
+fn a_token_that_expired_is_booked_on_no_server() {
+    let manager = "cluster.control_plane.controller_manager";
+    let set = [
+        ("vault.token_ttl", "1s"),
+        ("vault.cores", "1"),
+        (&format!("{manager}.kube_api_qps"), "400"),
+        (&format!("{manager}.kube_api_burst"), "400"),
+    ];
+    let events = events(&plan(NO_DATABASE, &set));
+    let away = Fact::Ended { outcome: Outcome::VaultUnavailable };
+    assert!(events.iter().any(|event| event.fact == away), "no token expired too early");
+    for server in [Component::Postgres, Component::VaultDown] {
+        assert_eq!(waited(&events, server), Span::ZERO, "{server}");
+    }
 }

@@ -6,6 +6,7 @@ use alertstorm_model::investigation::Domain;
 use alertstorm_model::phase::{Action, Refuser, Verb};
 use alertstorm_model::scenario::knobs::Engine;
 
+use super::REFUSED;
 use crate::agenda::Ev;
 use crate::arena::Key;
 use crate::call::{Client, Then};
@@ -28,7 +29,8 @@ impl World<'_> {
         let granted = phase.grants_credential(inv.alert().domain, domain);
         if self.vault.valid_token(who).is_none() {
             // The token expired: the agent tries for as long as it would with Vault away.
-            return self.vault_refuses(who);
+            let rtt = self.plan.scenario().cluster.network_rtt;
+            return self.engine.after(REFUSED + rtt, Ev::TokenRefused(who));
         }
         let cost = match kind {
             Engine::Pki if granted => costs::VAULT_PKI_ISSUE,
@@ -82,7 +84,7 @@ impl World<'_> {
         let engine = self.plan.scenario().vault.secrets.of(domain);
         if engine.engine != Engine::Kv {
             let Some(session) = self.vault.sessions.get_mut(token) else {
-                return self.drive(who, Heard::Unavailable);
+                return self.refused_by(who, None);
             };
             let number = self.vault.leases_issued;
             self.vault.leases_issued += 1;

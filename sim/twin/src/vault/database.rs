@@ -135,10 +135,7 @@ impl World<'_> {
         self.lock_next(lock);
         match (turn, succeeds) {
             (Turn::Create(who, _), true) => self.credential_made(who, Some(lock)),
-            (Turn::Create(who, _), false) => {
-                self.wait(who, Component::Postgres, Span::millis(1));
-                self.vault_unavailable(who);
-            }
+            (Turn::Create(who, _), false) => self.refused_by(who, Some(Component::Postgres)),
             (Turn::Renew(key), true) => self.renewed(key),
             (Turn::Renew(key), false) => self.engine.after(Span::secs(1), Ev::RenewDue(key)),
             (Turn::Drop(key), succeeds) => self.revoke_tried(key, succeeds),
