@@ -116,10 +116,7 @@ impl World<'_> {
         match self.apiserver.fairness.arrive(now, level, flow::flow(client), id) {
             apf::Arrival::Runs => self.execute(id),
             apf::Arrival::Waits => {}
-            apf::Arrival::Rejected => {
-                self.apiserver.counters(op, level).rejected += 1;
-                self.retry(id, Component::ApiSeats);
-            }
+            apf::Arrival::Rejected => self.reject(id, level),
         }
     }
 
@@ -206,13 +203,16 @@ impl World<'_> {
         while let Some(next) = self.apiserver.fairness.next(now, level) {
             match next {
                 apf::Next::Runs(id) => self.execute(id),
-                apf::Next::TimedOut(id) => {
-                    let op = self.apiserver.in_flight[id as usize].op();
-                    self.apiserver.counters(op, level).rejected += 1;
-                    self.retry(id, Component::ApiSeats);
-                }
+                apf::Next::TimedOut(id) => self.reject(id, level),
             }
         }
+    }
+
+    /// API Priority and Fairness answers 429.
+    fn reject(&mut self, id: u32, level: Level) {
+        let op = self.apiserver.in_flight[id as usize].op();
+        self.apiserver.counters(op, level).rejected += 1;
+        self.retry(id, Component::ApiSeats);
     }
 
     /// The request failed: the client sends it again after a pause.
@@ -229,12 +229,7 @@ impl World<'_> {
         let now = self.now();
         self.apiserver.fairness.adjust(now);
         for &level in Level::ALL {
-            while let Some(next) = self.apiserver.fairness.next(now, level) {
-                match next {
-                    apf::Next::Runs(id) => self.execute(id),
-                    apf::Next::TimedOut(id) => self.retry(id, Component::ApiSeats),
-                }
-            }
+            self.dispatch_waiting(level);
         }
         self.engine.after(ADJUST_SEATS, Ev::AdjustSeats);
     }
@@ -274,5 +269,34 @@ impl World<'_> {
             (Process::ControllerManager, costs::WATCH_CONTROLLERS),
         ];
         self.control_plane_runs(&parts, event, Some(who));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alertstorm_model::event::Event;
+    use alertstorm_model::scenario::{NoFiles, load};
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_timed_out_in_its_queue_is_rejected_when_seats_are_moved() {
+        let text = "alerts: [{flood: 1}]\ncluster: {control_plane: {apiserver: \
+                    {max_requests_inflight: 1, max_mutating_requests_inflight: 1}}}\n";
+        let plan = load(text, "test.yaml", &[], &NoFiles).unwrap();
+        let mut events: Vec<Event> = Vec::new();
+        let mut world = World::new(&plan, &mut events);
+        // etcd holds the only seat of the level for a minute.
+        world.etcd.block(Time::ZERO + Span::secs(60));
+        for _ in 0..2 {
+            world.call(Client::Backend, Op::CreateJob, Then::Nothing, None);
+        }
+        let adjusts = Time::ZERO + Span::secs(20);
+        world.engine.at(adjusts, Ev::AdjustSeats);
+        while world.now() < adjusts {
+            world.step();
+        }
+        let rejected: Vec<u64> = world.apiserver.counted().iter().map(|c| c.rejected).collect();
+        assert_eq!(rejected, [1]);
     }
 }
