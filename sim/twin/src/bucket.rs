@@ -1,11 +1,11 @@
-//! A client's token bucket, as client-go's flowcontrol has it: a call that finds no token reserves
+//! The token bucket of a client, after client-go's flowcontrol: a call that finds no token reserves
 //! the next one and waits for it.
 
 use alertstorm_model::event::Bucket as Counters;
 use alertstorm_model::time::{Span, Time};
 
-/// Tokens are reserved in the order of asking, so a bucket is one instant: when it will be full
-/// again less its size (the "virtual scheduling" form of the leaky bucket, ITU-T I.371).
+/// Tokens are granted in the order of the calls, so the state is one instant: when the bucket is
+/// full again (the "virtual scheduling" form of the leaky bucket, ITU-T I.371).
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     interval: Span,
@@ -32,7 +32,7 @@ impl Bucket {
         }
     }
 
-    /// Reserves a token; returns when it may be used.
+    /// Reserves a token; returns when it can be used.
     pub fn take(&mut self, now: Time) -> Time {
         self.full_at = self.full_at.max(now) + self.interval;
         let granted = Time(self.full_at.0.saturating_sub(self.interval.0 * self.burst)).max(now);
@@ -45,7 +45,7 @@ impl Bucket {
         granted
     }
 
-    /// Adds what happened here to a client's counters.
+    /// Adds to the counters of a client, which may have many buckets.
     pub fn add_to(&self, counters: &mut Counters) {
         counters.calls += self.calls;
         counters.wait_ns += self.wait;
@@ -59,13 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_goes_at_once_and_the_rest_at_the_rate() {
+    fn a_burst_passes_at_once_and_the_rest_at_the_configured_rate() {
         let mut bucket = Bucket::new(20.0, 30);
         let granted: Vec<f64> = (0..50).map(|_| bucket.take(Time::ZERO).as_secs_f64()).collect();
         assert_eq!(granted[29], 0.0);
         assert!((granted[30] - 0.05).abs() < 1e-9);
         assert!((granted[49] - 1.0).abs() < 1e-9);
         let later = Time::ZERO + Span::secs(10);
-        assert_eq!(bucket.take(later), later, "it fills up again");
+        assert_eq!(bucket.take(later), later, "the bucket fills up again");
     }
 }

@@ -7,7 +7,7 @@ use alertstorm_model::time::{Span, Time};
 pub(crate) struct Cores {
     /// Of the machine and of its process.
     name: &'static str,
-    /// When each core is free.
+    /// When each core becomes idle.
     free: Vec<Time>,
     busy: u64,
 }
@@ -17,7 +17,7 @@ impl Cores {
         Self { name, free: vec![Time::ZERO; cores as usize], busy: 0 }
     }
 
-    /// Takes a piece of work; returns when it is done.
+    /// Queues a task on the core that becomes idle first; returns when it ends.
     pub fn run(&mut self, now: Time, cost: Span) -> Time {
         self.busy += cost.0;
         let mut first = 0;

@@ -1,4 +1,4 @@
-//! A write-ahead log with group commit: what comes while a sync is under way goes with the next.
+//! A write-ahead log with group commit: writes that arrive during a sync are committed by the next.
 
 use alertstorm_model::dist::Dist;
 use alertstorm_model::seed::Stream;
@@ -8,13 +8,12 @@ use alertstorm_model::time::{Span, Time};
 pub(crate) struct Disk {
     fsync: Dist<Span>,
     stream: Stream,
-    /// End of the sync under way.
+    /// End of the current sync.
     busy_until: Time,
-    /// End of the sync after it, once somebody waits for it.
+    /// End of the sync after it, if a write waits for it.
     next_until: Option<Time>,
-    /// Syncs so far.
     syncs: u64,
-    /// Added to each sync while a fault says so.
+    /// Added to each sync by the fault `slow-fsync`.
     extra: Span,
 }
 
@@ -39,7 +38,7 @@ impl Disk {
         self.syncs
     }
 
-    /// Each sync takes so much longer from now on.
+    /// Adds `extra` to each sync from now on.
     pub const fn slow_down(&mut self, extra: Span) {
         self.extra = extra;
     }
@@ -50,7 +49,7 @@ impl Disk {
         self.next_until = None;
     }
 
-    /// Commits a write that arrives now; returns when it is durable.
+    /// Commits a write that arrives at `now`; returns when it is durable.
     pub fn commit(&mut self, now: Time) -> Time {
         if let Some(next) = self.next_until
             && now >= self.busy_until
@@ -77,14 +76,14 @@ mod tests {
     use crate::streams;
 
     #[test]
-    fn writes_that_come_during_a_sync_share_the_next() {
+    fn writes_that_arrive_during_a_sync_share_the_next_sync() {
         let fsync = Dist::constant(Span::millis(10));
         let mut disk = Disk::new(fsync, streams::etcd(1));
         let ms = |n| Time::ZERO + Span::millis(n);
         assert_eq!(disk.commit(ms(0)), ms(10));
         assert_eq!(disk.commit(ms(1)), ms(20));
         assert_eq!(disk.commit(ms(9)), ms(20));
-        assert_eq!(disk.commit(ms(12)), ms(30), "the second sync is under way");
+        assert_eq!(disk.commit(ms(12)), ms(30), "the second sync has begun");
         assert_eq!(disk.commit(ms(40)), ms(50));
         assert_eq!(disk.syncs, 4);
     }

@@ -1,4 +1,4 @@
-//! The engine: a virtual clock and the events to come.
+//! The engine: a virtual clock and the queue of future events.
 
 mod ladder;
 
@@ -6,7 +6,7 @@ pub use ladder::LadderQueue;
 
 use alertstorm_model::time::{Span, Time};
 
-/// Events in the order of their instants; those of one instant in the order of scheduling.
+/// Events ordered by time; those of the same instant in the order of scheduling.
 #[derive(Debug)]
 pub struct Engine<T> {
     now: Time,
@@ -21,27 +21,27 @@ impl<T: Copy> Default for Engine<T> {
 }
 
 impl<T: Copy> Engine<T> {
-    /// The instant of the event that is being handled.
+    /// The time of the current event.
     pub const fn now(&self) -> Time {
         self.now
     }
 
-    /// Events handled so far.
+    /// The number of events handled so far.
     pub const fn done(&self) -> u64 {
         self.done
     }
 
-    /// Schedules an event; an instant that has passed means now.
+    /// Schedules an event; a time in the past is clamped to now.
     pub fn at(&mut self, at: Time, event: T) {
         self.queue.push(at.max(self.now).0, event);
     }
 
-    /// Schedules an event so long from now.
+    /// Schedules an event `span` from now.
     pub fn after(&mut self, span: Span, event: T) {
         self.queue.push((self.now + span).0, event);
     }
 
-    /// Takes the next event and sets the clock to it.
+    /// Takes the next event and advances the clock to its time.
     pub fn pop(&mut self) -> Option<T> {
         let (at, event) = self.queue.pop()?;
         self.now = Time(at);

@@ -11,9 +11,9 @@ use crate::meter::Meter;
 use crate::streams;
 use crate::world::World;
 
-/// What an empty cluster's database holds: measured after the start of a control plane.
+/// The database of an empty cluster, measured after the start of a control plane.
 const EMPTY_BYTES: u64 = 3 << 20;
-/// Every revision costs its key, its index and its page's slack besides the object.
+/// Bytes of a revision besides the object: its key, its index entry and unused space of the page.
 const REVISION_OVERHEAD: u64 = 400;
 /// Events live for an hour (`--event-ttl`).
 const EVENT_TTL_COMPACTIONS: usize = 12;
@@ -23,15 +23,15 @@ pub(crate) struct Etcd {
     disk: Disk,
     quota: u64,
     writes: u64,
-    /// Bytes of objects that are there.
+    /// Bytes of the latest revisions.
     live: u64,
-    /// Bytes of revisions that the next compaction frees.
+    /// Bytes of older revisions, which the next compaction frees.
     history: u64,
-    /// Bytes of Events by the compaction period in which they were written.
+    /// Bytes of Kubernetes Events by the compaction period in which they were written.
     events: std::collections::VecDeque<u64>,
-    /// The file never shrinks: freed pages are used again.
+    /// Bytes of the file, which never shrinks: freed pages are reused.
     file: u64,
-    /// Time of arrival of the last write, so that arrivals never go back.
+    /// The latest arrival of a write: writes are appended in the order of their requests.
     last_arrival: Time,
     commit_waits: Meter,
 }
@@ -69,7 +69,7 @@ impl Etcd {
         self.file = self.file.max(in_use);
     }
 
-    /// A write that is not simulated one by one.
+    /// Counts a write that is not simulated by itself.
     pub fn count_write(&mut self, bytes: u64) {
         self.write(bytes, Op::UpdateNodeLease);
     }
@@ -83,7 +83,7 @@ impl Etcd {
         durable
     }
 
-    /// An object of so many bytes is gone for good.
+    /// An object of this many bytes is deleted.
     pub fn forget(&mut self, bytes: u64) {
         self.live = self.live.saturating_sub(bytes + REVISION_OVERHEAD).max(EMPTY_BYTES);
         self.history += bytes + REVISION_OVERHEAD;
@@ -94,7 +94,7 @@ impl Etcd {
         self.disk.block(until);
     }
 
-    /// Each sync takes so much longer from now on.
+    /// Adds `extra` to each sync from now on.
     pub const fn slow_down(&mut self, extra: Span) {
         self.disk.slow_down(extra);
     }
@@ -109,7 +109,7 @@ impl Etcd {
         }
     }
 
-    /// Whether the quota is reached: writes fail then, until an operator clears the alarm.
+    /// Whether the quota is exceeded: writes fail until an operator clears the alarm.
     pub const fn is_full(&self) -> bool {
         self.file > self.quota
     }

@@ -1,10 +1,9 @@
-//! A machine whose cores are shared by what runs on it.
+//! A machine whose cores are shared by several processes.
 //!
-//! Each process takes its own work in the order of its coming, on as many threads as there are
-//! cores; the threads of all processes share the cores alike, as the kernel's fair scheduler has
-//! it. While fewer threads run than there are cores nobody is slowed down, and a piece of work is
-//! simply over after its cost; only when they compete does the machine keep its books event by
-//! event.
+//! Each process has a queue of its own and a number of threads; the threads of all processes get
+//! equal shares of the cores, as from the kernel's fair scheduler. While fewer threads run than
+//! there are cores, a task ends after its cost, which is known when it begins. Only while threads
+//! compete is progress tracked event by event.
 
 use std::collections::VecDeque;
 
@@ -14,7 +13,7 @@ use alertstorm_model::time::{Span, Time};
 use crate::arena::Key;
 use crate::investigation::Inv;
 
-/// What runs on a machine.
+/// A process on a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Process {
     ApiServer,
@@ -28,13 +27,13 @@ pub(crate) enum Process {
 }
 
 impl Process {
-    /// Threads that compete for the cores: etcd applies, and the controller manager's and the
-    /// scheduler's informers and caches take their events, one after the other.
+    /// The number of threads that compete for the cores. etcd applies entries, and the informers
+    /// and caches of the controller manager and the scheduler process events, one at a time.
     fn threads(self, cores: usize) -> usize {
         match self {
             Self::Etcd | Self::ControllerManager | Self::Scheduler => 1,
-            // Besides two running goroutines a core it has its watchers, its collector and the
-            // kernel's part of so many connections; this many fit the flood that was measured.
+            // Two running goroutines a core, and a third for watchers, garbage collection and the
+            // kernel's network stack. The factor fits the measured flood.
             Self::ApiServer => 3 * cores,
             _ => cores,
         }
@@ -52,20 +51,20 @@ impl Process {
     ];
 }
 
-/// Pieces of work by several processes, one after the other.
+/// The parts of a task, which processes do one after the other.
 pub(crate) type Parts<'a> = &'a [(Process, Span)];
-/// No piece of work has more.
+/// The most parts of a task.
 const PARTS_MAX: usize = 3;
 
-/// Work under way, and the event that its end is.
+/// A task on a machine, and the event that marks its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task<T> {
-    /// What is still to be done, the next last.
+    /// The remaining parts, the next one last.
     parts: [(Process, Span); PARTS_MAX],
     left: usize,
     pub event: T,
     pub since: Time,
-    /// Whose wait it is.
+    /// The investigation whose critical path it is on.
     pub who: Option<Key<Inv>>,
 }
 
@@ -73,25 +72,25 @@ pub(crate) struct Task<T> {
 struct Running<T> {
     task: Task<T>,
     process: Process,
-    /// The virtual time at which its part is done.
+    /// The virtual time at which the part is done.
     ends: u64,
 }
 
-/// One machine. `T` is the event that the end of a piece of work is.
+/// A machine. `T` is the type of the events that mark the end of a task.
 #[derive(Debug)]
 pub(crate) struct Host<T> {
     name: &'static str,
     cores: usize,
     busy: [u64; Process::ALL.len()],
-    /// Ends of work that nobody slows down.
+    /// Ends of the tasks that run at full speed.
     light: Vec<Time>,
     running: Vec<Running<T>>,
     threads: [usize; Process::ALL.len()],
     waiting: [VecDeque<Task<T>>; Process::ALL.len()],
-    /// Advances as fast as a running thread gets on.
+    /// Advances at the speed of one running thread, in nanoseconds of processor time.
     virtual_now: u64,
     at: Time,
-    /// The instant of the earliest tick that is scheduled.
+    /// The earliest tick that is scheduled.
     tick_at: Time,
 }
 
@@ -111,8 +110,8 @@ impl<T: Copy> Host<T> {
         }
     }
 
-    /// Takes pieces of work. While the machine has cores to spare it says at once when they are
-    /// done; else nothing, and `event` comes out of a later [`Self::tick`].
+    /// Starts a task. Returns when it ends if a core is idle; otherwise `event` comes out of a later
+    /// [`Self::tick`].
     pub fn run(
         &mut self,
         now: Time,
@@ -147,7 +146,7 @@ impl<T: Copy> Host<T> {
         None
     }
 
-    /// Takes work whose end is estimated at once: its share of the cores stays what it is now.
+    /// Starts a task whose end is estimated: its share of the cores is assumed to stay as it is.
     pub fn run_estimated(&mut self, now: Time, process: Process, cost: Span) -> Time {
         self.busy[process as usize] += cost.0;
         self.light.retain(|end| *end > now);
@@ -171,7 +170,7 @@ impl<T: Copy> Host<T> {
         }
     }
 
-    /// Threads that want a core, and cores.
+    /// The number of threads that want a core, and the number of cores that they get.
     fn competing(&self) -> (u64, u64) {
         let threads = (self.running.len() + self.light.len()).max(1) as u64;
         (threads, threads.min(self.cores as u64))
@@ -183,14 +182,14 @@ impl<T: Copy> Host<T> {
         self.at = now;
     }
 
-    /// When to call [`Self::tick`]; nothing where an earlier call is scheduled or nothing runs.
+    /// When to call [`Self::tick`]; `None` if an earlier call is scheduled or nothing runs.
     pub fn schedule_tick(&mut self) -> Option<Time> {
         let at = self.next_end().filter(|at| *at < self.tick_at)?;
         self.tick_at = at;
         Some(at)
     }
 
-    /// A scheduled tick is there; false where a later call replaced it by an earlier tick.
+    /// Whether the tick of this instant is the scheduled one, and not replaced by an earlier one.
     pub fn take_tick(&mut self, now: Time) -> bool {
         let due = self.tick_at == now;
         if due {
@@ -199,7 +198,7 @@ impl<T: Copy> Host<T> {
         due
     }
 
-    /// When the next piece of work will be done, unless more comes.
+    /// When the next part will be done if no task is added.
     fn next_end(&self) -> Option<Time> {
         let next = self.running.iter().map(|running| running.ends).min()?;
         let (threads, cores) = self.competing();
@@ -207,7 +206,7 @@ impl<T: Copy> Host<T> {
         Some(self.at + Span((left * threads).div_ceil(cores)))
     }
 
-    /// Brings the books up to date; what is done goes to `done`.
+    /// Advances all tasks to `now`; those that ended are added to `done`.
     pub fn tick(&mut self, now: Time, done: &mut Vec<Task<T>>) {
         self.light.retain(|end| *end > now);
         self.advance(now);
@@ -217,7 +216,7 @@ impl<T: Copy> Host<T> {
                 index += 1;
                 continue;
             }
-            // Kept in the order of coming, so that equals leave in that order.
+            // Not `swap_remove`: parts that end together leave in the order of arrival.
             let Running { task, process, .. } = self.running.remove(index);
             self.threads[process as usize] -= 1;
             if let Some(next) = self.waiting[process as usize].pop_front() {
@@ -231,7 +230,7 @@ impl<T: Copy> Host<T> {
         }
     }
 
-    /// Processor time by process, those that used none left out.
+    /// Processor time by process; processes that used none are left out.
     pub fn usage(&self) -> impl Iterator<Item = CpuUse> {
         let used = Process::ALL.iter().filter(|(process, _)| self.busy[*process as usize] > 0);
         used.map(|(process, name)| CpuUse {
@@ -251,7 +250,7 @@ mod tests {
     const API: Process = Process::Nodes;
     const SCHEDULER: Process = Process::Scheduler;
 
-    /// Runs until all is done; returns each event with its instant in ms.
+    /// Runs until all tasks have ended; returns each event with its time in ms.
     fn drain(host: &mut Host<u32>) -> Vec<(u32, u64)> {
         let mut ends = Vec::new();
         while let Some(at) = host.next_end() {
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn with_cores_to_spare_work_takes_its_cost() {
+    fn a_task_on_an_idle_core_ends_after_its_cost() {
         let mut host = Host::new("h", 2);
         let two = [(SCHEDULER, Span::millis(3)), (API, Span::millis(7))];
         assert_eq!(host.run(Time::ZERO, &two, 0, None), Some(Time::ZERO + Span::millis(10)));
@@ -272,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn a_process_with_little_to_do_is_not_behind_one_with_much() {
+    fn a_process_with_one_task_does_not_queue_behind_a_busy_process() {
         let mut host = Host::new("h", 1);
-        // The first finds the core free; from the second on they compete.
+        // The first task gets the idle core; from the second on they compete.
         assert!(host.run(Time::ZERO, &[(API, Span::millis(10))], 9, None).is_some());
         for event in 0..10 {
             host.run(Time::ZERO, &[(API, Span::millis(10))], event, None);
@@ -282,8 +281,14 @@ mod tests {
         host.run(Time::ZERO, &[(SCHEDULER, Span::millis(10))], 100, None);
         let ends = drain(&mut host);
         let at = |event| ends.iter().find(|(e, _)| *e == event).map(|(_, at)| *at);
-        assert!(at(100) <= Some(30), "it shares the core with one request, not with ten: {ends:?}");
+        assert!(
+            at(100) <= Some(30),
+            "the scheduler shares the core with one request, not with ten: {ends:?}"
+        );
         let last = ends.iter().map(|(_, at)| *at).max();
-        assert!((110..=120).contains(&last.unwrap_or(0)), "no capacity is made: {ends:?}");
+        assert!(
+            (110..=120).contains(&last.unwrap_or(0)),
+            "the total is the sum of the costs: {ends:?}"
+        );
     }
 }

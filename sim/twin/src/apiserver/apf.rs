@@ -9,7 +9,7 @@ use alertstorm_model::time::{Span, Time};
 use super::flow::Level;
 use crate::streams;
 
-/// A request waits no longer for a seat: a quarter of kube-apiserver's request timeout of 60 s.
+/// The longest wait for a seat: a quarter of kube-apiserver's request timeout of 60 s.
 const WAIT_MAX: Span = Span::secs(15);
 /// `seatDemandSmoothingCoefficient`.
 const SMOOTHING: f64 = 0.977;
@@ -17,7 +17,7 @@ const SMOOTHING: f64 = 0.977;
 /// `queueLengthLimit` of every suggested level.
 const QUEUE_LENGTH_LIMIT: usize = 50;
 
-/// What becomes of a request that comes.
+/// The outcome of a request's arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Arrival {
     Runs,
@@ -25,7 +25,7 @@ pub(crate) enum Arrival {
     Rejected,
 }
 
-/// What becomes of a request that waited.
+/// The outcome of a request's wait in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Runs(u32),
@@ -33,9 +33,9 @@ pub(crate) enum Next {
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct Queue {
     waiting: VecDeque<(Time, u32)>,
-    /// Requests dispatched from here: the least goes next.
+    /// The number of requests dispatched from here; the queue with the lowest is next.
     virtual_time: u64,
 }
 
@@ -45,7 +45,7 @@ struct State {
     min: f64,
     max: f64,
     seats: u32,
-    lanes: Vec<Lane>,
+    queues: Vec<Queue>,
     hand: usize,
     executing: u32,
     waiting: u32,
@@ -53,7 +53,7 @@ struct State {
     demand: Demand,
 }
 
-/// How many seats were wanted since the last adjustment.
+/// The demand for seats since the last adjustment.
 #[derive(Debug, Default)]
 struct Demand {
     since: Time,
@@ -65,16 +65,16 @@ struct Demand {
 }
 
 impl Demand {
-    fn note(&mut self, now: Time, wanted: u32) {
+    fn record(&mut self, now: Time, wanted: u32) {
         let (span, wanted) = (now.since(self.last).as_secs_f64(), f64::from(wanted));
         self.sum += wanted * span;
         self.sum_of_squares += wanted * wanted * span;
         self.last = now;
     }
 
-    /// Average plus deviation, smoothed as upstream does; and the highest.
+    /// Ends the period. Returns average plus deviation, smoothed as upstream does, and the maximum.
     fn take(&mut self, now: Time, wanted: u32) -> (f64, f64) {
-        self.note(now, wanted);
+        self.record(now, wanted);
         let span = now.since(self.since).as_secs_f64().max(1e-9);
         let mean = self.sum / span;
         let variance = (self.sum_of_squares / span - mean * mean).max(0.0);
@@ -113,7 +113,7 @@ impl PriorityAndFairness {
                 min,
                 max: f64::from(seats),
                 seats: nominal as u32,
-                lanes: (0..suggested.queues.max(1)).map(|_| Lane::default()).collect(),
+                queues: (0..suggested.queues.max(1)).map(|_| Queue::default()).collect(),
                 hand: suggested.hand_size,
                 executing: 0,
                 waiting: 0,
@@ -126,12 +126,11 @@ impl PriorityAndFairness {
         Self { total, levels, seed }
     }
 
-    /// A request comes to a level.
     pub fn arrive(&mut self, now: Time, level: Level, flow: u64, id: u32) -> Arrival {
         let seed = self.seed;
         let state = &mut self.levels[level.index()];
         let wanted = state.executing + state.waiting;
-        state.demand.note(now, wanted);
+        state.demand.record(now, wanted);
         state.demand.high = state.demand.high.max(f64::from(wanted + 1));
         if level == Level::Exempt || (state.waiting == 0 && state.executing < state.seats) {
             state.executing += 1;
@@ -140,58 +139,60 @@ impl PriorityAndFairness {
         if state.hand == 0 {
             return Arrival::Rejected;
         }
-        let lane = shortest_of_hand(seed, flow, state);
-        let lane = &mut state.lanes[lane];
-        if lane.waiting.len() >= QUEUE_LENGTH_LIMIT {
+        let queue = shortest_of_hand(seed, flow, state);
+        let queue = &mut state.queues[queue];
+        if queue.waiting.len() >= QUEUE_LENGTH_LIMIT {
             return Arrival::Rejected;
         }
-        if lane.waiting.is_empty() {
-            lane.virtual_time = lane.virtual_time.max(state.virtual_now);
+        if queue.waiting.is_empty() {
+            queue.virtual_time = queue.virtual_time.max(state.virtual_now);
         }
-        lane.waiting.push_back((now, id));
+        queue.waiting.push_back((now, id));
         state.waiting += 1;
         Arrival::Waits
     }
 
-    /// A request of a level is done.
+    /// A request gives back its seat.
     pub fn finish(&mut self, now: Time, level: Level) {
         let state = &mut self.levels[level.index()];
-        state.demand.note(now, state.executing + state.waiting);
+        state.demand.record(now, state.executing + state.waiting);
         state.executing = state.executing.saturating_sub(1);
     }
 
-    /// The next waiting request of a level that has a seat for it.
+    /// Takes the next waiting request of a level if the level has an idle seat.
     pub fn next(&mut self, now: Time, level: Level) -> Option<Next> {
         let state = &mut self.levels[level.index()];
         if state.waiting == 0 || state.executing >= state.seats {
             return None;
         }
-        state.demand.note(now, state.executing + state.waiting);
-        let busy = state.lanes.iter_mut().filter(|lane| !lane.waiting.is_empty());
-        let lane = busy.min_by_key(|lane| lane.virtual_time)?;
-        let (since, id) = lane.waiting.pop_front()?;
+        state.demand.record(now, state.executing + state.waiting);
+        let busy = state.queues.iter_mut().filter(|queue| !queue.waiting.is_empty());
+        let queue = busy.min_by_key(|queue| queue.virtual_time)?;
+        let (since, id) = queue.waiting.pop_front()?;
         state.waiting -= 1;
         if now.since(since) > WAIT_MAX {
             return Some(Next::TimedOut(id));
         }
-        lane.virtual_time += 1;
-        state.virtual_now = lane.virtual_time;
+        queue.virtual_time += 1;
+        state.virtual_now = queue.virtual_time;
         state.executing += 1;
         Some(Next::Runs(id))
     }
 
-    /// The server crashed: nothing runs and nothing waits. Returns what waited.
+    /// The server crashed; returns the requests that waited.
     pub fn reset(&mut self) -> Vec<u32> {
         let mut lost = Vec::new();
         for state in &mut self.levels {
-            lost.extend(state.lanes.iter_mut().flat_map(|l| l.waiting.drain(..)).map(|(_, id)| id));
+            lost.extend(
+                state.queues.iter_mut().flat_map(|l| l.waiting.drain(..)).map(|(_, id)| id),
+            );
             (state.executing, state.waiting) = (0, 0);
         }
         lost
     }
 
-    /// Every 10 s (`borrowingAdjustmentPeriod`) seats go where they were wanted: each level gets
-    /// its target times one common fraction, within its bounds.
+    /// Moves seats to the levels with demand: each level gets its target times one common fraction,
+    /// within its bounds.
     pub fn adjust(&mut self, now: Time) {
         let mut left = self.total;
         let mut bounds = Vec::with_capacity(self.levels.len());
@@ -227,12 +228,12 @@ impl PriorityAndFairness {
     }
 }
 
-/// Deals the flow its hand of lanes, and picks the shortest.
+/// The shortest of the queues that shuffle sharding deals the flow.
 fn shortest_of_hand(seed: u64, flow: u64, state: &State) -> usize {
     let mut stream = streams::hand(seed, flow);
-    let lanes = state.lanes.len();
-    let dealt = (0..state.hand).map(|_| stream.below(lanes as u64) as usize);
-    dealt.min_by_key(|lane| state.lanes[*lane].waiting.len()).unwrap_or(0)
+    let queues = state.queues.len();
+    let dealt = (0..state.hand).map(|_| stream.below(queues as u64) as usize);
+    dealt.min_by_key(|queue| state.queues[*queue].waiting.len()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -240,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nominal_seats_are_those_of_the_suggested_shares() {
+    fn nominal_seats_follow_the_suggested_shares() {
         let apf = PriorityAndFairness::new(600, 1);
         assert_eq!(apf.seats(Level::WorkloadLow), 245);
         assert_eq!(apf.seats(Level::WorkloadHigh), 98);
@@ -248,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_level_borrows_what_idle_levels_lend() {
+    fn a_busy_level_borrows_seats_from_idle_levels() {
         let mut apf = PriorityAndFairness::new(600, 1);
         for id in 0..400 {
             apf.arrive(Time::ZERO, Level::WorkloadHigh, u64::from(id % 7), id);
         }
         apf.adjust(Time::ZERO + Span::secs(10));
         assert!(apf.seats(Level::WorkloadHigh) > 150, "{}", apf.seats(Level::WorkloadHigh));
-        assert!(apf.seats(Level::LeaderElection) >= 25, "what is not lendable stays");
+        assert!(apf.seats(Level::LeaderElection) >= 25, "its seats are not lendable");
     }
 
     #[test]
@@ -274,6 +275,9 @@ mod tests {
                 break;
             }
         }
-        assert!(place <= 8, "the lone request went {place}th, behind a hand of full queues");
+        assert!(
+            place <= 8,
+            "the lone request was dispatched {place}th, behind a hand of full queues"
+        );
     }
 }

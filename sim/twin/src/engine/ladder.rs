@@ -1,18 +1,18 @@
-//! A ladder queue: a priority queue for a simulation's clock, whose minimum never goes back.
+//! A ladder queue: a priority queue for a simulation's clock, which never goes back.
 //!
-//! Events far away lie unsorted in `top`. When they come near they are spread over the buckets of
-//! a rung; a bucket that is still too full gets a finer rung of its own; and only the few events of
-//! the next bucket are sorted, into `bottom`. Each event is moved a few times, always in order of
-//! memory, whatever the number pending – where a binary heap of a million entries misses the cache
-//! at every level. After Tang, Goh and Thng, "Ladder queue" (ACM TOMACS 15, 2005).
+//! Events in the far future are kept unsorted in `top`. When their time comes near they are spread
+//! over the buckets of a rung; a bucket with too many events gets a finer rung of its own; only the
+//! few events of the next bucket are sorted, into `bottom`. Each event is moved a few times,
+//! sequentially in memory, however many are pending; a binary heap of a million entries misses the
+//! cache at every level. After Tang, Goh and Thng, "Ladder queue" (ACM TOMACS 15, 2005).
 
-/// A bucket with no more events than this is sorted at once.
+/// A bucket with at most this many events is sorted without a further rung.
 const SORT_AT_ONCE: usize = 48;
-/// Buckets of a rung are as many as give this mean.
+/// The mean number of events in a bucket of a new rung.
 const EVENTS_PER_BUCKET: usize = 12;
-/// A bottom that grew beyond this becomes a rung again.
+/// A longer `bottom` is spread into a rung again.
 const BOTTOM_MAX: usize = 256;
-/// Buckets of a rung, at most: more would not fit the cache while they are filled.
+/// The most buckets of a rung: more would not fit into the cache while they are filled.
 const BUCKETS_MAX: usize = 1 << 15;
 
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +30,13 @@ impl<T> Entry<T> {
 
 #[derive(Debug)]
 struct Rung<T> {
-    /// The instant at which bucket 0 begins.
+    /// The time at which bucket 0 begins, in nanoseconds.
     start: u64,
     /// Buckets are 2^shift nanoseconds wide.
     shift: u32,
     /// Buckets before this one have been taken.
     next: usize,
-    /// How many buckets are in use; the rest is kept for its memory.
+    /// The number of buckets in use; the others are kept for reuse of their memory.
     used: usize,
     buckets: Vec<Vec<Entry<T>>>,
 }
@@ -47,15 +47,15 @@ impl<T> Rung<T> {
     }
 }
 
-/// Pops the earliest first; equal instants in the order of their pushing.
+/// Pops the earliest event first; events of the same instant in the order of pushing.
 #[derive(Debug)]
 pub struct LadderQueue<T> {
     /// The next events, sorted, the earliest last.
     bottom: Vec<Entry<T>>,
-    /// From the coarsest to the finest.
+    /// From the coarsest to the finest rung.
     rungs: Vec<Rung<T>>,
     spare: Vec<Rung<T>>,
-    /// Events from `top_start` on, in no order.
+    /// Events at or after `top_start`, unsorted.
     top: Vec<Entry<T>>,
     top_start: u64,
     top_range: (u64, u64),
@@ -79,17 +79,17 @@ impl<T> Default for LadderQueue<T> {
 }
 
 impl<T: Copy> LadderQueue<T> {
-    /// How many events are pending.
+    /// The number of pending events.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none is pending.
+    /// Whether no event is pending.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Adds an event. It must not lie before the last one popped.
+    /// Adds an event. Its time must not be earlier than that of the last event popped.
     pub fn push(&mut self, time: u64, item: T) {
         let entry = Entry { time, seq: self.seq, item };
         self.seq += 1;
@@ -106,7 +106,7 @@ impl<T: Copy> LadderQueue<T> {
                 return;
             }
         }
-        // Most new events of the bottom are later than what is left of it.
+        // Most events that belong into `bottom` are later than those in it.
         let place = self.bottom.partition_point(|other| other.time > time);
         self.bottom.insert(place, entry);
         if self.bottom.len() > BOTTOM_MAX {
@@ -114,7 +114,7 @@ impl<T: Copy> LadderQueue<T> {
         }
     }
 
-    /// Takes the earliest event, with its instant.
+    /// Takes the earliest event, with its time.
     pub fn pop(&mut self) -> Option<(u64, T)> {
         if self.bottom.is_empty() && !self.refill() {
             return None;
@@ -124,7 +124,7 @@ impl<T: Copy> LadderQueue<T> {
         Some((entry.time, entry.item))
     }
 
-    /// Sorts the next bucket into the bottom; false where nothing is left.
+    /// Sorts the next bucket into `bottom`; false if no event is left.
     fn refill(&mut self) -> bool {
         loop {
             let Some(rung) = self.rungs.last_mut() else {
@@ -160,7 +160,7 @@ impl<T: Copy> LadderQueue<T> {
         }
     }
 
-    /// Makes the top the first rung.
+    /// Spreads `top` into the first rung.
     fn spread_top(&mut self) {
         let (low, high) = self.top_range;
         let mut events = std::mem::take(&mut self.top);
@@ -170,7 +170,7 @@ impl<T: Copy> LadderQueue<T> {
         self.top_range = (u64::MAX, 0);
     }
 
-    /// Makes a bottom that grew too long the finest rung.
+    /// Spreads a `bottom` that grew too long into the finest rung.
     fn spread_bottom(&mut self) {
         let (Some(last), Some(first)) = (self.bottom.first(), self.bottom.last()) else {
             return;
@@ -185,8 +185,7 @@ impl<T: Copy> LadderQueue<T> {
         self.bottom = events;
     }
 
-    /// Puts events of [start, start + width) into a new finest rung, which it leaves empty, and
-    /// returns where the rung ends.
+    /// Moves events within [start, start + width) to a new finest rung; returns where the rung ends.
     fn spread(&mut self, events: &mut Vec<Entry<T>>, start: u64, width: u64) -> u64 {
         let wanted = (events.len() / EVENTS_PER_BUCKET).clamp(2, BUCKETS_MAX) as u64;
         let bucket_width = (width / wanted).max(1).next_power_of_two();
@@ -214,7 +213,7 @@ mod tests {
 
     use super::*;
 
-    /// Delays of every kind that a simulation has: none, short, long, and many alike.
+    /// Delays of every kind that occurs in a simulation: none, short, long, and many equal ones.
     fn delay(stream: &mut Stream) -> u64 {
         match stream.below(5) {
             0 => 0,
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn it_pops_what_a_heap_would_pop() {
+    fn the_ladder_pops_events_in_the_same_order_as_a_binary_heap() {
         let mut stream = Stream::new(3, Purpose::Backoff, 0);
         let mut ladder = LadderQueue::default();
         let mut heap = BinaryHeap::new();
@@ -252,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_one_instant_come_in_the_order_of_their_pushing() {
+    fn events_of_the_same_instant_pop_in_the_order_of_pushing() {
         let mut ladder = LadderQueue::default();
         for n in 0..10_000 {
             ladder.push(5, n);
