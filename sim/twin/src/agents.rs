@@ -15,7 +15,7 @@ use crate::world::World;
 
 impl World<'_> {
     /// The agent's process is up.
-    pub(crate) fn agent_starts(&mut self, who: Key<Inv>) {
+    pub(crate) fn start_agent(&mut self, who: Key<Inv>) {
         let plan = self.plan;
         let Some(inv) = self.invs.get_mut(who) else {
             return;
@@ -23,7 +23,7 @@ impl World<'_> {
         let runs = inv.pod.phase() == PodPhase::Running;
         if runs && !inv.is_over() && !inv.agent.is_running() {
             inv.agent.start(plan.agent(&inv.alert()));
-            self.drive(who, Heard::Started);
+            self.resume_agent(who, Heard::Started);
         }
     }
 
@@ -33,28 +33,28 @@ impl World<'_> {
             return;
         };
         if inv.agent.terminate(outcome) {
-            self.vault_release(who);
+            self.release_token(who);
         } else {
-            self.process_ends(who, outcome);
+            self.end_process(who, outcome);
         }
     }
 
     /// Vault answered the release, or could not.
-    pub(crate) fn release_answered(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_release_answer(&mut self, who: Key<Inv>) {
         if let Some(inv) = self.invs.get_mut(who) {
             inv.agent.release_answered();
-            self.drive(who, Heard::Done);
+            self.resume_agent(who, Heard::Done);
         }
     }
 
     /// A request to Vault was refused. `cause` bears the agent's pause; nothing where the request
     /// itself was at fault, as with a token that is no longer valid.
-    pub(crate) fn refused_by(&mut self, who: Key<Inv>, cause: Option<Component>) {
+    pub(crate) fn on_vault_refusal(&mut self, who: Key<Inv>, cause: Option<Component>) {
         self.run_agent(who, Heard::Unavailable, cause);
     }
 
     /// Hands the agent its input, and does what it wants until it has to wait.
-    pub(crate) fn drive(&mut self, who: Key<Inv>, heard: Heard) {
+    pub(crate) fn resume_agent(&mut self, who: Key<Inv>, heard: Heard) {
         self.run_agent(who, heard, None);
     }
 
@@ -72,9 +72,9 @@ impl World<'_> {
             }
             heard = Heard::Done;
             match want {
-                Want::Login => return self.vault_login(who),
-                Want::Credential(domain) => return self.vault_credential(who, domain),
-                Want::Release => return self.vault_release(who),
+                Want::Login => return self.log_in(who),
+                Want::Credential(domain) => return self.request_credential(who, domain),
+                Want::Release => return self.release_token(who),
                 Want::Work(_, takes) => {
                     // One event for a whole stretch of work.
                     let takes = takes + inv.agent.rest_of_work();
@@ -85,7 +85,7 @@ impl World<'_> {
                 }
                 Want::Act(action) => {
                     inv.agent.await_action(action);
-                    return self.act(who);
+                    return self.attempt_action(who);
                 }
                 Want::Hang => return,
                 Want::Ready => {
@@ -94,7 +94,7 @@ impl World<'_> {
                 }
                 Want::Hold(memory) => {
                     if memory > self.plan.scenario().controller.job.memory_limit {
-                        return self.process_ends(who, Outcome::OomKilled);
+                        return self.end_process(who, Outcome::OomKilled);
                     }
                 }
                 Want::Note { tool_calls, tokens, cost_micro_usd } => {
@@ -102,20 +102,20 @@ impl World<'_> {
                     self.fact(who, Fact::Hypothesis { tool_calls, tokens, cost_micro_usd });
                 }
                 Want::Conclude(_) => self.stage(who, Stage::AgentDone),
-                Want::Exit(outcome) => return self.process_ends(who, outcome),
-                Want::Crash => return self.process_ends(who, Outcome::Crashed),
+                Want::Exit(outcome) => return self.end_process(who, outcome),
+                Want::Crash => return self.end_process(who, Outcome::Crashed),
             }
         }
     }
 
-    fn process_ends(&mut self, who: Key<Inv>, outcome: Outcome) {
+    fn end_process(&mut self, who: Key<Inv>, outcome: Outcome) {
         self.end(who, outcome);
-        self.container_ended(who);
+        self.end_container(who);
     }
 
     /// The agent attempts its action. What its phase forbids is attempted too, and refused by the
     /// system.
-    pub(crate) fn act(&mut self, who: Key<Inv>) {
+    pub(crate) fn attempt_action(&mut self, who: Key<Inv>) {
         let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get(who) else {
             return;
@@ -131,7 +131,7 @@ impl World<'_> {
                 };
                 self.call(Client::Agent(who), op, Then::AgentActed(who), None);
             }
-            Domain::Database => self.statement(who),
+            Domain::Database => self.run_statement(who),
             Domain::Network | Domain::Security => {
                 self.engine.after(costs::EXTERNAL_CALL, Ev::AgentActed(who));
             }
@@ -139,7 +139,7 @@ impl World<'_> {
     }
 
     /// The system answered the agent's action.
-    pub(crate) fn acted(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_action_answer(&mut self, who: Key<Inv>) {
         let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get_mut(who) else {
             return;
@@ -150,17 +150,17 @@ impl World<'_> {
         };
         if phase.allows(inv.alert().domain, action) {
             self.fact(who, Fact::Acted { action });
-            self.drive(who, Heard::Done);
+            self.resume_agent(who, Heard::Done);
         } else {
             self.fact(who, Fact::Denied { action, by: Phase::refuser(action) });
-            self.drive(who, Heard::Refused);
+            self.resume_agent(who, Heard::Refused);
         }
     }
 
     /// The system did not answer: the action is not done, and the agent goes on without it.
-    pub(crate) fn action_failed(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_action_failed(&mut self, who: Key<Inv>) {
         if self.invs.get_mut(who).is_some_and(|inv| inv.agent.take_action().is_some()) {
-            self.drive(who, Heard::Done);
+            self.resume_agent(who, Heard::Done);
         }
     }
 }

@@ -134,12 +134,12 @@ impl World<'_> {
         let parts =
             [self.client_work(client, then), (Process::ApiServer, cost.api), (Process::Etcd, etcd)];
         if let Some(done) = self.run_on_control_plane(&parts, Ev::CallComputed(id), None) {
-            self.computed(id, done);
+            self.on_call_computed(id, done);
         }
     }
 
     /// The request has had its cores: what it writes is committed.
-    pub(crate) fn computed(&mut self, id: u32, at: Time) {
+    pub(crate) fn on_call_computed(&mut self, id: u32, at: Time) {
         let call = self.apiserver.in_flight[id as usize];
         let mut done = at;
         let computing = call.seated_for(done);
@@ -180,7 +180,7 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn call_done(&mut self, id: u32) {
+    pub(crate) fn on_call_done(&mut self, id: u32) {
         let now = self.now();
         let call = self.apiserver.in_flight[id as usize];
         if !call.is_of(self.apiserver.epoch) {
@@ -194,7 +194,7 @@ impl World<'_> {
             return self.retry(id, Component::Etcd);
         }
         self.apiserver.in_flight.remove(id as usize);
-        self.answered(call);
+        self.on_answer(call);
     }
 
     /// Requests in the level's queues take the seats that are free.
@@ -263,12 +263,12 @@ impl World<'_> {
 
     /// The API server sends a change of an investigation's object to the informers; `event` happens
     /// when they have it.
-    pub(crate) fn watchers_see(&mut self, event: Ev, who: Key<Inv>) {
+    pub(crate) fn notify_watchers(&mut self, event: Ev, who: Key<Inv>) {
         let parts = [
             (Process::ApiServer, costs::WATCH_API),
             (Process::ControllerManager, costs::WATCH_CONTROLLERS),
         ];
-        self.control_plane_runs(&parts, event, Some(who));
+        self.schedule_on_control_plane(&parts, event, Some(who));
     }
 }
 

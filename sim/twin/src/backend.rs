@@ -81,7 +81,7 @@ impl<'a> Backend<'a> {
 
 impl World<'_> {
     /// The next alert of the plan comes.
-    pub(crate) fn alert_comes(&mut self) {
+    pub(crate) fn on_alert(&mut self) {
         let Some(alert) = self.backend.next.take() else {
             return;
         };
@@ -99,7 +99,7 @@ impl World<'_> {
         self.deliver(Input::Retry(id));
     }
 
-    pub(crate) fn controller_wakes(&mut self) {
+    pub(crate) fn on_controller_wake(&mut self) {
         self.deliver(Input::Wake);
     }
 
@@ -183,12 +183,12 @@ impl World<'_> {
     }
 
     /// An identity of its own is a ServiceAccount and its binding to the domain's Role.
-    pub(crate) fn account_created(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_account_created(&mut self, who: Key<Inv>) {
         let then = Then::BackendBinding(who);
         self.call(Client::Backend, Op::CreateRoleBinding, then, Some(who));
     }
 
-    pub(crate) fn binding_created(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_binding_created(&mut self, who: Key<Inv>) {
         if let Some(inv) = self.invs.get_mut(who) {
             inv.account_created();
             self.call(Client::Backend, Op::CreateJob, Then::BackendJob(who), Some(who));
@@ -196,13 +196,13 @@ impl World<'_> {
     }
 
     /// The API server has the Job: it was created now, or by an earlier attempt (409).
-    pub(crate) fn job_answered(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_job_created(&mut self, who: Key<Inv>) {
         self.backend.in_flight -= 1;
         if let Some(inv) = self.invs.get_mut(who) {
             let id = inv.id();
             if inv.job.create() {
                 self.stage(who, Stage::JobCreated);
-                self.watchers_see(Ev::JobAdded(who), who);
+                self.notify_watchers(Ev::JobAdded(who), who);
             }
             self.deliver(Input::JobCreated(id));
         }
@@ -210,7 +210,7 @@ impl World<'_> {
     }
 
     /// The backend's watch shows the Job finished.
-    pub(crate) fn job_finished_seen(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_job_finished(&mut self, who: Key<Inv>) {
         let Some(inv) = self.invs.get(who) else {
             return;
         };
@@ -227,14 +227,14 @@ impl World<'_> {
     }
 
     /// The controller's process ends, and its memory is lost.
-    pub(crate) fn controller_crashes(&mut self) {
+    pub(crate) fn crash_controller(&mut self) {
         self.backend.down_since = Some(self.now());
         self.backend.to_send.clear();
         self.deliver(Input::ControllerCrashed);
     }
 
     /// It starts again and lists its Jobs.
-    pub(crate) fn controller_restarts(&mut self) {
+    pub(crate) fn restart_controller(&mut self) {
         let now = self.now();
         if let Some(since) = self.backend.down_since.take() {
             self.backend.outages.push((since, now));

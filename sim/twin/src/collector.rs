@@ -79,13 +79,13 @@ impl World<'_> {
     }
 
     /// ttlSecondsAfterFinished is over.
-    pub(crate) fn ttl_due(&mut self, job: Key<FinishedJob>) {
+    pub(crate) fn on_ttl_due(&mut self, job: Key<FinishedJob>) {
         self.collector.ttl.queue.push_back(job);
-        self.collectors_work();
+        self.run_collectors();
     }
 
     /// Idle workers of both controllers take the Jobs that wait.
-    pub(crate) fn collectors_work(&mut self) {
+    pub(crate) fn run_collectors(&mut self) {
         if self.jobs.is_down() {
             return;
         }
@@ -97,18 +97,18 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn ttl_read(&mut self, job: Key<FinishedJob>) {
+    pub(crate) fn on_ttl_read(&mut self, job: Key<FinishedJob>) {
         self.call(Client::TtlController, Op::DeleteJob, Then::TtlDeleted(job), None);
     }
 
-    pub(crate) fn ttl_deleted(&mut self, job: Key<FinishedJob>) {
+    pub(crate) fn on_ttl_deleted(&mut self, job: Key<FinishedJob>) {
         self.collector.ttl.idle += 1;
         self.collector.gc.queue.push_back(job);
-        self.collectors_work();
+        self.run_collectors();
     }
 
     /// A call of the garbage collector is answered: the next, or the Job is gone.
-    pub(crate) fn collected_step(&mut self, job: Key<FinishedJob>, done: u8) {
+    pub(crate) fn on_collect_answer(&mut self, job: Key<FinishedJob>, done: u8) {
         let next = done + 1;
         if let Some(op) = COLLECT.get(usize::from(next)) {
             return self.call(Client::GarbageCollector, *op, Then::Collect(job, next), None);
@@ -125,6 +125,6 @@ impl World<'_> {
                 self.etcd.forget(op.cost().write.unwrap_or(0));
             }
         }
-        self.collectors_work();
+        self.run_collectors();
     }
 }

@@ -8,7 +8,7 @@ use crate::agenda::Ev;
 use crate::world::World;
 
 impl World<'_> {
-    pub(crate) fn plan_faults(&mut self) {
+    pub(crate) fn schedule_faults(&mut self) {
         for (number, fault) in (0..).zip(self.plan.faults()) {
             self.engine.at(fault.from, Ev::FaultBegins(number));
             self.engine.at(fault.until, Ev::FaultEnds(number));
@@ -19,7 +19,7 @@ impl World<'_> {
         self.plan.faults()[number as usize]
     }
 
-    pub(crate) fn fault_begins(&mut self, number: u32) {
+    pub(crate) fn begin_fault(&mut self, number: u32) {
         let fault = self.fault(number);
         self.platform_fact(Fact::Fault { kind: fault.kind, began: true });
         match fault.kind {
@@ -28,14 +28,14 @@ impl World<'_> {
             FaultKind::SlowFsync => self.etcd.slow_down(fault.extra),
             FaultKind::ControllerManagerDown => self.jobs.stop(),
             FaultKind::SchedulerDown => self.scheduler.stop(),
-            FaultKind::NodeDown => self.node_down(fault.node),
+            FaultKind::NodeDown => self.fail_node(fault.node),
             FaultKind::VaultSealed | FaultKind::VaultRestart => self.seal(),
             FaultKind::PostgresDown => self.postgres.stop(),
-            FaultKind::ControllerCrash => self.controller_crashes(),
+            FaultKind::ControllerCrash => self.crash_controller(),
         }
     }
 
-    pub(crate) fn fault_ends(&mut self, number: u32) {
+    pub(crate) fn end_fault(&mut self, number: u32) {
         let fault = self.fault(number);
         let outage = fault.until.since(fault.from);
         self.platform_fact(Fact::Fault { kind: fault.kind, began: false });
@@ -45,15 +45,15 @@ impl World<'_> {
             FaultKind::SlowFsync => self.etcd.slow_down(Span::ZERO),
             FaultKind::ControllerManagerDown => {
                 self.jobs.start(outage);
-                self.job_workers();
-                self.collectors_work();
+                self.run_job_workers();
+                self.run_collectors();
             }
-            FaultKind::SchedulerDown => self.scheduler_back(outage),
-            FaultKind::NodeDown => self.node_up(fault.node),
+            FaultKind::SchedulerDown => self.restart_scheduler(outage),
+            FaultKind::NodeDown => self.recover_node(fault.node),
             FaultKind::VaultSealed => self.unseal(false),
             FaultKind::VaultRestart => self.unseal(true),
             FaultKind::PostgresDown => self.postgres.start(),
-            FaultKind::ControllerCrash => self.controller_restarts(),
+            FaultKind::ControllerCrash => self.restart_controller(),
         }
     }
 }

@@ -72,21 +72,21 @@ impl JobController {
 
 impl World<'_> {
     /// `queue.AddAfter`.
-    fn job_due(&mut self, who: Key<Inv>, after: Span) {
+    fn enqueue_job_after(&mut self, who: Key<Inv>, after: Span) {
         let at = self.now() + after;
         if self.invs.get_mut(who).is_some_and(|inv| inv.job.add_at(at)) {
             self.engine.at(at, Ev::JobDue(who));
         }
     }
 
-    pub(crate) fn job_is_due(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_job_due(&mut self, who: Key<Inv>) {
         let now = self.now();
         if self.invs.get_mut(who).is_some_and(|inv| inv.job.take_due(now)) {
-            self.job_enqueue(who);
+            self.enqueue_job(who);
         }
     }
 
-    fn job_enqueue(&mut self, who: Key<Inv>) {
+    fn enqueue_job(&mut self, who: Key<Inv>) {
         let now = self.now();
         let Some(inv) = self.invs.get_mut(who) else {
             return;
@@ -94,12 +94,12 @@ impl World<'_> {
         if inv.job.enqueue(now) {
             inv.path.join(&self.jobs.pool);
             self.jobs.queue.push_back(who);
-            self.job_workers();
+            self.run_job_workers();
         }
     }
 
     /// Idle workers take Jobs off the queue.
-    pub(crate) fn job_workers(&mut self) {
+    pub(crate) fn run_job_workers(&mut self) {
         while self.jobs.can_take() {
             let Some(who) = self.jobs.queue.pop_front() else {
                 return;
@@ -112,95 +112,95 @@ impl World<'_> {
             if let Some(waited) = inv.job.dequeue(now) {
                 inv.path.taken_by(&self.jobs.pool, waited, Component::JobControllerWorkers);
             }
-            self.job_sync(who);
+            self.sync_job(who);
         }
     }
 
-    fn job_sync(&mut self, who: Key<Inv>) {
+    fn sync_job(&mut self, who: Key<Inv>) {
         let now = self.now();
         let deadline = self.plan.scenario().controller.job.active_deadline;
         let Some(inv) = self.invs.get_mut(who) else {
-            return self.job_synced(who);
+            return self.end_sync(who);
         };
         let (step, deadline_in) = inv.job.sync(now, deadline);
         if let Some(after) = deadline_in {
-            self.job_due(who, after);
+            self.enqueue_job_after(who, after);
         }
         match step {
-            Some(step) => self.job_call(who, step),
-            None => self.job_synced(who),
+            Some(step) => self.send_sync_step(who, step),
+            None => self.end_sync(who),
         }
     }
 
-    fn job_call(&mut self, who: Key<Inv>, step: SyncStep) {
+    fn send_sync_step(&mut self, who: Key<Inv>, step: SyncStep) {
         let path = step.on_path().then_some(who);
         self.call(Client::JobController, step.op(), Then::JobSync(who, step), path);
     }
 
     /// The answer to a worker's call: the next call of the sync, or its end.
-    pub(crate) fn job_called(&mut self, who: Key<Inv>, step: SyncStep) {
+    pub(crate) fn on_sync_answer(&mut self, who: Key<Inv>, step: SyncStep) {
         let now = self.now();
         let deadline = self.plan.scenario().controller.job.active_deadline;
         let Some(inv) = self.invs.get_mut(who) else {
-            return self.job_synced(who);
+            return self.end_sync(who);
         };
         match step {
             SyncStep::CreatePod => {
                 inv.job.observe_pod(PodPhase::Pending);
                 inv.pod.create();
                 self.stage(who, Stage::PodCreated);
-                self.watchers_see(Ev::PodAdded(who), who);
+                self.notify_watchers(Ev::PodAdded(who), who);
                 self.record_event(Recorder::JobController);
-                self.job_call(who, SyncStep::StatusActive);
+                self.send_sync_step(who, SyncStep::StatusActive);
             }
             SyncStep::StatusActive => {
                 inv.job.activate(now);
-                self.job_due(who, deadline);
-                self.job_due(who, SYNC_BATCH);
-                self.job_synced(who);
+                self.enqueue_job_after(who, deadline);
+                self.enqueue_job_after(who, SYNC_BATCH);
+                self.end_sync(who);
             }
             SyncStep::StatusReady => {
                 inv.job.ready();
-                self.job_synced(who);
+                self.end_sync(who);
             }
             SyncStep::DeletePod => {
                 self.record_event(Recorder::JobController);
-                self.pod_deleted(who, Outcome::DeadlineExceeded);
-                self.job_call(who, SyncStep::StatusInterim);
+                self.delete_pod(who, Outcome::DeadlineExceeded);
+                self.send_sync_step(who, SyncStep::StatusInterim);
             }
             SyncStep::StatusInterim => {
                 if inv.job.interim() {
-                    self.job_call(who, SyncStep::RemoveFinalizer);
+                    self.send_sync_step(who, SyncStep::RemoveFinalizer);
                 } else {
-                    self.job_synced(who);
+                    self.end_sync(who);
                 }
             }
-            SyncStep::RemoveFinalizer => self.job_call(who, SyncStep::StatusFinished),
+            SyncStep::RemoveFinalizer => self.send_sync_step(who, SyncStep::StatusFinished),
             SyncStep::StatusFinished => {
                 inv.job.finish(now);
                 self.record_event(Recorder::JobController);
-                self.job_finished(who);
-                self.job_synced(who);
+                self.complete_job(who);
+                self.end_sync(who);
             }
         }
     }
 
-    fn job_synced(&mut self, who: Key<Inv>) {
+    fn end_sync(&mut self, who: Key<Inv>) {
         self.jobs.pool.give_back();
         if self.invs.get_mut(who).is_some_and(|inv| inv.job.synced()) {
-            self.job_enqueue(who);
+            self.enqueue_job(who);
         }
-        self.job_workers();
+        self.run_job_workers();
     }
 
     /// The Job's status is Complete or Failed.
-    fn job_finished(&mut self, who: Key<Inv>) {
+    fn complete_job(&mut self, who: Key<Inv>) {
         self.record_waits(who, Stage::JobFinished);
         self.stage(who, Stage::JobFinished);
         if let Some(inv) = self.invs.get_mut(who) {
             inv.path.close();
         }
-        self.watchers_see(Ev::JobFinishedSeen(who), who);
+        self.notify_watchers(Ev::JobFinishedSeen(who), who);
     }
 
     /// Writes to the event log where the investigation's time went until a stage.
@@ -213,7 +213,7 @@ impl World<'_> {
     }
 
     /// The Job controller's informer shows a change of the pod.
-    pub(crate) fn job_sees_pod(&mut self, who: Key<Inv>, phase: PodPhase) {
+    pub(crate) fn on_pod_observed(&mut self, who: Key<Inv>, phase: PodPhase) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
@@ -221,11 +221,11 @@ impl World<'_> {
         if phase >= PodPhase::Ended && !inv.job.is_finished() {
             inv.wait(Component::JobSyncBatch, SYNC_BATCH);
         }
-        self.job_due(who, SYNC_BATCH);
+        self.enqueue_job_after(who, SYNC_BATCH);
     }
 
     /// The informer shows a new Job, which is enqueued without delay.
-    pub(crate) fn job_added(&mut self, who: Key<Inv>) {
-        self.job_due(who, Span::ZERO);
+    pub(crate) fn on_job_added(&mut self, who: Key<Inv>) {
+        self.enqueue_job_after(who, Span::ZERO);
     }
 }

@@ -23,7 +23,7 @@ impl World<'_> {
     }
 
     /// The node's kubelet (or KWOK) sees that the pod is bound to it.
-    pub(crate) fn pod_bound(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_pod_bound(&mut self, who: Key<Inv>) {
         let now = self.now();
         let knobs = &self.plan.scenario().cluster.node;
         let Some(node) = self.node_of(who) else {
@@ -34,7 +34,7 @@ impl World<'_> {
         };
         if knobs.runtime == NodeRuntime::Kwok {
             inv.pod.start();
-            return self.kwok_queue(who, KwokStage::Run);
+            return self.queue_stage(who, KwokStage::Run);
         }
         let mut stream = streams::pod_start(self.plan.scenario().seed, inv.id());
         let pulled = self.nodes.image_at(node, now, || knobs.image_pull.dist.draw(&mut stream));
@@ -44,18 +44,18 @@ impl World<'_> {
         inv.wait(Component::PodStart, start);
         inv.pod.start_at(pulled + start);
         // Volumes come first: the namespace's CA bundle, then the projected tokens.
-        self.kubelet_calls(node, Op::GetConfigMap, who, KubeletStep::ConfigMap);
+        self.kubelet_call(node, Op::GetConfigMap, who, KubeletStep::ConfigMap);
         for _ in 0..3 {
             // Pulled, Created, Started.
             self.record_event(Recorder::Kubelet(node));
         }
     }
 
-    fn kubelet_calls(&mut self, node: u32, op: Op, who: Key<Inv>, step: KubeletStep) {
+    fn kubelet_call(&mut self, node: u32, op: Op, who: Key<Inv>, step: KubeletStep) {
         self.call(Client::Kubelet(node), op, Then::Kubelet(who, step), Some(who));
     }
 
-    pub(crate) fn kubelet_called(&mut self, who: Key<Inv>, step: KubeletStep) {
+    pub(crate) fn on_kubelet_answer(&mut self, who: Key<Inv>, step: KubeletStep) {
         let now = self.now();
         let Some(node) = self.node_of(who) else {
             return;
@@ -65,10 +65,10 @@ impl World<'_> {
         };
         match step {
             KubeletStep::ConfigMap => {
-                self.kubelet_calls(node, Op::CreateToken, who, KubeletStep::VaultToken);
+                self.kubelet_call(node, Op::CreateToken, who, KubeletStep::VaultToken);
             }
             KubeletStep::VaultToken => {
-                self.kubelet_calls(node, Op::CreateToken, who, KubeletStep::ApiToken);
+                self.kubelet_call(node, Op::CreateToken, who, KubeletStep::ApiToken);
             }
             KubeletStep::ApiToken => {
                 // Sandbox and container start when image and volumes are there.
@@ -78,14 +78,14 @@ impl World<'_> {
             KubeletStep::StatusRead => {
                 let ended = inv.pod.phase() >= PodPhase::Ended;
                 let step = KubeletStep::StatusWritten { ended };
-                self.kubelet_calls(node, Op::PatchPodStatus, who, step);
+                self.kubelet_call(node, Op::PatchPodStatus, who, step);
             }
-            KubeletStep::StatusWritten { ended } => self.status_written(who, ended),
+            KubeletStep::StatusWritten { ended } => self.on_status_written(who, ended),
         }
     }
 
     /// The container runs; the pod's status shows it after the next relist.
-    pub(crate) fn container_started(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_container_started(&mut self, who: Key<Inv>) {
         let Some(node) = self.node_of(who) else {
             return;
         };
@@ -94,27 +94,27 @@ impl World<'_> {
         };
         if inv.pod.start() {
             inv.wait(Component::PodStart, costs::AGENT_START);
-            self.relist_soon(who, node);
+            self.schedule_relist(who, node);
             self.engine.after(costs::AGENT_START, Ev::AgentStarts(who));
         }
     }
 
-    fn relist_soon(&mut self, who: Key<Inv>, node: u32) {
+    fn schedule_relist(&mut self, who: Key<Inv>, node: u32) {
         let next = self.nodes.next_relist(node, self.now());
         self.engine.at(next, Ev::Relist(who));
     }
 
     /// The kubelet's relist finds the pod changed and updates its status.
-    pub(crate) fn relist(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_relist(&mut self, who: Key<Inv>) {
         let Some(node) = self.node_of(who) else {
             return;
         };
         if self.invs.get_mut(who).is_some_and(|inv| inv.pod.begin_report()) {
-            self.kubelet_calls(node, Op::GetPod, who, KubeletStep::StatusRead);
+            self.kubelet_call(node, Op::GetPod, who, KubeletStep::StatusRead);
         }
     }
 
-    fn status_written(&mut self, who: Key<Inv>, ended: bool) {
+    fn on_status_written(&mut self, who: Key<Inv>, ended: bool) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
@@ -124,12 +124,12 @@ impl World<'_> {
         }
         if ended {
             self.leave_node(who);
-            self.watchers_see(Ev::PodEndSeen(who), who);
+            self.notify_watchers(Ev::PodEndSeen(who), who);
         } else {
-            self.watchers_see(Ev::PodRunningSeen(who), who);
+            self.notify_watchers(Ev::PodRunningSeen(who), who);
         }
         if reported.behind {
-            self.relist(who);
+            self.on_relist(who);
         }
     }
 
@@ -137,25 +137,25 @@ impl World<'_> {
     pub(crate) fn leave_node(&mut self, who: Key<Inv>) {
         if let Some(node) = self.invs.get_mut(who).and_then(|inv| inv.pod.leave_node()) {
             self.nodes.free(node);
-            self.room_made();
+            self.retry_unschedulable();
         }
     }
 
     /// The agent's process is over; the kubelet sees it at its next relist.
-    pub(crate) fn container_ended(&mut self, who: Key<Inv>) {
+    pub(crate) fn end_container(&mut self, who: Key<Inv>) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
         inv.pod.end();
         inv.agent.stop();
         if let Some(node) = inv.pod.node() {
-            self.relist_soon(who, node);
+            self.schedule_relist(who, node);
         }
     }
 
     /// The pod was deleted through the API: a running container is terminated; a pod that runs
     /// nowhere is gone at once.
-    pub(crate) fn pod_deleted(&mut self, who: Key<Inv>, outcome: Outcome) {
+    pub(crate) fn delete_pod(&mut self, who: Key<Inv>, outcome: Outcome) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
         };
@@ -167,7 +167,7 @@ impl World<'_> {
                 inv.agent.stop();
                 self.end(who, outcome);
                 self.leave_node(who);
-                self.watchers_see(Ev::PodEndSeen(who), who);
+                self.notify_watchers(Ev::PodEndSeen(who), who);
             }
             PodPhase::Ended => {}
         }

@@ -49,16 +49,16 @@ impl Kwok {
 
 impl World<'_> {
     /// A pod's stage is due.
-    pub(crate) fn kwok_queue(&mut self, who: Key<Inv>, stage: KwokStage) {
+    pub(crate) fn queue_stage(&mut self, who: Key<Inv>, stage: KwokStage) {
         let since = self.now();
         if let Some(inv) = self.invs.get_mut(who) {
             inv.path.join(&self.kwok.pool);
         }
         self.kwok.waiting.push_back((who, stage, since));
-        self.kwok_play();
+        self.play_stages();
     }
 
-    fn kwok_play(&mut self) {
+    fn play_stages(&mut self) {
         while let Some((who, stage, since)) = self.kwok.next() {
             let waited = self.now().since(since);
             if let Some(inv) = self.invs.get_mut(who) {
@@ -69,7 +69,7 @@ impl World<'_> {
     }
 
     /// The stage's patch is answered; KWOK's own watch brings the pod's next stage.
-    pub(crate) fn kwok_played(&mut self, who: Key<Inv>, stage: KwokStage) {
+    pub(crate) fn on_stage_played(&mut self, who: Key<Inv>, stage: KwokStage) {
         self.kwok.pool.give_back();
         if let Some(inv) = self.invs.get_mut(who) {
             match stage {
@@ -77,21 +77,21 @@ impl World<'_> {
                     inv.pod.end_reported();
                     self.end(who, Outcome::Resolved);
                     self.leave_node(who);
-                    self.watchers_see(Ev::PodEndSeen(who), who);
+                    self.notify_watchers(Ev::PodEndSeen(who), who);
                 }
                 KwokStage::Run => {
                     inv.pod.run_reported();
                     self.stage(who, Stage::PodRunning);
-                    self.watchers_see(Ev::PodRunningSeen(who), who);
+                    self.notify_watchers(Ev::PodRunningSeen(who), who);
                 }
             }
         }
-        self.kwok_play();
+        self.play_stages();
     }
 
-    pub(crate) fn kwok_sees_running(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_running_observed(&mut self, who: Key<Inv>) {
         if self.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok {
-            self.kwok_queue(who, KwokStage::Complete);
+            self.queue_stage(who, KwokStage::Complete);
         }
     }
 }

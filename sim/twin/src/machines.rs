@@ -83,7 +83,7 @@ impl World<'_> {
 
     /// Work on the control plane's machine that ends with an event, on an investigation's critical
     /// path if one is given.
-    pub(crate) fn control_plane_runs(
+    pub(crate) fn schedule_on_control_plane(
         &mut self,
         parts: Parts<'_>,
         event: Ev,
@@ -99,7 +99,7 @@ impl World<'_> {
     }
 
     /// Work of the control plane for which nobody waits.
-    pub(crate) fn background(&mut self, parts: Parts<'_>) {
+    pub(crate) fn run_in_background(&mut self, parts: Parts<'_>) {
         self.run_on_control_plane(parts, Ev::Nothing, None);
     }
 
@@ -109,7 +109,7 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn host_tick(&mut self) {
+    pub(crate) fn on_host_tick(&mut self) {
         let now = self.now();
         if !self.machines.control_plane.take_tick(now) {
             return;

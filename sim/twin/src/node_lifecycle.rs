@@ -10,7 +10,7 @@ use crate::world::World;
 
 impl World<'_> {
     /// Processes on the node are gone; the API server does not learn of it.
-    pub(crate) fn node_down(&mut self, node: u32) {
+    pub(crate) fn fail_node(&mut self, node: u32) {
         self.nodes.set_up(node, false);
         for who in self.invs.keys() {
             let Some(inv) = self.invs.get_mut(who).filter(|inv| inv.pod.is_on(node)) else {
@@ -38,13 +38,13 @@ impl World<'_> {
                 .is_some_and(|inv| inv.pod.is_on(node) && inv.pod.phase() < PodPhase::Ended);
             if on_it {
                 self.call(Client::NodeLifecycle, Op::DeletePod, Then::Nothing, None);
-                self.pod_deleted(who, Outcome::Evicted);
+                self.delete_pod(who, Outcome::Evicted);
             }
         }
     }
 
     /// Power is back: the kubelet finds its containers gone and reports it.
-    pub(crate) fn node_up(&mut self, node: u32) {
+    pub(crate) fn recover_node(&mut self, node: u32) {
         self.nodes.set_up(node, true);
         for who in self.invs.keys() {
             let Some(inv) = self.invs.get_mut(who).filter(|inv| inv.pod.is_on(node)) else {
@@ -52,11 +52,11 @@ impl World<'_> {
             };
             inv.pod.lose_report();
             match inv.pod.phase() {
-                PodPhase::Running | PodPhase::Ended => self.container_ended(who),
-                PodPhase::Pending => self.pod_bound(who),
+                PodPhase::Running | PodPhase::Ended => self.end_container(who),
+                PodPhase::Pending => self.on_pod_bound(who),
                 PodPhase::Absent => {}
             }
         }
-        self.room_made();
+        self.retry_unschedulable();
     }
 }

@@ -139,7 +139,7 @@ impl World<'_> {
         let idle = |millis: u64| Span(span.0 / 1_000 * millis);
         let api = cost.api * beats + idle(costs::IDLE_MILLICORES_API);
         let etcd = costs::ETCD_WRITE * beats + idle(costs::IDLE_MILLICORES_ETCD);
-        self.background(&[(Process::ApiServer, api), (Process::Etcd, etcd)]);
+        self.run_in_background(&[(Process::ApiServer, api), (Process::Etcd, etcd)]);
         for _ in 0..beats {
             self.etcd.count_write(cost.write.unwrap_or(0));
         }

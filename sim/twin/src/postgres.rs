@@ -76,7 +76,7 @@ impl World<'_> {
     }
 
     /// An agent's statement.
-    pub(crate) fn statement(&mut self, who: Key<Inv>) {
+    pub(crate) fn run_statement(&mut self, who: Key<Inv>) {
         match self.postgres.connect() {
             Err(Refused::Down) => self.engine.after(REFUSED, Ev::AgentActFailed(who)),
             Err(Refused::Full) => self.engine.after(CONNECT_AGAIN, Ev::AgentActs(who)),
@@ -88,8 +88,8 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn statement_done(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_statement_done(&mut self, who: Key<Inv>) {
         self.postgres.connections -= 1;
-        self.acted(who);
+        self.on_action_answer(who);
     }
 }

@@ -85,7 +85,7 @@ impl World<'_> {
     }
 
     /// An Event is written; the recorder sends the next.
-    pub(crate) fn event_sent(&mut self, recorder: Recorder) {
+    pub(crate) fn on_event_sent(&mut self, recorder: Recorder) {
         self.recorders.of(recorder).sending = false;
         self.send_event(recorder);
     }

@@ -96,17 +96,17 @@ impl Scheduler {
 
 impl World<'_> {
     /// The informer shows a new pod, or there is room again for one that fitted nowhere.
-    pub(crate) fn schedule(&mut self, who: Key<Inv>) {
+    pub(crate) fn enqueue_pod(&mut self, who: Key<Inv>) {
         let now = self.now();
         if let Some(inv) = self.invs.get_mut(who) {
             inv.pod.enqueue(now);
             inv.path.join(&self.scheduler.pool);
             self.scheduler.active.push_back(who);
-            self.scheduling_cycle();
+            self.start_cycle();
         }
     }
 
-    fn scheduling_cycle(&mut self) {
+    fn start_cycle(&mut self) {
         if self.scheduler.busy || self.scheduler.down {
             return;
         }
@@ -118,12 +118,12 @@ impl World<'_> {
             let waited = inv.pod.queued_for(now);
             inv.path.taken_by(&self.scheduler.pool, waited, Component::SchedulerCycle);
             let cost = self.scheduler.begin_cycle(now, self.nodes.len());
-            self.control_plane_runs(&[(Process::Scheduler, cost)], Ev::CycleDone(who), None);
+            self.schedule_on_control_plane(&[(Process::Scheduler, cost)], Ev::CycleDone(who), None);
             return;
         }
     }
 
-    pub(crate) fn cycle_done(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_cycle_done(&mut self, who: Key<Inv>) {
         let now = self.now();
         for (component, span) in self.scheduler.end_cycle(now) {
             self.wait(who, component, span);
@@ -135,13 +135,13 @@ impl World<'_> {
                     inv.wait(Component::NodeCapacity, unschedulable);
                     self.call(Client::Scheduler, Op::BindPod, Then::Bound(who), Some(who));
                 }
-                None => self.no_room(who),
+                None => self.park_pod(who),
             }
         }
-        self.scheduling_cycle();
+        self.start_cycle();
     }
 
-    fn no_room(&mut self, who: Key<Inv>) {
+    fn park_pod(&mut self, who: Key<Inv>) {
         let now = self.now();
         if self.invs.get_mut(who).is_some_and(|inv| inv.pod.mark_unschedulable(now)) {
             // The pod's condition and a FailedScheduling event, once a pod.
@@ -152,25 +152,25 @@ impl World<'_> {
     }
 
     /// A pod left its node: one unschedulable pod is tried again.
-    pub(crate) fn room_made(&mut self) {
+    pub(crate) fn retry_unschedulable(&mut self) {
         if let Some(who) = self.scheduler.unschedulable.pop_front() {
-            self.schedule(who);
+            self.enqueue_pod(who);
         }
     }
 
-    pub(crate) fn bound(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_bound(&mut self, who: Key<Inv>) {
         // A pod that was deleted meanwhile is not bound any more.
         if self.invs.get(who).is_some_and(|inv| inv.pod.is_pending()) {
             self.stage(who, Stage::PodScheduled);
             self.record_event(Recorder::Scheduler);
-            self.watchers_see(Ev::PodBound(who), who);
+            self.notify_watchers(Ev::PodBound(who), who);
         }
     }
 
     /// The scheduler is back after an outage; pods in its queue waited for that.
-    pub(crate) fn scheduler_back(&mut self, outage: Span) {
+    pub(crate) fn restart_scheduler(&mut self, outage: Span) {
         self.scheduler.down = false;
         self.scheduler.pool.stood_still(Component::SchedulerDown, outage);
-        self.scheduling_cycle();
+        self.start_cycle();
     }
 }

@@ -118,7 +118,7 @@ impl World<'_> {
     }
 
     /// Vault is sealed and answers 503; the agent pauses before it tries again.
-    fn vault_refuses(&mut self, who: Key<Inv>) {
+    fn refuse_as_sealed(&mut self, who: Key<Inv>) {
         let answered = REFUSED + self.plan.scenario().cluster.network_rtt;
         self.wait(who, Component::VaultDown, answered);
         self.engine.after(answered, Ev::VaultUnavailable(who));
@@ -137,8 +137,8 @@ impl World<'_> {
             self.work_on(Server::Vault, load);
         }
         for lease in self.vault.expiration.take_overdue() {
-            self.revoke_now(lease);
+            self.queue_revocation(lease);
         }
-        self.revocation_workers();
+        self.run_revocations();
     }
 }

@@ -89,7 +89,7 @@ impl<'a> World<'a> {
         if let Some(at) = self.backend.next_alert() {
             self.engine.at(at, Ev::Alert);
         }
-        self.plan_faults();
+        self.schedule_faults();
         self.engine.after(Span::ZERO, Ev::Sample);
         self.engine.after(BACKGROUND, Ev::Background);
         self.engine.after(ADJUST_SEATS, Ev::AdjustSeats);
@@ -106,7 +106,7 @@ impl<'a> World<'a> {
         !self.finished
     }
 
-    pub fn background_tick(&mut self) {
+    pub fn on_background(&mut self) {
         self.heartbeats(BACKGROUND);
         let over = self.backend.is_idle()
             && self.invs.is_empty()

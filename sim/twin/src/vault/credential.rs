@@ -17,7 +17,7 @@ use crate::world::World;
 
 impl World<'_> {
     /// The agent asks for a credential for the systems of a domain.
-    pub(crate) fn vault_credential(&mut self, who: Key<Inv>, domain: Domain) {
+    pub(crate) fn request_credential(&mut self, who: Key<Inv>, domain: Domain) {
         let now = self.now();
         let scenario = self.plan.scenario();
         let (phase, engine) = (scenario.phase, scenario.vault.secrets.of(domain));
@@ -37,7 +37,7 @@ impl World<'_> {
             _ => costs::VAULT_SMALL,
         };
         let Some(done) = self.vault_work(cost) else {
-            return self.vault_refuses(who);
+            return self.refuse_as_sealed(who);
         };
         self.vault.audited(2);
         self.wait(who, Component::VaultCpu, done.since(now));
@@ -61,17 +61,17 @@ impl World<'_> {
     }
 
     /// Vault's policy refuses a credential that the phase does not grant.
-    pub(crate) fn credential_refused(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_credential_refused(&mut self, who: Key<Inv>) {
         let target = self.invs.get_mut(who).and_then(|inv| inv.agent.take_credential());
         if let Some(target) = target {
             let action = Action { verb: Verb::Read, target };
             self.fact(who, Fact::Denied { action, by: Refuser::VaultPolicy });
-            self.drive(who, Heard::Refused);
+            self.resume_agent(who, Heard::Refused);
         }
     }
 
     /// The credential exists: a lease, unless the engine issues none.
-    pub(crate) fn credential_made(&mut self, who: Key<Inv>, lock: Option<LockId>) {
+    pub(crate) fn issue_credential(&mut self, who: Key<Inv>, lock: Option<LockId>) {
         let now = self.now();
         let Some(inv) = self.invs.get_mut(who) else {
             return;
@@ -84,7 +84,7 @@ impl World<'_> {
         let engine = self.plan.scenario().vault.secrets.of(domain);
         if engine.engine != Engine::Kv {
             let Some(session) = self.vault.sessions.get_mut(token) else {
-                return self.refused_by(who, None);
+                return self.on_vault_refusal(who, None);
             };
             let number = self.vault.leases_issued;
             self.vault.leases_issued += 1;
@@ -96,9 +96,9 @@ impl World<'_> {
             self.fact_of(holder.inv, Fact::LeaseIssued { lease: number, domain, expires });
             self.engine.at(expires, Ev::LeaseExpires(key));
             if engine.engine.renews() {
-                self.renew_later(key, expires.since(now));
+                self.schedule_renewal(key, expires.since(now));
             }
         }
-        self.drive(who, Heard::Done);
+        self.resume_agent(who, Heard::Done);
     }
 }

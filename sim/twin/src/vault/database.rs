@@ -79,23 +79,23 @@ impl Locks {
 
 impl World<'_> {
     pub(super) fn lock_create(&mut self, lock: LockId, who: Key<Inv>, at: Time) {
-        self.lock_wait(lock, Turn::Create(who, at));
+        self.enqueue_turn(lock, Turn::Create(who, at));
     }
 
     pub(super) fn lock_renew(&mut self, lock: LockId, lease: Key<Lease>) {
-        self.lock_wait(lock, Turn::Renew(lease));
+        self.enqueue_turn(lock, Turn::Renew(lease));
     }
 
     pub(super) fn lock_drop(&mut self, lock: LockId, lease: Key<Lease>) {
-        self.lock_wait(lock, Turn::Drop(lease));
+        self.enqueue_turn(lock, Turn::Drop(lease));
     }
 
-    fn lock_wait(&mut self, lock: LockId, turn: Turn) {
+    fn enqueue_turn(&mut self, lock: LockId, turn: Turn) {
         self.vault.locks.of(lock).waiting.push_back(turn);
-        self.lock_next(lock);
+        self.grant_lock(lock);
     }
 
-    fn lock_next(&mut self, lock: LockId) {
+    fn grant_lock(&mut self, lock: LockId) {
         let state = self.vault.locks.of(lock);
         if state.holder.is_some() {
             return;
@@ -128,17 +128,17 @@ impl World<'_> {
     }
 
     /// The holder's round trip is over.
-    pub(crate) fn lock_done(&mut self, lock: LockId) {
+    pub(crate) fn on_lock_done(&mut self, lock: LockId) {
         let Some((turn, succeeds)) = self.vault.locks.of(lock).holder.take() else {
             return;
         };
-        self.lock_next(lock);
+        self.grant_lock(lock);
         match (turn, succeeds) {
-            (Turn::Create(who, _), true) => self.credential_made(who, Some(lock)),
-            (Turn::Create(who, _), false) => self.refused_by(who, Some(Component::Postgres)),
-            (Turn::Renew(key), true) => self.renewed(key),
+            (Turn::Create(who, _), true) => self.issue_credential(who, Some(lock)),
+            (Turn::Create(who, _), false) => self.on_vault_refusal(who, Some(Component::Postgres)),
+            (Turn::Renew(key), true) => self.on_renewed(key),
             (Turn::Renew(key), false) => self.engine.after(Span::secs(1), Ev::RenewDue(key)),
-            (Turn::Drop(key), succeeds) => self.revoke_tried(key, succeeds),
+            (Turn::Drop(key), succeeds) => self.on_revocation_tried(key, succeeds),
         }
     }
 }

@@ -58,7 +58,7 @@ impl Expiration {
 
 impl World<'_> {
     /// A lease's timer fires; renewals may have moved its end.
-    pub(crate) fn lease_expires(&mut self, key: Key<Lease>) {
+    pub(crate) fn on_lease_timer(&mut self, key: Key<Lease>) {
         let now = self.now();
         let Some(expires) = self.vault.leases.get(key).map(Lease::expires) else {
             return;
@@ -66,27 +66,27 @@ impl World<'_> {
         if expires > now {
             self.engine.at(expires, Ev::LeaseExpires(key));
         } else {
-            self.revoke(key, LeaseState::Expiring);
+            self.begin_revocation(key, LeaseState::Expiring);
         }
     }
 
-    pub(super) fn revoke(&mut self, key: Key<Lease>, because: LeaseState) {
+    pub(super) fn begin_revocation(&mut self, key: Key<Lease>, because: LeaseState) {
         if self.vault.leases.get_mut(key).is_some_and(|lease| lease.begin_revocation(because)) {
-            self.revoke_now(key);
+            self.queue_revocation(key);
         }
     }
 
-    pub(crate) fn revoke_now(&mut self, key: Key<Lease>) {
+    pub(crate) fn queue_revocation(&mut self, key: Key<Lease>) {
         if self.vault.sealed {
             self.vault.expiration.overdue.push(key);
         } else {
             self.vault.expiration.waiting.push_back(key);
-            self.revocation_workers();
+            self.run_revocations();
         }
     }
 
     /// Idle workers take the leases that wait.
-    pub(super) fn revocation_workers(&mut self) {
+    pub(super) fn run_revocations(&mut self) {
         while !self.vault.sealed {
             let Some(key) = self.vault.expiration.next() else {
                 return;
@@ -108,11 +108,11 @@ impl World<'_> {
     }
 
     /// A worker's attempt is over.
-    pub(crate) fn revoke_tried(&mut self, key: Key<Lease>, succeeded: bool) {
+    pub(crate) fn on_revocation_tried(&mut self, key: Key<Lease>, succeeded: bool) {
         self.vault.expiration.idle += 1;
         let now = self.now();
         let Some(lease) = self.vault.leases.get_mut(key) else {
-            return self.revocation_workers();
+            return self.run_revocations();
         };
         let (number, inv) = (lease.number(), lease.inv());
         if succeeded {
@@ -133,7 +133,7 @@ impl World<'_> {
                 self.engine.after(pause, Ev::RevokeAgain(key));
             }
         }
-        self.revocation_workers();
+        self.run_revocations();
     }
 
     fn close_lease(&mut self, key: Key<Lease>, fact: Fact) {

@@ -16,7 +16,7 @@ use crate::world::World;
 
 impl World<'_> {
     /// First half: with the kubernetes method Vault has the API server review the token.
-    pub(crate) fn vault_login(&mut self, who: Key<Inv>) {
+    pub(crate) fn log_in(&mut self, who: Key<Inv>) {
         let auth = self.plan.scenario().vault.auth;
         let cost = match auth {
             AuthMethod::Kubernetes => costs::VAULT_LOGIN_KUBERNETES,
@@ -24,7 +24,7 @@ impl World<'_> {
         };
         let now = self.now();
         let Some(done) = self.vault_work(cost) else {
-            return self.vault_refuses(who);
+            return self.refuse_as_sealed(who);
         };
         self.wait(who, Component::VaultCpu, done.since(now));
         match auth {
@@ -33,12 +33,12 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn login_checked(&mut self, who: Key<Inv>) {
+    pub(crate) fn review_token(&mut self, who: Key<Inv>) {
         self.vault.token_reviews += 1;
         self.call(Client::Vault, Op::TokenReview, Then::TokenReviewed(who), Some(who));
     }
 
-    pub(crate) fn token_reviewed(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_token_reviewed(&mut self, who: Key<Inv>) {
         let now = self.now();
         self.store_login(who, now);
     }
@@ -49,7 +49,7 @@ impl World<'_> {
         let own = self.plan.scenario().identity == IdentityKind::PerInvestigation;
         let cost = if own { costs::VAULT_NEW_ENTITY } else { Span::ZERO };
         let Some(cpu) = self.vault_work(cost) else {
-            return self.vault_refuses(who);
+            return self.refuse_as_sealed(who);
         };
         let computed = at.max(cpu);
         let mut stored = self.vault.store(computed);
@@ -63,7 +63,7 @@ impl World<'_> {
     }
 
     /// The token exists, whether or not the agent still runs.
-    pub(crate) fn logged_in(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_login_stored(&mut self, who: Key<Inv>) {
         let now = self.now();
         let ttl = self.plan.scenario().vault.token_ttl;
         let Some(inv) = self.invs.get(who) else {
@@ -77,7 +77,7 @@ impl World<'_> {
         self.engine.after(ttl, Ev::TokenExpires(token));
         if works {
             self.stage(who, Stage::VaultLogin);
-            self.drive(who, Heard::Done);
+            self.resume_agent(who, Heard::Done);
         }
     }
 }

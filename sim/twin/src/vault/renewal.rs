@@ -14,12 +14,12 @@ use crate::lease::{Lease, LeaseState, Session};
 use crate::world::World;
 
 impl World<'_> {
-    pub(super) fn renew_later(&mut self, key: Key<Lease>, ttl: Span) {
+    pub(super) fn schedule_renewal(&mut self, key: Key<Lease>, ttl: Span) {
         self.engine.after(Agent::renew_after(ttl), Ev::RenewDue(key));
     }
 
     /// The agent renews a lease, as long as it runs and the lease can be renewed.
-    pub(crate) fn renew_due(&mut self, key: Key<Lease>) {
+    pub(crate) fn on_renew_due(&mut self, key: Key<Lease>) {
         let Some(lease) = self.vault.leases.get(key).copied() else {
             return;
         };
@@ -41,7 +41,7 @@ impl World<'_> {
         }
     }
 
-    pub(crate) fn renewed(&mut self, key: Key<Lease>) {
+    pub(crate) fn on_renewed(&mut self, key: Key<Lease>) {
         let now = self.now();
         let Some(lease) = self.vault.leases.get_mut(key).filter(|lease| lease.is_alive()) else {
             return;
@@ -49,11 +49,11 @@ impl World<'_> {
         lease.renew(now, self.plan.scenario().vault.secrets.of(lease.domain()).ttl);
         let (inv, number, left) = (lease.inv(), lease.number(), lease.expires().since(now));
         self.fact_of(inv, Fact::LeaseRenewed { lease: number });
-        self.renew_later(key, left);
+        self.schedule_renewal(key, left);
     }
 
     /// The agent revokes its own token: Vault answers at once and revokes the leases afterwards.
-    pub(crate) fn vault_release(&mut self, who: Key<Inv>) {
+    pub(crate) fn release_token(&mut self, who: Key<Inv>) {
         let work = self.vault.valid_token(who).and_then(|_| self.vault_work(costs::VAULT_SMALL));
         let Some(done) = work else {
             // It exits all the same; its leases are left to expire.
@@ -65,7 +65,7 @@ impl World<'_> {
         self.engine.at(stored + rtt, Ev::Released(who));
     }
 
-    pub(crate) fn released(&mut self, who: Key<Inv>) {
+    pub(crate) fn on_token_released(&mut self, who: Key<Inv>) {
         let Some(inv) = self.invs.get(who) else {
             return;
         };
@@ -75,21 +75,21 @@ impl World<'_> {
             for key in session.into_leases() {
                 if let Some(lease) = self.vault.leases.get(key).copied() {
                     self.fact_of(lease.inv(), Fact::LeaseReturned { lease: lease.number() });
-                    self.revoke(key, LeaseState::Revoking);
+                    self.begin_revocation(key, LeaseState::Revoking);
                 }
             }
         }
         if runs {
             self.stage(who, Stage::LeasesReleased);
-            self.release_answered(who);
+            self.on_release_answer(who);
         }
     }
 
     /// A token's time is over, and with it that of its leases.
-    pub(crate) fn token_expires(&mut self, token: Key<Session>) {
+    pub(crate) fn on_token_expired(&mut self, token: Key<Session>) {
         if let Some(session) = self.vault.sessions.remove(token) {
             for lease in session.into_leases() {
-                self.revoke(lease, LeaseState::Expiring);
+                self.begin_revocation(lease, LeaseState::Expiring);
             }
         }
     }
