@@ -1,4 +1,4 @@
-//! Everything that can happen in the twin. `dispatch` maps each event to its handler.
+//! The events of the twin. `dispatch` maps each to its handler.
 
 use alertstorm_model::investigation::InvestigationId;
 

@@ -11,7 +11,7 @@ use alertstorm_model::time::{Span, Time};
 pub(crate) struct AgentProcess {
     /// Empty before the process starts and after it ends.
     agent: Option<Box<Agent>>,
-    /// It got SIGTERM and revokes its token; other answers are ignored.
+    /// It got SIGTERM and is revoking its token; other answers are ignored.
     terminating: bool,
     /// The domain of the credential it waits for.
     credential: Option<Domain>,
@@ -33,12 +33,12 @@ impl AgentProcess {
         self.terminating
     }
 
-    /// The process is gone, in whatever way.
+    /// The process has ended or was killed.
     pub fn stop(&mut self) {
         self.agent = None;
     }
 
-    /// SIGTERM; true where the agent revokes its token before it exits.
+    /// Sends SIGTERM; returns whether the agent revokes its token before it exits.
     pub fn terminate(&mut self, outcome: Outcome) -> bool {
         let want = self.agent.as_mut().map(|agent| agent.terminate(outcome));
         let releases = want == Some(Want::Release);
@@ -46,12 +46,12 @@ impl AgentProcess {
         releases
     }
 
-    /// Vault answered the revocation, or could not.
+    /// Vault answered the revocation of the token, or was sealed.
     pub const fn release_answered(&mut self) {
         self.terminating = false;
     }
 
-    /// The next thing the agent wants; nothing where it does not run or is terminating.
+    /// What the agent wants next; `None` if it does not run or is terminating.
     pub fn next(&mut self, now: Time, input: Heard) -> Option<Want> {
         if self.terminating {
             return None;
@@ -59,7 +59,7 @@ impl AgentProcess {
         self.agent.as_mut().map(|agent| agent.next(now, input))
     }
 
-    /// The time of all further work that needs no answer from outside, which is taken as done.
+    /// Takes all further steps that need no answer from outside; returns the time that they take.
     pub fn rest_of_work(&mut self) -> Span {
         let agent = self.agent.iter_mut();
         let rest = agent.flat_map(|agent| iter::from_fn(|| agent.works_on()));

@@ -1,4 +1,4 @@
-//! The agents: the model's state machines, driven in virtual time.
+//! The agents: runs the model's state machine in virtual time and carries out what it wants.
 
 use alertstorm_model::agent::{Heard, Want};
 use alertstorm_model::event::{Component, Fact};
@@ -14,7 +14,7 @@ use crate::pod::PodPhase;
 use crate::world::World;
 
 impl World<'_> {
-    /// The agent's process is up.
+    /// The container has run for [`costs::AGENT_START`].
     pub(crate) fn start_agent(&mut self, who: Key<Inv>) {
         let plan = self.plan;
         let Some(inv) = self.invs.get_mut(who) else {
@@ -39,7 +39,7 @@ impl World<'_> {
         }
     }
 
-    /// Vault answered the release, or could not.
+    /// Vault answered the revocation of the token, or was sealed.
     pub(crate) fn on_release_answer(&mut self, who: Key<Inv>) {
         if let Some(inv) = self.invs.get_mut(who) {
             inv.agent.release_answered();
@@ -47,13 +47,13 @@ impl World<'_> {
         }
     }
 
-    /// A request to Vault was refused. `cause` bears the agent's pause; nothing where the request
-    /// itself was at fault, as with a token that is no longer valid.
+    /// A request to Vault failed. The agent's pause before its next attempt is booked on `cause`;
+    /// `None` if no server caused it, as with an expired token.
     pub(crate) fn on_vault_refusal(&mut self, who: Key<Inv>, cause: Option<Component>) {
         self.run_agent(who, Heard::Unavailable, cause);
     }
 
-    /// Hands the agent its input, and does what it wants until it has to wait.
+    /// Passes an input to the agent and carries out what it wants until it has to wait.
     pub(crate) fn resume_agent(&mut self, who: Key<Inv>, heard: Heard) {
         self.run_agent(who, heard, None);
     }
@@ -76,7 +76,7 @@ impl World<'_> {
                 Want::Credential(domain) => return self.request_credential(who, domain),
                 Want::Release => return self.release_token(who),
                 Want::Work(_, takes) => {
-                    // One event for a whole stretch of work.
+                    // One event for all the work up to the next want of another kind.
                     let takes = takes + inv.agent.rest_of_work();
                     if takes.0 == 0 {
                         continue;
@@ -113,8 +113,8 @@ impl World<'_> {
         self.end_container(who);
     }
 
-    /// The agent attempts its action. What its phase forbids is attempted too, and refused by the
-    /// system.
+    /// The agent attempts its action. An action that its phase forbids is sent too, and refused by
+    /// the target system.
     pub(crate) fn attempt_action(&mut self, who: Key<Inv>) {
         let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get(who) else {
@@ -138,7 +138,7 @@ impl World<'_> {
         }
     }
 
-    /// The system answered the agent's action.
+    /// The target system answered, with success or with a refusal.
     pub(crate) fn on_action_answer(&mut self, who: Key<Inv>) {
         let phase = self.plan.scenario().phase;
         let Some(inv) = self.invs.get_mut(who) else {
@@ -157,7 +157,7 @@ impl World<'_> {
         }
     }
 
-    /// The system did not answer: the action is not done, and the agent goes on without it.
+    /// The target system did not answer: the agent goes on without the action.
     pub(crate) fn on_action_failed(&mut self, who: Key<Inv>) {
         if self.invs.get_mut(who).is_some_and(|inv| inv.agent.take_action().is_some()) {
             self.resume_agent(who, Heard::Done);

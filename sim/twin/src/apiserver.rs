@@ -1,5 +1,5 @@
-//! kube-apiserver: a request's way through the client's bucket, API Priority and Fairness, the
-//! host's cores and etcd, back to the client.
+//! kube-apiserver: a request passes the client's token bucket, API Priority and Fairness, the
+//! host's cores and etcd before its answer reaches the client.
 
 mod apf;
 mod flow;
@@ -28,10 +28,10 @@ pub(crate) const ADJUST_SEATS: Span = Span::secs(10);
 #[derive(Debug)]
 pub(crate) struct ApiServer {
     fairness: PriorityAndFairness,
-    /// From the client's decision to the answer.
+    /// Calls from the client's decision to the answer.
     in_flight: Slab<Call>,
     counters: Vec<ApiCalls>,
-    /// Counts the server's lives: requests of an earlier one are lost.
+    /// Incremented by a crash: requests of an earlier epoch are lost.
     epoch: u32,
     down: bool,
     retry_jitter: Stream,
@@ -73,7 +73,7 @@ impl ApiServer {
         self.counters(Op::UpdateNodeLease, Level::NodeHigh).count += count;
     }
 
-    /// By verb, resource and level, those without a call left out.
+    /// By verb, resource and level; those without a call are left out.
     pub fn counted(&self) -> Vec<ApiCalls> {
         self.counters.iter().filter(|calls| calls.count > 0).cloned().collect()
     }
@@ -87,8 +87,8 @@ impl ApiServer {
 }
 
 impl World<'_> {
-    /// A client sends a request once it has a token of its bucket; `then` happens when the answer
-    /// is there. `path` is the investigation whose critical path leads through the call.
+    /// A client makes a call, which is sent once its bucket grants a token. `then` is handled with
+    /// the answer. `path` is the investigation whose critical path includes the call.
     pub(crate) fn call(&mut self, client: Client, op: Op, then: Then, path: Option<Key<Inv>>) {
         let now = self.now();
         let granted = self.buckets.take(client, now);
@@ -120,7 +120,7 @@ impl World<'_> {
         }
     }
 
-    /// The request has its seat: it takes a core, and then etcd if it writes.
+    /// The request has its seat: it needs a core, and then etcd if it writes.
     fn execute(&mut self, id: u32) {
         let now = self.now();
         let call = &mut self.apiserver.in_flight[id as usize];
@@ -138,7 +138,7 @@ impl World<'_> {
         }
     }
 
-    /// The request has had its cores: what it writes is committed.
+    /// The request's processor time is over: its write, if any, is committed.
     pub(crate) fn on_call_computed(&mut self, id: u32, at: Time) {
         let call = self.apiserver.in_flight[id as usize];
         let mut done = at;
@@ -154,8 +154,7 @@ impl World<'_> {
         self.engine.at(done + rtt, Ev::CallDone(id));
     }
 
-    /// The client's own process and its work for a call, where it runs on the control plane's
-    /// machine.
+    /// The client's process and its work for a call, if it runs on the control plane's machine.
     fn client_work(&self, client: Client, then: Then) -> (Process, Span) {
         let shared = self.plan.scenario().cluster.control_plane.shared_with_everything;
         match client {
@@ -197,7 +196,7 @@ impl World<'_> {
         self.on_answer(call);
     }
 
-    /// Requests in the level's queues take the seats that are free.
+    /// Starts waiting requests of a level while it has idle seats.
     fn dispatch_waiting(&mut self, level: Level) {
         let now = self.now();
         while let Some(next) = self.apiserver.fairness.next(now, level) {
@@ -215,10 +214,10 @@ impl World<'_> {
         self.retry(id, Component::ApiSeats);
     }
 
-    /// The request failed: the client sends it again after a pause.
+    /// The request failed; the client sends it again after a pause.
     fn retry(&mut self, id: u32, because: Component) {
         let pause = self.apiserver.in_flight[id as usize].fail();
-        // Requests that failed together must not come back together.
+        // Jitter, so that requests that failed together are not repeated together.
         let pause = pause.scale(0.5 + 0.5 * self.apiserver.retry_jitter.unit());
         self.blame(id, because, pause);
         self.engine.after(pause, Ev::CallSend(id));
@@ -234,8 +233,8 @@ impl World<'_> {
         self.engine.after(ADJUST_SEATS, Ev::AdjustSeats);
     }
 
-    /// The server crashes. Clients of requests in its queues notice at once, those of requests with
-    /// a seat when the answer would have come.
+    /// The server crashes. Clients of queued requests notice at once; clients of running requests
+    /// when the answer would have arrived.
     pub(crate) fn crash_api_server(&mut self) {
         self.apiserver.down = true;
         self.apiserver.epoch += 1;
@@ -261,8 +260,8 @@ impl World<'_> {
         }
     }
 
-    /// The API server sends a change of an investigation's object to the informers; `event` happens
-    /// when they have it.
+    /// The API server sends a changed object of an investigation to its watchers; `event` is handled
+    /// when their informers have it.
     pub(crate) fn notify_watchers(&mut self, event: Ev, who: Key<Inv>) {
         let parts = [
             (Process::ApiServer, costs::WATCH_API),

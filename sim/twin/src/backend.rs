@@ -58,12 +58,12 @@ impl<'a> Backend<'a> {
         }
     }
 
-    /// When the next alert comes.
+    /// The intended time of the next alert.
     pub fn next_alert(&self) -> Option<Time> {
         self.next.map(|alert| alert.intended)
     }
 
-    /// Whether every alert has come and is decided upon.
+    /// Whether every alert was delivered and decided on.
     pub fn is_idle(&self) -> bool {
         self.next.is_none() && self.delivery.undecided().len() == 0
     }
@@ -72,7 +72,7 @@ impl<'a> Backend<'a> {
         self.delivery.queued()
     }
 
-    /// How much of the time between the two the controller was down.
+    /// How long the controller was down between `from` and `to`.
     fn outage_within(&self, from: Time, to: Time) -> Span {
         let within = |(began, ended): &(Time, Time)| (*ended).min(to).since((*began).max(from));
         self.outages.iter().map(within).fold(Span::ZERO, |sum, span| sum + span)
@@ -80,7 +80,7 @@ impl<'a> Backend<'a> {
 }
 
 impl World<'_> {
-    /// The next alert of the plan comes.
+    /// The next alert of the plan is due.
     pub(crate) fn on_alert(&mut self) {
         let Some(alert) = self.backend.next.take() else {
             return;
@@ -154,7 +154,7 @@ impl World<'_> {
         self.send_jobs();
     }
 
-    /// Sends what waits, as far as there are connections.
+    /// Sends waiting Jobs while connections are free.
     fn send_jobs(&mut self) {
         let now = self.now();
         while self.backend.in_flight < self.backend.connections {
@@ -182,7 +182,7 @@ impl World<'_> {
         }
     }
 
-    /// An identity of its own is a ServiceAccount and its binding to the domain's Role.
+    /// With an identity per investigation, a RoleBinding to the domain's Role follows.
     pub(crate) fn on_account_created(&mut self, who: Key<Inv>) {
         let then = Then::BackendBinding(who);
         self.call(Client::Backend, Op::CreateRoleBinding, then, Some(who));
@@ -195,7 +195,7 @@ impl World<'_> {
         }
     }
 
-    /// The API server has the Job: it was created now, or by an earlier attempt (409).
+    /// The API server has the Job, from this attempt or from an earlier one (409).
     pub(crate) fn on_job_created(&mut self, who: Key<Inv>) {
         self.backend.in_flight -= 1;
         if let Some(inv) = self.invs.get_mut(who) {

@@ -1,5 +1,4 @@
-//! A request to the API server: which client sends it, what its answer sets off, and whose critical
-//! path it is on.
+//! Calls to the API server: the client, what the answer triggers, and the critical path.
 
 use alertstorm_model::event::Component;
 use alertstorm_model::time::{Span, Time};
@@ -9,7 +8,7 @@ use crate::costs::Op;
 use crate::investigation::{FinishedJob, Inv};
 use crate::job::SyncStep;
 
-/// A user of the API server; nodes are numbered.
+/// A client of the API server. A kubelet is given by the number of its node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Client {
     Backend,
@@ -27,7 +26,7 @@ pub(crate) enum Client {
 }
 
 impl Client {
-    /// What an investigation waits for when it waits for this client's token bucket.
+    /// The component on which a wait for this client's token bucket is booked.
     pub const fn bucket_component(self) -> Component {
         match self {
             Self::Scheduler | Self::SchedulerEvents => Component::SchedulerBucket,
@@ -38,7 +37,7 @@ impl Client {
     }
 }
 
-/// What the answer sets off.
+/// What the answer triggers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
     Nothing,
@@ -50,7 +49,7 @@ pub(crate) enum Then {
     JobSync(Key<Inv>, SyncStep),
     TtlRead(Key<FinishedJob>),
     TtlDeleted(Key<FinishedJob>),
-    /// With the index of the garbage collector's call that was answered.
+    /// With the index of the garbage collector's call.
     Collect(Key<FinishedJob>, u8),
     Bound(Key<Inv>),
     Kubelet(Key<Inv>, KubeletStep),
@@ -60,7 +59,7 @@ pub(crate) enum Then {
     AgentActed(Key<Inv>),
 }
 
-/// The calls of a kubelet for a pod, in order; the last two again for each change of its status.
+/// The calls of a kubelet for a pod, in their order. The last two repeat for each status update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KubeletStep {
     ConfigMap,
@@ -97,7 +96,7 @@ pub(crate) struct Call {
     then: Then,
     path: Option<Key<Inv>>,
     asked: Time,
-    /// When it entered the level's queue, and later when it got its seat.
+    /// When it entered the level's queue; after that, when it got its seat.
     since: Time,
     failures: u8,
     epoch: u32,
@@ -108,7 +107,7 @@ const RETRY: Span = Span::secs(1);
 const RETRY_MAX: Span = Span::secs(16);
 
 impl Call {
-    /// `path` is the investigation whose critical path leads through the call.
+    /// `path` is the investigation whose critical path includes the call.
     pub const fn new(
         (client, op): (Client, Op),
         then: Then,
@@ -134,15 +133,15 @@ impl Call {
         self.path
     }
 
-    /// The client sends it to the server of this epoch. Returns how long it waited for the client's
-    /// token bucket; nothing for a retry, which takes no further token.
+    /// The client sends it. Returns how long it waited for the client's token bucket; `None` for a
+    /// retry, which takes no further token.
     pub fn send(&mut self, now: Time, epoch: u32) -> Option<Span> {
         self.since = now;
         self.epoch = epoch;
         (self.failures == 0).then(|| now.since(self.asked))
     }
 
-    /// It gets its seat; returns how long it was queued.
+    /// It gets its seat; returns how long it was in the queue.
     pub fn seated(&mut self, now: Time) -> Span {
         let queued = now.since(self.since);
         self.since = now;
@@ -154,12 +153,12 @@ impl Call {
         now.since(self.since)
     }
 
-    /// Whether the server that it was sent to still runs.
+    /// Whether the server process that it was sent to still runs.
     pub const fn is_of(&self, epoch: u32) -> bool {
         self.epoch == epoch
     }
 
-    /// It failed; returns the pause before it is sent again, before jitter.
+    /// It failed; returns the pause before the next attempt, without jitter.
     pub fn fail(&mut self) -> Span {
         let pause = Span((RETRY.0 << self.failures.min(4)).min(RETRY_MAX.0));
         self.failures = self.failures.saturating_add(1);

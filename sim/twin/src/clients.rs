@@ -1,4 +1,4 @@
-//! The token buckets of the API server's clients, with what their calls waited.
+//! The token buckets of the API server's clients, and how long calls waited for them.
 
 use alertstorm_model::event::{Bucket as Counters, WaitSummary};
 use alertstorm_model::scenario::Plan;
@@ -85,7 +85,7 @@ impl Buckets {
         granted
     }
 
-    /// By client, those without a call left out.
+    /// By client; those without a call are left out.
     pub fn counters(&self) -> Vec<Counters> {
         let one = |client, bucket| counted(client, [bucket].into_iter());
         let mut all = vec![

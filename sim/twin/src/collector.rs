@@ -18,7 +18,7 @@ use crate::costs::Op;
 use crate::investigation::{FinishedJob, Inv};
 use crate::world::World;
 
-/// The garbage collector's calls for one Job, in order.
+/// The garbage collector's calls for one Job, in their order.
 const COLLECT: [Op; 5] = [Op::GetPod, Op::GetJob, Op::DeletePod, Op::GetJob, Op::PatchJob];
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Workers {
         Self { idle: count, queue: VecDeque::new() }
     }
 
-    /// A worker takes the next Job, if one is idle and one waits.
+    /// An idle worker takes the next Job.
     fn next(&mut self) -> Option<Key<FinishedJob>> {
         if self.idle == 0 {
             return None;
@@ -68,8 +68,8 @@ impl Collector {
 }
 
 impl World<'_> {
-    /// The Job is finished: all that is left of its investigation is its object in etcd. Most Jobs
-    /// in the platform are such, so they are kept apart from those that are still active.
+    /// Replaces a finished investigation by the little that its collection needs. Most Jobs in the
+    /// platform are finished ones, so they must not take up memory among the active ones.
     pub(crate) fn keep_until_collected(&mut self, who: Key<Inv>, finished_at: Time) {
         if let Some(inv) = self.invs.remove(who) {
             let job = self.collector.jobs.insert(FinishedJob(inv.id()));
@@ -78,7 +78,7 @@ impl World<'_> {
         }
     }
 
-    /// ttlSecondsAfterFinished is over.
+    /// ttlSecondsAfterFinished has passed.
     pub(crate) fn on_ttl_due(&mut self, job: Key<FinishedJob>) {
         self.collector.ttl.queue.push_back(job);
         self.run_collectors();
@@ -107,7 +107,7 @@ impl World<'_> {
         self.run_collectors();
     }
 
-    /// A call of the garbage collector is answered: the next, or the Job is gone.
+    /// The garbage collector makes its next call for the Job; after the last, the Job is deleted.
     pub(crate) fn on_collect_answer(&mut self, job: Key<FinishedJob>, done: u8) {
         let next = done + 1;
         if let Some(op) = COLLECT.get(usize::from(next)) {

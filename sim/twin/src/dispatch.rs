@@ -1,4 +1,4 @@
-//! The one place where an event, and the answer to a call, finds its handler.
+//! Maps each event, and the answer to each call, to its handler.
 
 use alertstorm_model::agent::Heard;
 use alertstorm_model::event::Component;

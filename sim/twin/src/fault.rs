@@ -1,4 +1,4 @@
-//! Faults of the plan: each breaks a component at its instant and mends it after its time.
+//! Faults of the plan: each stops or slows down a component for a time.
 
 use alertstorm_model::event::Fact;
 use alertstorm_model::scenario::{FaultKind, FaultPlan};

@@ -60,7 +60,7 @@ impl Inv {
         self.outcome.is_some()
     }
 
-    /// The first outcome counts; false for a later one.
+    /// Returns false if it has ended before; the first outcome stays.
     pub const fn end(&mut self, outcome: Outcome) -> bool {
         let first = self.outcome.is_none();
         if first {
@@ -70,6 +70,6 @@ impl Inv {
     }
 }
 
-/// What is left of an investigation between the end of its Job and the Job's collection.
+/// What is kept of an investigation from the end of its Job until the Job is collected.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FinishedJob(pub InvestigationId);

@@ -1,4 +1,4 @@
-//! The Job of an investigation, as the API server and the Job controller keep it.
+//! The Job of an investigation: its status on the API server, its place in the Job controller.
 
 use alertstorm_model::time::{Span, Time};
 
@@ -105,12 +105,12 @@ impl Job {
         self.finished_at
     }
 
-    /// The API server has it; false where an earlier attempt had created it (409).
+    /// Returns false if an earlier attempt had created it (409).
     pub fn create(&mut self) -> bool {
         !std::mem::replace(&mut self.created, true)
     }
 
-    /// `queue.AddAfter`: an earlier due time wins. Returns whether a timer is needed.
+    /// `queue.AddAfter`: an earlier due time wins. Returns whether it needs a timer.
     pub fn add_at(&mut self, at: Time) -> bool {
         let earlier = at < self.due;
         if earlier {
@@ -119,7 +119,7 @@ impl Job {
         earlier
     }
 
-    /// A timer of [`Self::add_at`] fires; false where an earlier one replaced it.
+    /// Whether the timer that fires now is the one in force, and not replaced by an earlier one.
     pub fn take_due(&mut self, now: Time) -> bool {
         let due = self.due == now;
         if due {
@@ -143,8 +143,8 @@ impl Job {
         }
     }
 
-    /// A worker takes it. Returns how long it was queued; nothing while the pod runs, as then
-    /// nobody waits for the Job's status.
+    /// A worker takes it. Returns how long it was queued; `None` while the pod runs, as the
+    /// investigation does not wait for the Job's status then.
     pub fn dequeue(&mut self, now: Time) -> Option<Span> {
         self.queued = false;
         self.processing = true;
@@ -152,14 +152,14 @@ impl Job {
         awaited.then(|| now.since(self.enqueued_at))
     }
 
-    /// A worker is through with it; returns whether it is to be enqueued again.
+    /// The sync has ended; returns whether the Job is enqueued again.
     pub fn synced(&mut self) -> bool {
         self.processing = false;
         std::mem::take(&mut self.dirty)
     }
 
-    /// Decides a sync's first call from what the informers show, and when the next sync is due for
-    /// the deadline's sake.
+    /// Decides the first call of a sync from the state of the informers, and after what time the
+    /// next sync is due because of the deadline.
     pub fn sync(&mut self, now: Time, deadline: Span) -> (Option<SyncStep>, Option<Span>) {
         let active_for = self.started.map(|started| now.since(started));
         let past_deadline = active_for.is_some_and(|active| active >= deadline);

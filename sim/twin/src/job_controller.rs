@@ -54,7 +54,7 @@ impl JobController {
         self.down = true;
     }
 
-    /// The controller manager is back after an outage; Jobs in the queue waited for that.
+    /// The outage is over; Jobs in the queue waited for that.
     pub fn start(&mut self, outage: Span) {
         self.down = false;
         self.pool.stood_still(Component::ControllerManagerDown, outage);
@@ -137,7 +137,7 @@ impl World<'_> {
         self.call(Client::JobController, step.op(), Then::JobSync(who, step), path);
     }
 
-    /// The answer to a worker's call: the next call of the sync, or its end.
+    /// A call of a sync is answered: the next call, or the end of the sync.
     pub(crate) fn on_sync_answer(&mut self, who: Key<Inv>, step: SyncStep) {
         let now = self.now();
         let deadline = self.plan.scenario().controller.job.active_deadline;
@@ -203,7 +203,7 @@ impl World<'_> {
         self.notify_watchers(Ev::JobFinishedSeen(who), who);
     }
 
-    /// Writes to the event log where the investigation's time went until a stage.
+    /// Records where the investigation's time went until a stage.
     pub(crate) fn record_waits(&mut self, who: Key<Inv>, until: Stage) {
         let now = self.now();
         let Some(inv) = self.invs.get(who) else { return };
@@ -212,7 +212,7 @@ impl World<'_> {
         }
     }
 
-    /// The Job controller's informer shows a change of the pod.
+    /// The Job controller's informer delivers a change of the pod.
     pub(crate) fn on_pod_observed(&mut self, who: Key<Inv>, phase: PodPhase) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
@@ -224,7 +224,7 @@ impl World<'_> {
         self.enqueue_job_after(who, SYNC_BATCH);
     }
 
-    /// The informer shows a new Job, which is enqueued without delay.
+    /// The informer delivers a new Job, which is enqueued without delay.
     pub(crate) fn on_job_added(&mut self, who: Key<Inv>) {
         self.enqueue_job_after(who, Span::ZERO);
     }

@@ -1,4 +1,4 @@
-//! The kubelet's way from a bound pod to a running one, and its status updates. Facts from
+//! The kubelet: from a bound pod to a running container, and its status updates. Facts from
 //! pkg/kubelet v1.36.3: a status update is a GET and a PATCH of a single manager
 //! (status_manager.go), container ends are seen at the next relist (pleg/generic.go).
 
@@ -16,13 +16,13 @@ use crate::streams;
 use crate::world::World;
 
 impl World<'_> {
-    /// The node of an investigation's pod, if the pod has one and it is up.
+    /// The node of an investigation's pod; `None` before binding or if the node is down.
     fn node_of(&self, who: Key<Inv>) -> Option<u32> {
         let node = self.invs.get(who)?.pod.node()?;
         self.nodes.is_up(node).then_some(node)
     }
 
-    /// The node's kubelet (or KWOK) sees that the pod is bound to it.
+    /// The watch of the node's kubelet, or of KWOK, delivers the bound pod.
     pub(crate) fn on_pod_bound(&mut self, who: Key<Inv>) {
         let now = self.now();
         let knobs = &self.plan.scenario().cluster.node;
@@ -84,7 +84,7 @@ impl World<'_> {
         }
     }
 
-    /// The container runs; the pod's status shows it after the next relist.
+    /// The container starts; the pod's status shows it after the next relist.
     pub(crate) fn on_container_started(&mut self, who: Key<Inv>) {
         let Some(node) = self.node_of(who) else {
             return;
@@ -104,7 +104,7 @@ impl World<'_> {
         self.engine.at(next, Ev::Relist(who));
     }
 
-    /// The kubelet's relist finds the pod changed and updates its status.
+    /// The kubelet's relist: a changed pod gets a status update.
     pub(crate) fn on_relist(&mut self, who: Key<Inv>) {
         let Some(node) = self.node_of(who) else {
             return;
@@ -133,7 +133,7 @@ impl World<'_> {
         }
     }
 
-    /// The pod's containers have ended: its requests are free again.
+    /// Frees the resources that the pod requested.
     pub(crate) fn leave_node(&mut self, who: Key<Inv>) {
         if let Some(node) = self.invs.get_mut(who).and_then(|inv| inv.pod.leave_node()) {
             self.nodes.free(node);
@@ -141,7 +141,7 @@ impl World<'_> {
         }
     }
 
-    /// The agent's process is over; the kubelet sees it at its next relist.
+    /// The agent's process has ended; the kubelet detects it at its next relist.
     pub(crate) fn end_container(&mut self, who: Key<Inv>) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;
@@ -153,8 +153,8 @@ impl World<'_> {
         }
     }
 
-    /// The pod was deleted through the API: a running container is terminated; a pod that runs
-    /// nowhere is gone at once.
+    /// The pod is deleted through the API. A running container is terminated; a pod without one
+    /// ends at once.
     pub(crate) fn delete_pod(&mut self, who: Key<Inv>, outcome: Outcome) {
         let Some(inv) = self.invs.get_mut(who) else {
             return;

@@ -18,7 +18,7 @@ use crate::world::World;
 
 #[derive(Debug)]
 pub(crate) struct Kwok {
-    /// With the instant at which the stage became due.
+    /// With the time at which the stage became due.
     waiting: VecDeque<(Key<Inv>, KwokStage, Time)>,
     pool: Pool,
 }
@@ -48,7 +48,6 @@ impl Kwok {
 }
 
 impl World<'_> {
-    /// A pod's stage is due.
     pub(crate) fn queue_stage(&mut self, who: Key<Inv>, stage: KwokStage) {
         let since = self.now();
         if let Some(inv) = self.invs.get_mut(who) {
@@ -68,7 +67,7 @@ impl World<'_> {
         }
     }
 
-    /// The stage's patch is answered; KWOK's own watch brings the pod's next stage.
+    /// The stage's patch is answered; KWOK's own watch triggers the pod's next stage.
     pub(crate) fn on_stage_played(&mut self, who: Key<Inv>, stage: KwokStage) {
         self.kwok.pool.give_back();
         if let Some(inv) = self.invs.get_mut(who) {

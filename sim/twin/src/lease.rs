@@ -1,4 +1,4 @@
-//! Tokens and leases as Vault stores them.
+//! Tokens and leases in Vault's storage.
 
 use alertstorm_model::investigation::{Domain, InvestigationId};
 use alertstorm_model::time::{Span, Time};
@@ -6,7 +6,7 @@ use alertstorm_model::time::{Span, Time};
 use crate::arena::Key;
 use crate::investigation::Inv;
 
-/// A token and the leases taken with it.
+/// A token, and the leases issued to it.
 #[derive(Debug)]
 pub(crate) struct Session {
     expires: Time,
@@ -31,7 +31,7 @@ impl Session {
     }
 }
 
-/// The lock of a database config, by its place among all configs.
+/// The lock of a database config, by its index among all configs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LockId(u32);
 
@@ -45,7 +45,7 @@ impl LockId {
     }
 }
 
-/// A lease that is neither revoked nor given up.
+/// A lease from its issue until it is revoked or irrevocable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lease {
     number: u64,
@@ -63,13 +63,13 @@ pub(crate) struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeaseState {
     Alive,
-    /// To be revoked before its time.
+    /// To be revoked before it expires.
     Revoking,
-    /// Its time is over, and it is to be revoked.
+    /// Expired, and to be revoked.
     Expiring,
 }
 
-/// Whose lease it is.
+/// The investigation that a lease is issued to.
 #[derive(Clone, Copy, Debug)]
 pub struct Holder {
     pub inv: InvestigationId,
@@ -77,7 +77,7 @@ pub struct Holder {
 }
 
 impl Lease {
-    /// It expires after `ttl`, and after `max_ttl` with all renewals; never later than its token.
+    /// It expires after `ttl`, with renewals after `max_ttl`, and not later than its token.
     pub fn new(
         (number, domain): (u64, Domain),
         holder: Holder,
@@ -128,7 +128,7 @@ impl Lease {
         self.state
     }
 
-    /// The database config that made it, and whose lock its changes wait for.
+    /// The lock of the database config that issued it; its renewal and revocation need it.
     pub const fn lock(&self) -> Option<LockId> {
         self.lock
     }
@@ -145,7 +145,7 @@ impl Lease {
         self.expires = (now + ttl).min(self.max_expires);
     }
 
-    /// False where its revocation has begun before.
+    /// Returns false if its revocation has begun before.
     pub fn begin_revocation(&mut self, because: LeaseState) -> bool {
         let alive = self.is_alive();
         if alive {
@@ -154,7 +154,7 @@ impl Lease {
         alive
     }
 
-    /// A revocation failed; returns how many have.
+    /// A revocation failed; returns the number of failures.
     pub const fn revocation_failed(&mut self) -> u32 {
         self.failed_revocations += 1;
         self.failed_revocations

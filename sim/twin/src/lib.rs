@@ -1,4 +1,4 @@
-//! The twin: the whole platform in virtual time, on one core, deterministic.
+//! The twin: the whole platform in virtual time, deterministic, on one core.
 //!
 //! `world` holds the components side by side, `agenda` lists the events, and `dispatch` maps each to
 //! its handler. A component has a module of its own: its state, private, and its handlers. Service
@@ -51,20 +51,20 @@ use alertstorm_model::time::Time;
 
 use world::World;
 
-/// Events between two calls of the watcher.
+/// The number of events between two calls of `watch`.
 const WATCH_EVERY: u64 = 1 << 14;
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The virtual clock.
+    /// Virtual time since the run's start.
     pub now: Time,
-    /// Events of the engine handled so far.
+    /// The number of events handled so far.
     pub events: u64,
 }
 
-/// Runs a plan to its end. Every fact goes to `sink`, in order; `watch` is called now and then and
-/// may break the run off, which is then marked as interrupted.
+/// Runs a plan to its end. All facts go to `sink`, in the order of time. `watch` is called every
+/// 16,384 events and may stop the run, which is then recorded as interrupted.
 pub fn run(
     plan: &Plan,
     sink: &mut dyn Sink,

@@ -1,4 +1,4 @@
-//! The machines: the control plane's, and those of Vault and PostgreSQL, unless they share it.
+//! The machines: the control plane's, and one each for Vault and PostgreSQL unless all share one.
 
 use alertstorm_model::event::{Component, CpuUse};
 use alertstorm_model::scenario::Plan;
@@ -11,7 +11,7 @@ use crate::host::{Host, Parts, Process, Task};
 use crate::investigation::Inv;
 use crate::world::World;
 
-/// A server beside the control plane.
+/// A server outside the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Server {
     Vault,
@@ -21,9 +21,9 @@ pub(crate) enum Server {
 #[derive(Debug)]
 pub(crate) struct Machines {
     control_plane: Host<Ev>,
-    /// By [`Server`]; nothing where all share the control plane's machine.
+    /// By [`Server`]; `None` if they share the control plane's machine.
     own: Option<[Cores; 2]>,
-    /// Kept for its memory.
+    /// Empty between ticks; kept for its capacity.
     done: Vec<Task<Ev>>,
 }
 
@@ -42,8 +42,8 @@ impl Machines {
         }
     }
 
-    /// Work of a server; returns when it is done: on a machine of its own in the order of arrival,
-    /// on a shared one at the server's share of the cores.
+    /// Runs a server's task; returns when it ends. On a machine of its own, tasks run in the order
+    /// of arrival; on the shared one, at an estimated share of the cores.
     fn serve(&mut self, server: Server, now: Time, cost: Span) -> Time {
         match &mut self.own {
             Some(own) => own[server as usize].run(now, cost),
@@ -65,8 +65,8 @@ impl World<'_> {
         self.machines.serve(server, now, cost)
     }
 
-    /// Work on the control plane's machine. Returns when it is done, or nothing where `event` will
-    /// tell, because processes compete for the cores.
+    /// Runs a task on the control plane's machine. Returns when it ends; `None` while processes
+    /// compete for the cores, and then `event` is handled at its end.
     pub(crate) fn run_on_control_plane(
         &mut self,
         parts: Parts<'_>,
@@ -81,8 +81,8 @@ impl World<'_> {
         done
     }
 
-    /// Work on the control plane's machine that ends with an event, on an investigation's critical
-    /// path if one is given.
+    /// Runs a task on the control plane's machine and schedules `event` for its end. The wait is
+    /// booked on the critical path of `who`.
     pub(crate) fn schedule_on_control_plane(
         &mut self,
         parts: Parts<'_>,
@@ -98,7 +98,7 @@ impl World<'_> {
         }
     }
 
-    /// Work of the control plane for which nobody waits.
+    /// Runs a task on the control plane's machine for which nobody waits.
     pub(crate) fn run_in_background(&mut self, parts: Parts<'_>) {
         self.run_on_control_plane(parts, Ev::Nothing, None);
     }

@@ -1,4 +1,4 @@
-//! A node that loses power, the node lifecycle controller that evicts its pods, and its return.
+//! A node's power failure, the eviction of its pods by the node lifecycle controller, its return.
 
 use alertstorm_model::investigation::Outcome;
 
@@ -9,7 +9,7 @@ use crate::pod::PodPhase;
 use crate::world::World;
 
 impl World<'_> {
-    /// Processes on the node are gone; the API server does not learn of it.
+    /// Processes on the node end, without any report to the API server.
     pub(crate) fn fail_node(&mut self, node: u32) {
         self.nodes.set_up(node, false);
         for who in self.invs.keys() {

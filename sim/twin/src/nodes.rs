@@ -1,4 +1,4 @@
-//! The nodes: room for pods, the image, the phase of the kubelet's relist, and node leases.
+//! The nodes: room for pods, the image, the times of relists, and node leases.
 
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
@@ -70,7 +70,7 @@ impl Nodes {
     }
 
     /// The least loaded of the first `feasible_max` nodes that fit. The search begins at `next`,
-    /// and leaves there where it ended.
+    /// which is then set to where it ended.
     pub fn pick(&self, next: &mut usize, feasible_max: usize) -> Option<u32> {
         let n = self.list.len();
         let mut best: Option<usize> = None;
@@ -106,7 +106,7 @@ impl Nodes {
         node.memory += memory;
     }
 
-    /// When the node has the image; the first pod's pull takes what `pull` gives.
+    /// When the node has the image. The first pod pulls it, which takes `pull`.
     pub fn image_at(&mut self, node: u32, now: Time, pull: impl FnOnce() -> Span) -> Time {
         let image_at = &mut self.list[node as usize].image_at;
         if *image_at == Time::NEVER {
@@ -130,8 +130,8 @@ impl Nodes {
 }
 
 impl World<'_> {
-    /// The work of the control plane within `span` that no investigation causes: its idle work and
-    /// the leases of all nodes, aggregated.
+    /// Accounts for the control plane's work within `span` that no investigation causes: idle work
+    /// and the renewal of all node leases.
     pub(crate) fn heartbeats(&mut self, span: Span) {
         let beats = self.nodes.lease_renewals(span);
         let cost = Op::UpdateNodeLease.cost();

@@ -5,15 +5,14 @@ use alertstorm_model::time::Span;
 
 use crate::pool::{Pool, PoolKind, Waits};
 
-/// Empty once the Job is finished: most Jobs that the platform keeps are finished ones, and memory
-/// that is used together must lie together.
+/// Empty once the Job is finished, so that finished Jobs, which are most of all, take less memory.
 #[derive(Debug)]
 pub(crate) struct Path(Option<Box<Open>>);
 
 #[derive(Debug)]
 struct Open {
     waits: Waits,
-    /// What each pool had spent when the investigation began to wait for one of its workers.
+    /// By pool: [`Pool::mark`] when the investigation began to wait for a worker.
     marks: [Waits; PoolKind::COUNT],
 }
 
@@ -36,7 +35,7 @@ impl Path {
         }
     }
 
-    /// The wait for a worker of the pool ends; `otherwise` is charged where no worker was held up.
+    /// The wait for a worker of the pool ends. It is booked on `otherwise` if no worker was held up.
     pub fn taken_by(&mut self, pool: &Pool, waited: Span, otherwise: Component) {
         if let Some(path) = &mut self.0 {
             let mark = path.marks[pool.kind() as usize];
@@ -48,8 +47,8 @@ impl Path {
         self.0 = None;
     }
 
-    /// The waits so far, within the time that passed: waits that overlapped, as in an outage that
-    /// holds up kubelet and agent alike, share it.
+    /// The waits so far; `None` once closed. Overlapping waits, as in an outage that holds up both
+    /// kubelet and agent, are scaled down so that all fit into the time that `passed`.
     pub fn waits(&self, passed: Span) -> Option<Box<[Wait]>> {
         let path = self.0.as_ref()?;
         let passed = u128::from(passed.0);

@@ -1,8 +1,9 @@
-//! The pod of an investigation: its phase on the node, and its status on the API server.
+//! The pod of an investigation: its phase on the node, and its status on the API server. Only the
+//! methods here change a phase.
 
 use alertstorm_model::time::{Span, Time};
 
-/// The phase as the node has it. No method takes a pod back to an earlier one.
+/// The phase on the node; it never goes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PodPhase {
     Absent,
@@ -29,12 +30,12 @@ pub(crate) struct Pod {
     startable_at: Time,
 }
 
-/// What a finished status update means.
+/// The result of a status update.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reported {
-    /// The status shows for the first time that the pod ran.
+    /// The first update that shows the pod as running or ended.
     pub first_run: bool,
-    /// The pod has moved on since the update began.
+    /// The phase has changed since the update began.
     pub behind: bool,
 }
 
@@ -68,7 +69,7 @@ impl Pod {
         self.node == Some(node)
     }
 
-    /// The API server has it.
+    /// It exists on the API server.
     pub const fn create(&mut self) {
         self.phase = PodPhase::Pending;
         self.reported = PodPhase::Pending;
@@ -84,14 +85,14 @@ impl Pod {
         now.since(self.queued_at)
     }
 
-    /// No node fits; true the first time.
+    /// No node fits; returns whether this is the first time.
     pub fn mark_unschedulable(&mut self, now: Time) -> bool {
         let first = self.unschedulable_since.is_none();
         self.unschedulable_since.get_or_insert(now);
         first
     }
 
-    /// The scheduler picked a node; returns how long none had fitted.
+    /// The scheduler picked a node; returns how long none fitted.
     pub fn assign(&mut self, node: u32, now: Time) -> Span {
         self.node = Some(node);
         self.unschedulable_since.take().map_or(Span::ZERO, |since| now.since(since))
@@ -102,12 +103,12 @@ impl Pod {
         self.startable_at = at;
     }
 
-    /// When its container starts, if its volumes are ready now.
+    /// When its container starts, given that its volumes are ready now.
     pub fn startable(&self, now: Time) -> Time {
         self.startable_at.max(now)
     }
 
-    /// Its container starts; false where it is not pending.
+    /// Its container starts; returns false if it is not pending.
     pub fn start(&mut self) -> bool {
         let pending = self.is_pending();
         if pending {
@@ -133,7 +134,7 @@ impl Pod {
         self.reached_running = true;
     }
 
-    /// The kubelet begins a status update; false where one is in flight or nothing changed.
+    /// The kubelet begins a status update; returns false if one is in flight or nothing changed.
     pub fn begin_report(&mut self) -> bool {
         let begins = !self.reporting && self.reported < self.phase;
         self.reporting |= begins;
@@ -152,12 +153,12 @@ impl Pod {
         }
     }
 
-    /// The kubelet restarted, and with it was lost a status update in flight.
+    /// The kubelet restarted, which loses a status update in flight.
     pub const fn lose_report(&mut self) {
         self.reporting = false;
     }
 
-    /// Returns the node whose room it gives back, once.
+    /// Releases its node, once.
     pub const fn leave_node(&mut self) -> Option<u32> {
         self.node.take()
     }

@@ -1,5 +1,5 @@
-//! A pool of workers and what they spend their time on: an item that waits for a worker waits for
-//! that.
+//! A pool of workers, and what they spend their time on: a wait for a worker is booked on what
+//! held the workers up.
 
 use alertstorm_model::event::Component;
 use alertstorm_model::time::Span;
@@ -44,7 +44,7 @@ impl Pool {
         self.idle -= 1;
     }
 
-    /// A worker is through with its item.
+    /// A worker has finished its item.
     pub const fn give_back(&mut self) {
         self.idle += 1;
     }
@@ -54,12 +54,12 @@ impl Pool {
         self.spent[component.index()] += wait;
     }
 
-    /// No worker worked for `span`, because of `component`.
+    /// All workers were stopped for `span`, because of `component`.
     pub fn stood_still(&mut self, component: Component, span: Span) {
         self.blame(component, span * u64::from(self.size));
     }
 
-    /// What all workers have spent so far; kept by an item that begins to wait.
+    /// The time that all workers have spent so far; kept by an item that begins to wait.
     pub const fn mark(&self) -> Waits {
         self.spent
     }

@@ -12,9 +12,9 @@ use crate::machines::Server;
 use crate::streams;
 use crate::world::World;
 
-/// A client that finds no connection free tries again after this.
+/// The pause of a client after "too many connections".
 const CONNECT_AGAIN: Span = Span::millis(100);
-/// A client that is refused notices after this.
+/// The time until a client notices that its connection is refused.
 const REFUSED: Span = Span::millis(2);
 
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Postgres {
     connections: u32,
 }
 
-/// Why a client gets no connection.
+/// Why a connection fails.
 enum Refused {
     Down,
     Full,
@@ -62,20 +62,20 @@ impl Postgres {
 }
 
 impl World<'_> {
-    /// A transaction of Vault's that begins at `at`: when it is committed, or nothing where the
+    /// A transaction of Vault that begins at `at`. Returns when it is committed; `None` if the
     /// server is down.
     pub(crate) fn transaction(&mut self, at: Time, cost: Span) -> Option<Time> {
         if self.postgres.down {
             return None;
         }
-        // The cores are asked now, so that none is kept idle until `at`.
+        // Queued for a core now, as a core that is reserved from `at` on would idle until then.
         let now = self.now();
         let takes = self.work_on(Server::Postgres, cost).since(now);
         let rtt = self.plan.scenario().cluster.network_rtt;
         Some(self.postgres.disk.commit(at + takes) + rtt * 4)
     }
 
-    /// An agent's statement.
+    /// A statement of an agent, which needs a connection.
     pub(crate) fn run_statement(&mut self, who: Key<Inv>) {
         match self.postgres.connect() {
             Err(Refused::Down) => self.engine.after(REFUSED, Ev::AgentActFailed(who)),

@@ -1,10 +1,10 @@
-//! Recorders of Kubernetes Events: each sends one after the other, through its client's bucket.
+//! Recorders of Kubernetes Events: each sends one at a time, through its client's bucket.
 
 use crate::call::{Client, Recorder, Then};
 use crate::costs::Op;
 use crate::world::World;
 
-/// `maxQueuedEvents` of client-go's event broadcaster: what comes on top is dropped.
+/// `maxQueuedEvents` of client-go's event broadcaster: further Events are dropped.
 const QUEUE_MAX: usize = 1_000;
 
 #[derive(Clone, Debug, Default)]
@@ -15,7 +15,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Takes the next Event to send; false while one is being sent or none waits.
+    /// Begins to send the next Event; returns false if one is being sent or none waits.
     const fn next(&mut self) -> bool {
         if self.sending || self.waiting == 0 {
             return false;
@@ -56,7 +56,7 @@ impl Recorders {
         self.job_controller.waiting + self.scheduler.waiting + kubelets
     }
 
-    /// Events that the control plane's recorders dropped; a kubelet never queues so many.
+    /// Events that the recorders of the control plane dropped.
     pub const fn dropped(&self) -> u64 {
         self.job_controller.dropped + self.scheduler.dropped
     }
@@ -84,7 +84,7 @@ impl World<'_> {
         }
     }
 
-    /// An Event is written; the recorder sends the next.
+    /// The recorder sends its next Event.
     pub(crate) fn on_event_sent(&mut self, recorder: Recorder) {
         self.recorders.of(recorder).sending = false;
         self.send_event(recorder);

@@ -1,11 +1,11 @@
-//! The platform's counters at an instant, in the form of a scrape.
+//! Samples of the platform's counters, in the form of a scrape of /metrics.
 
 use alertstorm_model::event::{Depth, Fact, Sample, WaitSummary};
 
 use crate::agenda::Ev;
 use crate::world::World;
 
-/// After the last investigation ended, samples are taken this many times less often.
+/// The factor by which samples become rarer after the last investigation has ended.
 const TAIL_SAMPLES: u64 = 20;
 
 impl World<'_> {

@@ -1,4 +1,4 @@
-//! kube-scheduler: one pod at a time through the scheduling cycle, bindings beside it. Facts from
+//! kube-scheduler: scheduling cycles one at a time, bindings in parallel. Facts from
 //! pkg/scheduler v1.36.3: the node sample (numFeasibleNodesToFind), the unschedulable pods that a
 //! freed node brings back, the separate clients for bindings and events.
 
@@ -63,7 +63,7 @@ impl Scheduler {
         self.down = true;
     }
 
-    /// It begins a cycle with a pod; returns the cycle's cost.
+    /// Begins a cycle; returns its processor time.
     fn begin_cycle(&mut self, now: Time, nodes: usize) -> Span {
         let filtered = nodes.min(FEASIBLE_MAX) as u64;
         let cost = costs::SCHEDULER_CYCLE + costs::SCHEDULER_NODE * filtered;
@@ -72,7 +72,7 @@ impl Scheduler {
         cost
     }
 
-    /// The cycle is over; returns what it spent its time on.
+    /// Ends the cycle; returns what it spent its time on.
     fn end_cycle(&mut self, now: Time) -> [(Component, Span); 2] {
         self.busy = false;
         let (began, cost) = self.cycle;
@@ -86,7 +86,7 @@ impl Scheduler {
         spent
     }
 
-    /// The node for the next pod, whose room is reserved.
+    /// Picks a node and reserves room on it.
     fn pick(&mut self, nodes: &mut Nodes) -> Option<u32> {
         let node = nodes.pick(&mut self.next_node, FEASIBLE_MAX)?;
         nodes.reserve(node);
@@ -95,7 +95,7 @@ impl Scheduler {
 }
 
 impl World<'_> {
-    /// The informer shows a new pod, or there is room again for one that fitted nowhere.
+    /// A pod joins the active queue: it is new, or a node may fit that did not before.
     pub(crate) fn enqueue_pod(&mut self, who: Key<Inv>) {
         let now = self.now();
         if let Some(inv) = self.invs.get_mut(who) {
@@ -151,7 +151,7 @@ impl World<'_> {
         self.scheduler.unschedulable.push_back(who);
     }
 
-    /// A pod left its node: one unschedulable pod is tried again.
+    /// A node got room for a pod: one unschedulable pod is tried again.
     pub(crate) fn retry_unschedulable(&mut self) {
         if let Some(who) = self.scheduler.unschedulable.pop_front() {
             self.enqueue_pod(who);
@@ -159,7 +159,7 @@ impl World<'_> {
     }
 
     pub(crate) fn on_bound(&mut self, who: Key<Inv>) {
-        // A pod that was deleted meanwhile is not bound any more.
+        // A pod that was deleted meanwhile is not bound.
         if self.invs.get(who).is_some_and(|inv| inv.pod.is_pending()) {
             self.stage(who, Stage::PodScheduled);
             self.record_event(Recorder::Scheduler);
@@ -167,7 +167,7 @@ impl World<'_> {
         }
     }
 
-    /// The scheduler is back after an outage; pods in its queue waited for that.
+    /// The outage is over; pods in the queue waited for that.
     pub(crate) fn restart_scheduler(&mut self, outage: Span) {
         self.scheduler.down = false;
         self.scheduler.pool.stood_still(Component::SchedulerDown, outage);

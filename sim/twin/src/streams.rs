@@ -1,4 +1,4 @@
-//! Every random stream of the twin, so that no two uses can share one.
+//! All random streams of the twin, so that a test can show that no two of them are the same.
 
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::seed::{Purpose, Stream};

@@ -1,5 +1,5 @@
-//! Vault: its cores, its storage, its tokens and its seal. What a request does is in the modules
-//! below: [`login`], [`credential`], [`renewal`], [`expiration`] and [`database`].
+//! Vault: tokens, leases, storage and seal. Requests are in [`login`], [`credential`] and
+//! [`renewal`], revocations in [`expiration`], the database plugin in [`database`].
 
 mod credential;
 mod database;
@@ -25,16 +25,16 @@ use crate::world::World;
 use database::Locks;
 use expiration::Expiration;
 
-/// A client that gets 503 or no connection notices after this.
+/// The time until a client gets an error, without the network.
 const REFUSED: Span = Span::millis(2);
 
 #[derive(Debug)]
 pub(crate) struct Vault {
     sealed: bool,
-    /// Where writes go; nothing for storage in memory.
+    /// The disk of integrated storage; `None` for storage in memory.
     storage: Option<Disk>,
     sessions: Arena<Session>,
-    /// The token that each investigation got last, until it is released.
+    /// The last token of each investigation, until it is released.
     tokens: SideTable<Inv, Key<Session>>,
     leases: Arena<Lease>,
     leases_issued: u64,
@@ -68,7 +68,7 @@ impl Vault {
         !self.leases.is_empty()
     }
 
-    /// Leases whose time is over or that were given back, and that wait for a worker.
+    /// Expired and released leases that wait for a worker.
     pub fn waiting_for_revocation(&self) -> usize {
         self.expiration.depth()
     }
@@ -85,18 +85,18 @@ impl Vault {
         self.audit
     }
 
-    /// TokenReviews that Vault has asked of the API server.
+    /// The number of TokenReviews requested from the API server.
     pub const fn token_reviews(&self) -> u64 {
         self.token_reviews
     }
 
-    /// A write to the storage that begins at `at`: when it is durable.
+    /// A write to the storage that begins at `at`; returns when it is durable.
     fn store(&mut self, at: Time) -> Time {
         self.storage.as_mut().map_or(at, |disk| disk.commit(at))
     }
 
-    /// Entries in the audit log for a request with a token: one for the request, one for the
-    /// response.
+    /// Counts entries in the audit log that carry a token's identity. A request has two: one for
+    /// itself, one for the response.
     fn audited(&mut self, entries: u64) {
         self.audit.entries += entries;
         self.audit.named_per_investigation += entries;
@@ -105,14 +105,14 @@ impl Vault {
         }
     }
 
-    /// The investigation's token, unless it expired.
+    /// The investigation's token; `None` if it has expired.
     fn valid_token(&self, who: Key<Inv>) -> Option<Key<Session>> {
         self.tokens.get(who).filter(|token| self.sessions.get(*token).is_some())
     }
 }
 
 impl World<'_> {
-    /// Vault's processor time for a request; nothing where Vault is sealed.
+    /// Vault's processor time for a request; returns when it ends, `None` if Vault is sealed.
     fn vault_work(&mut self, cost: Span) -> Option<Time> {
         (!self.vault.sealed).then(|| self.work_on(Server::Vault, cost))
     }
@@ -128,8 +128,8 @@ impl World<'_> {
         self.vault.sealed = true;
     }
 
-    /// Vault is unsealed; after a restart it loads its leases first. Revocations that came due
-    /// meanwhile are made up for.
+    /// Unseals Vault; after a restart it loads its leases first. Revocations that came due while it
+    /// was sealed are queued.
     pub(crate) fn unseal(&mut self, restarted: bool) {
         self.vault.sealed = false;
         if restarted {

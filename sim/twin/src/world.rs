@@ -1,4 +1,4 @@
-//! The world: all components side by side, and what they all need of each other.
+//! The world: all components, and the functions that every component uses.
 
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
@@ -23,7 +23,7 @@ use crate::recorder::Recorders;
 use crate::scheduler::Scheduler;
 use crate::vault::Vault;
 
-/// The period of what goes on without load: idle work, node leases.
+/// The period at which idle work and node leases are accounted for.
 const BACKGROUND: Span = Span::millis(100);
 
 pub(crate) struct World<'a> {
@@ -47,7 +47,7 @@ pub(crate) struct World<'a> {
     /// Investigations admitted and not ended.
     open: u64,
     finished: bool,
-    /// The run ends here, whatever is left.
+    /// When the run ends at the latest.
     ends_at: Time,
 }
 
@@ -84,7 +84,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Schedules everything that begins by itself.
+    /// Schedules the first alert, the faults and the periodic events.
     pub fn begin(&mut self) {
         if let Some(at) = self.backend.next_alert() {
             self.engine.at(at, Ev::Alert);
@@ -97,7 +97,7 @@ impl<'a> World<'a> {
         self.engine.after(compaction, Ev::Compact);
     }
 
-    /// Handles the next event; false when the run is over.
+    /// Handles the next event; returns false when the run is over.
     pub fn step(&mut self) -> bool {
         let Some(event) = self.engine.pop() else {
             return false;
@@ -124,7 +124,6 @@ impl<'a> World<'a> {
         self.engine.now()
     }
 
-    /// Investigations admitted and not ended.
     pub fn running(&self) -> usize {
         self.open as usize
     }
@@ -136,7 +135,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A fact of an investigation that may not be, or no longer be, in the arena.
+    /// Records a fact of an investigation that need not be in the arena: an alert, a lease.
     pub fn fact_of(&mut self, id: InvestigationId, fact: Fact) {
         let event = Event::of(self.now(), id, fact);
         self.sink.take(&event);
@@ -152,7 +151,7 @@ impl<'a> World<'a> {
         self.fact(who, Fact::Stage { stage });
     }
 
-    /// The investigation ends; only the first outcome counts.
+    /// Ends an investigation; only the first outcome counts.
     pub fn end(&mut self, who: Key<Inv>, outcome: Outcome) {
         if self.invs.get_mut(who).is_some_and(|inv| inv.end(outcome)) {
             self.open -= 1;
@@ -168,8 +167,8 @@ impl<'a> World<'a> {
     }
 }
 
-/// When a run ends at the latest. An outage that never ends must not run for ever: what is still
-/// open long after the last alert's Job should have been collected will come to no end.
+/// When a run ends at the latest: `limits.run_for`, or long after the last alert's Job should have
+/// been collected. A run with an outage that never ends has to stop.
 fn ends_at(plan: &Plan) -> Time {
     let job = &plan.scenario().controller.job;
     match plan.scenario().limits.run_for {

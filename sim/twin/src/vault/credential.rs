@@ -1,4 +1,4 @@
-//! Credentials: a request for the systems of a domain, by the engine that the scenario gives them.
+//! Credentials for the systems of a domain, from the secrets engine that the scenario names.
 
 use alertstorm_model::agent::Heard;
 use alertstorm_model::event::{Component, Fact};
@@ -16,7 +16,6 @@ use crate::lease::{Holder, Lease, LockId};
 use crate::world::World;
 
 impl World<'_> {
-    /// The agent asks for a credential for the systems of a domain.
     pub(crate) fn request_credential(&mut self, who: Key<Inv>, domain: Domain) {
         let now = self.now();
         let scenario = self.plan.scenario();
@@ -28,7 +27,7 @@ impl World<'_> {
         inv.agent.await_credential(domain);
         let granted = phase.grants_credential(inv.alert().domain, domain);
         if self.vault.valid_token(who).is_none() {
-            // The token expired: the agent tries for as long as it would with Vault away.
+            // An agent with an expired token retries as it does while Vault is down.
             let rtt = self.plan.scenario().cluster.network_rtt;
             return self.engine.after(REFUSED + rtt, Ev::TokenRefused(who));
         }
@@ -60,7 +59,7 @@ impl World<'_> {
         }
     }
 
-    /// Vault's policy refuses a credential that the phase does not grant.
+    /// Vault's policy denies a credential that the phase does not grant.
     pub(crate) fn on_credential_refused(&mut self, who: Key<Inv>) {
         let target = self.invs.get_mut(who).and_then(|inv| inv.agent.take_credential());
         if let Some(target) = target {
@@ -70,7 +69,7 @@ impl World<'_> {
         }
     }
 
-    /// The credential exists: a lease, unless the engine issues none.
+    /// The credential exists, with a lease unless it comes from the kv engine.
     pub(crate) fn issue_credential(&mut self, who: Key<Inv>, lock: Option<LockId>) {
         let now = self.now();
         let Some(inv) = self.invs.get_mut(who) else {

@@ -1,6 +1,6 @@
-//! The lock of Vault's database plugin: for each database config one credential at a time is made,
-//! renewed or dropped, each a round trip to PostgreSQL (sdk/database and the postgresql plugin of
-//! Vault v1.21.1 hold a mutex in NewUser, UpdateUser and DeleteUser).
+//! The lock of Vault's database plugin. For each database config, one role at a time is created,
+//! extended or dropped in PostgreSQL: sdk/database and the postgresql plugin of Vault v1.21.1 hold a
+//! mutex in NewUser, UpdateUser and DeleteUser.
 
 use std::collections::VecDeque;
 
@@ -18,10 +18,10 @@ use crate::machines::Server;
 use crate::meter::Meter;
 use crate::world::World;
 
-/// A request that waits for the lock or holds it.
+/// A request that waits for the lock or holds it: to create, extend or drop a role.
 #[derive(Clone, Copy, Debug)]
 enum Turn {
-    /// With the instant at which Vault asked for the lock.
+    /// With the time at which the request was ready for the lock.
     Create(Key<Inv>, Time),
     Renew(Key<Lease>),
     Drop(Key<Lease>),
@@ -38,7 +38,7 @@ struct Lock {
 #[derive(Debug)]
 pub(super) struct Locks {
     locks: Vec<Lock>,
-    /// By domain: the first of its configs, and the one that was used last.
+    /// By domain: the index of its first config, and which of its configs was used last.
     first: [u32; Domain::COUNT],
     last_used: [u32; Domain::COUNT],
     waits: Meter,
@@ -56,7 +56,7 @@ impl Locks {
         Self { locks, first, last_used: [0; Domain::COUNT], waits: Meter::default() }
     }
 
-    /// The lock of the next of a domain's `configs`, which take turns.
+    /// The lock of a domain's next config; its `configs` are used in turn.
     pub fn next_of(&mut self, domain: Domain, configs: u32) -> LockId {
         let last = &mut self.last_used[domain.index()];
         *last = (*last + 1) % configs;
@@ -109,7 +109,7 @@ impl World<'_> {
             Turn::Drop(_) => (costs::VAULT_DB_CHANGE, costs::POSTGRES_DROP_ROLE),
             Turn::Renew(_) => (costs::VAULT_DB_CHANGE, costs::POSTGRES_ALTER_ROLE),
         };
-        // A request that Vault began before it was sealed is finished.
+        // Not `vault_work`: a request that began before Vault was sealed is finished.
         let cpu = self.work_on(Server::Vault, vault);
         let committed = self.transaction(cpu, postgres);
         let answered = committed.unwrap_or(cpu);
@@ -127,7 +127,7 @@ impl World<'_> {
         self.engine.at(done, Ev::LockDone(lock));
     }
 
-    /// The holder's round trip is over.
+    /// The holder's round trip to PostgreSQL has ended.
     pub(crate) fn on_lock_done(&mut self, lock: LockId) {
         let Some((turn, succeeds)) = self.vault.locks.of(lock).holder.take() else {
             return;

@@ -1,5 +1,5 @@
-//! Vault's expiration manager: leases whose time is over or that were given back are revoked by a
-//! bounded number of workers; a failure is tried again after a back-off, and given up at last.
+//! Vault's expiration manager: a bounded number of workers revokes expired and released leases. A
+//! failed revocation is repeated after a back-off; after the last attempt the lease is irrevocable.
 //! Facts from vault/expiration.go v1.21.1: 200 workers, 6 attempts, a back-off of
 //! 10 s · 2^attempts ± 50 %.
 
@@ -57,7 +57,7 @@ impl Expiration {
 }
 
 impl World<'_> {
-    /// A lease's timer fires; renewals may have moved its end.
+    /// The timer of a lease fires; renewals may have extended the lease since.
     pub(crate) fn on_lease_timer(&mut self, key: Key<Lease>) {
         let now = self.now();
         let Some(expires) = self.vault.leases.get(key).map(Lease::expires) else {
@@ -85,7 +85,7 @@ impl World<'_> {
         }
     }
 
-    /// Idle workers take the leases that wait.
+    /// Idle workers take leases from the queue.
     pub(super) fn run_revocations(&mut self) {
         while !self.vault.sealed {
             let Some(key) = self.vault.expiration.next() else {
@@ -107,7 +107,7 @@ impl World<'_> {
         }
     }
 
-    /// A worker's attempt is over.
+    /// An attempt to revoke a lease has ended.
     pub(crate) fn on_revocation_tried(&mut self, key: Key<Lease>, succeeded: bool) {
         self.vault.expiration.idle += 1;
         let now = self.now();

@@ -1,4 +1,4 @@
-//! Login: a ServiceAccount token against a Vault token.
+//! Login: a ServiceAccount token is exchanged for a Vault token.
 
 use alertstorm_model::agent::Heard;
 use alertstorm_model::event::Component;
@@ -15,7 +15,7 @@ use crate::lease::Session;
 use crate::world::World;
 
 impl World<'_> {
-    /// First half: with the kubernetes method Vault has the API server review the token.
+    /// First half: Vault verifies the token; with the kubernetes method the API server reviews it.
     pub(crate) fn log_in(&mut self, who: Key<Inv>) {
         let auth = self.plan.scenario().vault.auth;
         let cost = match auth {
@@ -43,8 +43,8 @@ impl World<'_> {
         self.store_login(who, now);
     }
 
-    /// Second half: the token, and for an identity of its own the entity, are stored. It begins at
-    /// `at`; the time until then is booked by the first half.
+    /// Second half, from `at` on: Vault stores the token, and with an identity per investigation the
+    /// entity. The time until `at` is booked by the first half.
     fn store_login(&mut self, who: Key<Inv>, at: Time) {
         let own = self.plan.scenario().identity == IdentityKind::PerInvestigation;
         let cost = if own { costs::VAULT_NEW_ENTITY } else { Span::ZERO };
@@ -62,7 +62,7 @@ impl World<'_> {
         self.engine.at(stored + rtt, Ev::LoggedIn(who));
     }
 
-    /// The token exists, whether or not the agent still runs.
+    /// The token exists, even if the agent has ended meanwhile.
     pub(crate) fn on_login_stored(&mut self, who: Key<Inv>) {
         let now = self.now();
         let ttl = self.plan.scenario().vault.token_ttl;
@@ -72,7 +72,7 @@ impl World<'_> {
         let works = inv.agent.is_running() && !inv.agent.is_terminating();
         let token = self.vault.sessions.insert(Session::new(now + ttl));
         self.vault.tokens.insert(who, token);
-        // The response is the first entry that carries the identity.
+        // Only the response carries the identity.
         self.vault.audited(1);
         self.engine.after(ttl, Ev::TokenExpires(token));
         if works {

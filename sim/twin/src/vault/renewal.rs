@@ -1,4 +1,4 @@
-//! What becomes of a lease while its agent runs: renewals, and the release with the agent's token.
+//! Leases while the agent runs: their renewal, and the revocation of the token at the end.
 
 use alertstorm_model::agent::Agent;
 use alertstorm_model::event::Fact;
@@ -18,7 +18,7 @@ impl World<'_> {
         self.engine.after(Agent::renew_after(ttl), Ev::RenewDue(key));
     }
 
-    /// The agent renews a lease, as long as it runs and the lease can be renewed.
+    /// A running agent renews its lease, up to the lease's maximum TTL.
     pub(crate) fn on_renew_due(&mut self, key: Key<Lease>) {
         let Some(lease) = self.vault.leases.get(key).copied() else {
             return;
@@ -28,7 +28,7 @@ impl World<'_> {
             return;
         }
         let Some(done) = self.vault_work(costs::VAULT_SMALL) else {
-            // Vault is away: the agent tries again while there is time.
+            // Vault is sealed: the agent tries again until the lease expires.
             return self.engine.after(Span::secs(1), Ev::RenewDue(key));
         };
         self.vault.audited(2);
@@ -52,11 +52,11 @@ impl World<'_> {
         self.schedule_renewal(key, left);
     }
 
-    /// The agent revokes its own token: Vault answers at once and revokes the leases afterwards.
+    /// The agent revokes its token. Vault answers before the leases are revoked.
     pub(crate) fn release_token(&mut self, who: Key<Inv>) {
         let work = self.vault.valid_token(who).and_then(|_| self.vault_work(costs::VAULT_SMALL));
         let Some(done) = work else {
-            // It exits all the same; its leases are left to expire.
+            // The agent exits all the same, and its leases expire.
             return self.engine.after(REFUSED, Ev::ReleaseFailed(who));
         };
         self.vault.audited(2);
@@ -85,7 +85,7 @@ impl World<'_> {
         }
     }
 
-    /// A token's time is over, and with it that of its leases.
+    /// The leases of an expired token expire with it.
     pub(crate) fn on_token_expired(&mut self, token: Key<Session>) {
         if let Some(session) = self.vault.sessions.remove(token) {
             for lease in session.into_leases() {
