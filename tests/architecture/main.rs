@@ -106,7 +106,9 @@ fn each_crate_depends_only_on_those_to_its_left() {
     assert_eq!(ours("alertstorm-analysis"), ["alertstorm-model"]);
     assert_eq!(ours("alertstorm-twin"), ["alertstorm-model"]);
     assert_eq!(ours("alertstorm-agent"), ["alertstorm-model"]);
-    assert_eq!(ours("alertstorm-live"), ["alertstorm-agent", "alertstorm-model"]);
+    assert_eq!(ours("alertstorm-platform"), ["alertstorm-agent", "alertstorm-model"]);
+    let below_live = ["alertstorm-agent", "alertstorm-model", "alertstorm-platform"];
+    assert_eq!(ours("alertstorm-live"), below_live);
     assert_eq!(ours("alertstorm-reports"), ["alertstorm-analysis", "alertstorm-model"]);
 }
 

@@ -8,11 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use alertstorm_live::provider::Provider;
-use alertstorm_live::provider::kind::{Kind, Options, image};
-use alertstorm_live::provider::local::Local;
 use alertstorm_model::event::Event;
 use alertstorm_model::scenario::Plan;
+use alertstorm_platform::provider::Provider;
+use alertstorm_platform::provider::kind::{Kind, Options, image};
+use alertstorm_platform::provider::local::Local;
 
 use crate::arm::{Arm, Ran};
 use crate::{common, promises};

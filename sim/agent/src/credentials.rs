@@ -11,10 +11,10 @@ use alertstorm_model::time::Span;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::driver::{Places, Told, World};
 use crate::names::{credential_path, credential_role, login_path, role};
 use crate::task::Task;
 use crate::vault::{Answer, Vault, VaultError};
+use crate::world::{Places, Told, World};
 
 /// The result of a request to Vault, as an agent distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,114 +1,19 @@
 //! Runs one agent from its first step to its outcome. It sends requests from its pod's address with
 //! its pod's tokens. Everything besides Vault and PostgreSQL is behind the trait [`World`].
 
-use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_model::agent::{Agent, Heard, Want};
 use alertstorm_model::investigation::{Domain, Outcome, Stage};
 use alertstorm_model::phase::{Action, Refuser, Verb};
-use alertstorm_model::quantity::Bytes;
-use alertstorm_model::time::{Span, Time};
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::credentials::{Credentials, Took};
 use crate::names::system_path;
 use crate::postgres::{self, PostgresError};
 use crate::task::Task;
-use crate::vault;
-
-/// What an agent tells, at the instant of the world's clock at which it happened. The words are
-/// short: a pod has 4096 bytes to tell all of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Told {
-    /// It reached a stage.
-    #[serde(rename = "s")]
-    Stage(Stage),
-    /// It has done with a hypothesis: tool calls, tokens, millionths of a dollar.
-    #[serde(rename = "h")]
-    Hypothesis(u32, u32, u64),
-    /// It did something.
-    #[serde(rename = "a")]
-    Acted(Verb, Domain),
-    /// It was refused something.
-    #[serde(rename = "d")]
-    Denied(Verb, Domain, Refuser),
-    /// Vault gave it a token.
-    #[serde(rename = "l")]
-    Login,
-    /// Vault gave it a user of PostgreSQL.
-    #[serde(rename = "u")]
-    User(String),
-    /// Vault gave it a lease on a domain's systems; asked when, for how long.
-    #[serde(rename = "i")]
-    Issued(String, Domain, Time, Span),
-    /// Vault renewed a lease; asked when, for how long.
-    #[serde(rename = "r")]
-    Renewed(String, Time, Span),
-    /// It gave its token back, and with it all leases it had.
-    #[serde(rename = "b")]
-    Returned,
-}
-
-impl Told {
-    /// What was told on a clock whose zero is `start`, on the clock that `start` is of.
-    #[must_use]
-    pub fn counted_from(self, start: Time) -> Self {
-        let moved = |at: Time| start + at.since(Time::ZERO);
-        match self {
-            Self::Issued(lease, domain, asked, ttl) => {
-                Self::Issued(lease, domain, moved(asked), ttl)
-            }
-            Self::Renewed(lease, asked, ttl) => Self::Renewed(lease, moved(asked), ttl),
-            other => other,
-        }
-    }
-}
-
-/// What became of an action.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acted {
-    /// It is done.
-    Done,
-    /// It was refused.
-    Refused(Refuser),
-    /// The system did not answer: the action is not done, and the agent goes on without it.
-    Failed,
-}
-
-/// What an agent lives in.
-pub trait World: Send + Sync + 'static {
-    /// Now, on the clock of what it tells.
-    fn now(&self) -> Time;
-    /// Hears what the agent tells.
-    fn tell(&self, told: Told);
-    /// Does something to an application in Kubernetes, with the pod's own token.
-    fn on_kubernetes(&self, verb: Verb) -> impl Future<Output = Acted> + Send;
-    /// Holds so much memory from now on; whether the agent lives on.
-    fn hold(&self, memory: Bytes) -> bool;
-}
-
-/// Where an agent's servers are, and whom it shows itself as.
-#[derive(Clone)]
-pub struct Places {
-    /// Vault.
-    pub vault: vault::Address,
-    /// PostgreSQL.
-    pub postgres: SocketAddr,
-    /// The address that it speaks from, where that is not its host's own.
-    pub from: Option<Ipv4Addr>,
-    /// Its ServiceAccount token for Vault.
-    pub token: String,
-}
-
-impl std::fmt::Debug for Places {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "vault at {}, PostgreSQL at {}", self.vault.url, self.postgres)
-    }
-}
+use crate::world::{Acted, Places, Told, World};
 
 struct Driver<'a, W> {
     places: &'a Places,

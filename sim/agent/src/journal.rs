@@ -12,7 +12,7 @@ use alertstorm_model::investigation::Outcome;
 use alertstorm_model::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::driver::Told;
+use crate::world::Told;
 
 /// The kubelet truncates a container's termination message after this many bytes
 /// (maxTerminationMessageLogLength in pkg/kubelet/kuberuntime; a pod's messages together may have

@@ -9,6 +9,8 @@ pub mod postgres;
 mod task;
 pub mod trust;
 pub mod vault;
+mod world;
 
-pub use driver::{Acted, Places, Told, World, run};
+pub use driver::run;
 pub use task::{Source, Task};
+pub use world::{Acted, Places, Told, World};

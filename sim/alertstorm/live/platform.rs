@@ -6,15 +6,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use alertstorm_live::RunError;
-use alertstorm_live::provider::cluster::{self, Cluster};
-use alertstorm_live::provider::kind::{self, Kind};
-use alertstorm_live::provider::local::{Local, LocalError, UnknownFlag};
-use alertstorm_live::provider::{self, Failure};
 use alertstorm_live::shard::{FleetError, Shards};
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::Stage;
 use alertstorm_model::scenario::{Plan, Problem};
 use alertstorm_model::time::Time;
+use alertstorm_platform::provider::cluster::{self, Cluster};
+use alertstorm_platform::provider::kind::{self, Kind};
+use alertstorm_platform::provider::local::{Local, LocalError, UnknownFlag};
+use alertstorm_platform::provider::{self, Failure};
 use anyhow::{Context, Result, anyhow};
 
 use super::console::Console;
@@ -42,7 +42,7 @@ impl Drop for Platform {
 
 /// The image of the shards, if none has to be built.
 fn shard_image(args: &LiveArgs) -> String {
-    args.shard_image.clone().unwrap_or_else(|| kind::SHARD_IMAGE.to_owned())
+    args.shard_image.clone().unwrap_or_else(|| provider::images::SHARD.to_owned())
 }
 
 impl Platform {

@@ -5,14 +5,15 @@ mod platform;
 
 use std::path::{Path, PathBuf};
 
-use alertstorm_live::provider::cluster;
-use alertstorm_live::provider::kind;
-use alertstorm_live::provider::local::doctor::{self, Finding};
-use alertstorm_live::provider::local::{self, Local, setup};
-use alertstorm_live::provider::state;
-use alertstorm_live::{render, shard};
+use alertstorm_live::shard;
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::{Plan, Scenario};
+use alertstorm_platform::doctor::{self, Finding};
+use alertstorm_platform::provider::cluster;
+use alertstorm_platform::provider::kind;
+use alertstorm_platform::provider::local::{self, Local, setup};
+use alertstorm_platform::provider::state;
+use alertstorm_platform::render;
 use anyhow::{Context, Result};
 
 use crate::options::{ClusterArgs, LiveArgs, Provider};

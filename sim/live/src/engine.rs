@@ -23,9 +23,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::jobs::Jobs;
+use crate::leases::LeaseBook;
 use crate::reporter::{Note, Reporter};
 use crate::timeline::Timeline;
-use crate::vault::leases::LeaseBook;
 
 use held::Held;
 pub use lags::Lags;

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use alertstorm_model::event::{Attributed, AuditCount, Denials, Reconciliation};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::Refuser;
+use alertstorm_platform::Trails;
 
-use crate::platform::Trails;
-use crate::vault::leases::LeaseBook;
+use crate::leases::LeaseBook;
 
 pub use trails::{Read, TrailError};
 

@@ -7,9 +7,9 @@ use alertstorm_model::phase::Action;
 use alertstorm_model::time::Time;
 
 use crate::forensics::Truth;
+use crate::leases::LeaseBook;
 use crate::reporter::{Note, Reporter};
-use crate::shard::Wire;
-use crate::vault::leases::LeaseBook;
+use crate::shard::wire::Wire;
 
 /// Hears agents.
 #[derive(Clone, Debug)]

@@ -9,6 +9,10 @@ use alertstorm_model::controller::job::{self, JobTemplate};
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{IdentityKind, InvestigationId};
 use alertstorm_model::scenario::{Part, Plan};
+use alertstorm_platform::bootstrap::own_binding;
+use alertstorm_platform::call;
+use alertstorm_platform::identity;
+use alertstorm_platform::{Agents, NAMESPACE, PodSpec};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -19,10 +23,6 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use crate::bootstrap::own_binding;
-use crate::call;
-use crate::identity;
-use crate::platform::{Agents, NAMESPACE, PodSpec};
 use crate::reporter::{Note, Reporter};
 use crate::throttle::Throttle;
 

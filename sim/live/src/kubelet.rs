@@ -12,9 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use alertstorm_agent::vault::Address;
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
+use alertstorm_platform::identity::node_name;
+use alertstorm_platform::{Clients, NAMESPACE, Platform, call};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event as KubeEvent, Node, Pod, ServiceAccount};
@@ -25,12 +28,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::call;
 use crate::hearing::Hearing;
-use crate::platform::{Clients, NAMESPACE, Platform};
 use crate::reporter::Note;
 use crate::throttle::Throttle;
-use crate::vault::Address;
 use crate::watch::{PodChange, pods_of_node};
 
 /// Period of a node's Lease: a quarter of `nodeLeaseDurationSeconds`, kubelet's default.
@@ -43,11 +43,6 @@ const STATUS_PERIOD: Duration = Duration::from_secs(300);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The first address that pods get, on loopback, where each agent speaks from its pod's own.
 const POD_NETWORK: u32 = u32::from_be_bytes([127, 64, 0, 2]);
-
-/// The name of a node, by its number.
-pub fn node_name(number: usize) -> String {
-    format!("node-{number:04}")
-}
 
 /// What all nodes share.
 #[derive(Debug)]

@@ -1,33 +1,26 @@
-//! The platform on real servers. A provider hands over a platform (addresses, identities, trails); the engine runs a
-//! plan on it with the model's controller and the model's agents, and writes the same events.
+//! Drives a platform of real servers. The engine runs a plan on it with the model's controller and
+//! the model's agents, and writes the same events as the twin.
 //!
-//! What others await here is boxed: the code of a future is made in the crate that makes it a
-//! `dyn Future` or polls it, and all of Kubernetes' client would be made there once more.
+//! Futures that another crate awaits are boxed here. The code of a future is generated in the crate
+//! that polls it, and the Kubernetes client would be compiled there a second time.
 
 mod alerts;
-mod bootstrap;
-mod call;
-mod connection;
 mod engine;
+mod faults;
 mod forensics;
 mod hearing;
-mod identity;
 mod jobs;
 mod kubelet;
-mod manifests;
+mod leases;
 mod metrics;
-mod platform;
 mod pods;
-mod postgres;
-pub mod provider;
-pub mod render;
 mod reporter;
 mod run;
 mod scrape;
 pub mod shard;
 mod throttle;
 mod timeline;
-mod vault;
+mod usage;
 mod watch;
 
 pub use run::{RunError, check_faults, run};

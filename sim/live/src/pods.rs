@@ -9,15 +9,15 @@ use alertstorm_agent::journal::{Entry, Journal};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Outcome};
 use alertstorm_model::time::{Span, Time};
+use alertstorm_platform::NAMESPACE;
+use alertstorm_platform::call;
+use alertstorm_platform::identity::investigation_of;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use kube::api::LogParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
-use crate::call;
 use crate::hearing::Hearing;
-use crate::identity::investigation_of;
-use crate::platform::NAMESPACE;
 use crate::reporter::Note;
 use crate::watch::{PodChange, has_run};
 

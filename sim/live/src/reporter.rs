@@ -11,8 +11,6 @@ use alertstorm_model::time::{Span, Time};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Duration, Instant};
 
-use crate::watch::Seen;
-
 /// The run's clock: its zero is the run's start, which is set when all is ready.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
@@ -64,6 +62,40 @@ impl Clock {
 /// A span as the runtime's duration.
 pub const fn duration(span: Span) -> Duration {
     Duration::from_nanos(span.0)
+}
+
+/// What a watch showed.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// A Job, as it is.
+    Job {
+        /// Whose.
+        id: InvestigationId,
+        /// Whether it is finished, and why where it failed.
+        finished: Option<Finished>,
+    },
+    /// A Job is gone.
+    JobGone(InvestigationId),
+    /// A pod, as it is.
+    Pod {
+        /// Whose.
+        id: InvestigationId,
+        /// Whether it has a node.
+        scheduled: bool,
+        /// Whether its container has run.
+        has_run: bool,
+    },
+}
+
+/// How a Job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// Complete.
+    Complete,
+    /// Failed at its deadline.
+    DeadlineExceeded,
+    /// Failed otherwise.
+    Failed,
 }
 
 /// A message to the engine.

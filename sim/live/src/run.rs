@@ -1,6 +1,7 @@
 //! One run on a provider's platform: sets it up for the plan, runs the engine, asks the servers what
 //! they say of it, and holds the books against that.
 
+mod error;
 mod host;
 mod lead;
 
@@ -14,6 +15,11 @@ use alertstorm_agent::trust;
 use alertstorm_model::event::{Audited, Fact, Sink, WaitSummary};
 use alertstorm_model::scenario::{FaultKind, Part, Plan};
 use alertstorm_model::time::Time;
+use alertstorm_platform::bootstrap;
+use alertstorm_platform::identity::node_name;
+use alertstorm_platform::provider::{Provider, Tell};
+use alertstorm_platform::vault;
+use alertstorm_platform::{Agents, Clients, Identities};
 use futures::future::LocalBoxFuture;
 use hdrhistogram::Histogram;
 use k8s_openapi::api::core::v1::Node;
@@ -23,66 +29,26 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::alerts::Alerts;
-use crate::bootstrap;
-use crate::connection::ConnectionError;
 use crate::engine::{Engine, Lags};
 use crate::forensics::{self, Truth};
 use crate::hearing::Hearing;
 use crate::jobs::{self, Jobs};
-use crate::kubelet::{HollowNode, Shared, node_name};
-use crate::platform::{Agents, Clients, Identities};
-use crate::provider::{Failure, Provider, Tell};
+use crate::kubelet::{HollowNode, Shared};
+use crate::leases::LeaseBook;
 use crate::reporter::{Clock, Reporter};
 use crate::scrape::Scraper;
-use crate::shard::fleet::{self, Fleet, Merge};
-use crate::shard::{FleetError, Shards};
-use crate::vault::leases::LeaseBook;
-use crate::vault::{VaultError, setup};
-pub(crate) use host::plan_faults;
+use crate::shard::Shards;
+use crate::shard::fleet::merge::Merge;
+use crate::shard::fleet::{self, Fleet};
+use crate::usage::{harness_cpu, resident_max};
 use lead::Lead;
+
+pub use error::RunError;
 
 /// Nodes that are not ready by then will not be.
 const NODES_WITHIN: Duration = Duration::from_secs(120);
 /// From the last preparation to the run's start.
 const LEAD: Duration = Duration::from_millis(300);
-
-/// Why a run could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// The platform is not there.
-    #[error(transparent)]
-    Provider(#[from] Failure),
-    /// The authority of the API server cannot be read.
-    #[error("the certificate of the API server's authority cannot be read")]
-    Authority(#[from] rustls::Error),
-    /// The API server cannot be reached.
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// Vault could not be configured.
-    #[error("vault could not be configured")]
-    Vault(#[from] VaultError),
-    /// Something could not be set up in the cluster.
-    #[error("the cluster could not be set up")]
-    Cluster(#[from] kube::Error),
-    /// The metrics cannot be read.
-    #[error("the metrics cannot be read")]
-    Metrics(#[from] reqwest::Error),
-    /// A trail cannot be read.
-    #[error(transparent)]
-    Trail(#[from] forensics::TrailError),
-    /// Nodes did not get ready.
-    #[error("{0} of the nodes did not get ready")]
-    NodesNotReady(usize),
-    /// The shards could not be deployed.
-    #[error(transparent)]
-    Fleet(#[from] FleetError),
-    /// There is no cluster to put shards into.
-    #[error("shards are pods of a cluster, and this provider has hollow nodes")]
-    NoPods,
-    /// The scenario has a fault that this provider cannot make.
-    #[error("this provider cannot make the fault `{0}`")]
-    Fault(FaultKind),
-}
 
 /// Checks that the provider can make every fault of the plan.
 ///
@@ -131,7 +97,7 @@ async fn on_platform(
         Identities::Users(tokens) => tokens.clone(),
         Identities::Accounts => bootstrap::tokens(&admin).await?,
     };
-    setup::configure(&provider.vault()?, plan.scenario(), &platform.around, &tokens.vault).await?;
+    vault::configure(&provider.vault()?, plan.scenario(), &platform.around, &tokens.vault).await?;
     if provider.is_kept() {
         tell("clearing what an earlier run left on the kept platform");
         jobs::clear(&admin).await?;
@@ -310,17 +276,6 @@ async fn nodes_ready(admin: &Client, count: usize) -> Result<(), RunError> {
         }
         sleep(Duration::from_millis(100)).await;
     }
-}
-
-pub(crate) fn harness_cpu() -> Duration {
-    let stat = procfs::process::Process::myself().and_then(|process| process.stat());
-    let ticks = stat.map_or(0, |stat| stat.utime + stat.stime);
-    Duration::from_micros(ticks * 1_000_000 / procfs::ticks_per_second())
-}
-
-pub(crate) fn resident_max() -> u64 {
-    let status = procfs::process::Process::myself().and_then(|process| process.status());
-    status.ok().and_then(|status| status.vmhwm).map_or(0, |kib| kib * 1024)
 }
 
 fn summary(what: &str, of: &Histogram<u64>) -> WaitSummary {

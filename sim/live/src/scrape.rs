@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use alertstorm_agent::vault::Vault;
 use alertstorm_model::event::{
     ApiCalls, AuditCount, Bucket, CpuUse, Depth, Etcd, Sample, WaitSummary,
 };
+use alertstorm_platform::provider::{Program, Usage};
+use alertstorm_platform::{MetricsOf, Page, Platform};
 
 use crate::metrics::{Buckets, lines};
-use crate::platform::{MetricsOf, Page, Platform};
-use crate::provider::{Program, Usage};
-use crate::vault::Vault;
 use kube::Client;
 
 /// A page that takes longer is left out.

@@ -7,26 +7,10 @@ pub(crate) mod fleet;
 mod manifests;
 mod memory;
 mod runner;
-mod wire;
-
-use std::num::NonZeroU32;
+pub(crate) mod wire;
 
 pub use fleet::FleetError;
-pub(crate) use runner::Wire;
+pub use manifests::{PLAN_FOLDER, Shards};
 pub use runner::{RunnerError, orders, run};
 pub use wire::Orders;
 pub(crate) use wire::{Memory, OpenMemory};
-
-/// How many shards a run has, and their image.
-#[derive(Clone, Debug)]
-pub struct Shards {
-    /// How many.
-    pub count: NonZeroU32,
-    /// The image of this program, as the cluster's nodes have it.
-    pub image: String,
-    /// What a shard runs: files below the folder of its plan, by name.
-    pub files: Vec<(String, String)>,
-}
-
-/// Where a shard finds its plan, in its pod.
-pub const PLAN_FOLDER: &str = "/plan";

@@ -5,7 +5,7 @@ use alertstorm_model::event::{Component, Wait};
 use alertstorm_model::investigation::Stage;
 use alertstorm_model::time::{Span, Time};
 
-use crate::watch::Finished;
+use crate::reporter::Finished;
 
 /// The state of one investigation.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use alertstorm_model::investigation::InvestigationId;
+use alertstorm_platform::identity::investigation_of;
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,42 +15,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 
-use crate::identity::investigation_of;
-use crate::reporter::{Note, Reporter};
-
-/// What a watch showed.
-#[derive(Clone, Debug)]
-pub enum Seen {
-    /// A Job, as it is.
-    Job {
-        /// Whose.
-        id: InvestigationId,
-        /// Whether it is finished, and why where it failed.
-        finished: Option<Finished>,
-    },
-    /// A Job is gone.
-    JobGone(InvestigationId),
-    /// A pod, as it is.
-    Pod {
-        /// Whose.
-        id: InvestigationId,
-        /// Whether it has a node.
-        scheduled: bool,
-        /// Whether its container has run.
-        has_run: bool,
-    },
-}
-
-/// How a Job ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// Complete.
-    Complete,
-    /// Failed at its deadline.
-    DeadlineExceeded,
-    /// Failed otherwise.
-    Failed,
-}
+use crate::reporter::{Finished, Note, Reporter, Seen};
 
 /// Pauses after a watch failed: short, as a watch that is late makes every latency late.
 struct Pauses(Duration);

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use alertstorm_live::provider::state::{Folder, ProcessId, Record};
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::Outcome;
+use alertstorm_platform::provider::state::{Folder, ProcessId, Record};
 
 use super::{CLUSTER, KIND, reserve_cluster};
 use crate::arm::Arm;
@@ -128,7 +128,7 @@ fn clean_removes_the_state_of_a_cluster_deleted_after_its_run_was_killed() {
     let record = Record { owner: Some(dead), servers: Vec::new(), platform };
     folder.write_record(&record).expect("its record");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let cleaned = runtime.block_on(alertstorm_live::provider::kind::clean());
+    let cleaned = runtime.block_on(alertstorm_platform::provider::kind::clean());
     assert!(cleaned.unwrap_or_else(|error| panic!("{error}")) > 0);
     assert!(!folder.path().exists());
 }

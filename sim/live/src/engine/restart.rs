@@ -13,10 +13,9 @@ use futures::future::BoxFuture;
 use tokio::time::sleep;
 
 use super::Engine;
-use crate::reporter::Note;
+use crate::reporter::{Note, Seen};
 use crate::shard::{Memory, OpenMemory};
 use crate::timeline::Timeline;
-use crate::watch::Seen;
 
 impl Engine<'_> {
     /// The controller starts and has listed these Jobs, finished or not.

@@ -10,8 +10,7 @@ use alertstorm_model::time::{Span, Time};
 
 use super::Engine;
 use super::lags::record;
-use crate::reporter::Note;
-use crate::watch::{Finished, Seen};
+use crate::reporter::{Finished, Note, Seen};
 
 /// How long a finished Job waits for its pod's journal: longer than the reader retries the pod's log
 /// (20 s).

@@ -7,15 +7,14 @@ use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
 use alertstorm_model::scenario::{NoFiles, Part, Plan, load};
+use alertstorm_platform::{Agents, PodSpec};
 use kube::Client;
 use kube::client::Body;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::platform::{Agents, PodSpec};
-use crate::reporter::Clock;
+use crate::reporter::{Clock, Finished, Seen};
 use crate::shard::{Memory, OpenMemory};
-use crate::watch::{Finished, Seen};
 
 const ID: InvestigationId = InvestigationId(0);
 

@@ -9,10 +9,9 @@ use alertstorm_agent::names::POLICIES;
 use alertstorm_agent::postgres::EVIDENCE;
 use alertstorm_model::event::Attributed;
 use alertstorm_model::investigation::InvestigationId;
+use alertstorm_platform::identity::investigation_of;
+use alertstorm_platform::{NAMESPACE, Trails};
 use serde_json::Value;
-
-use crate::identity::investigation_of;
-use crate::platform::{NAMESPACE, Trails};
 
 /// A trail that cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,9 @@ use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity
 use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::Time;
+use alertstorm_platform::NAMESPACE;
+use alertstorm_platform::call;
+use alertstorm_platform::identity::investigation_of;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::Pod;
@@ -22,9 +25,6 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::resident::Resident;
 use super::{Kubelet, PATIENCE};
-use crate::call;
-use crate::identity::investigation_of;
-use crate::platform::NAMESPACE;
 use crate::reporter::{Note, Reporter, duration};
 
 /// From the container's start to the agent's first step, as in the twin's costs.

@@ -9,14 +9,14 @@ use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::{Refuser, Verb};
 use alertstorm_model::quantity::Bytes;
 use alertstorm_model::time::Time;
+use alertstorm_platform::NAMESPACE;
+use alertstorm_platform::call;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::Shared;
-use crate::call;
-use crate::platform::NAMESPACE;
 
 /// An agent gives a write to the API server up after this.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -4,26 +4,28 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use alertstorm_agent::vault::VaultError;
 use alertstorm_model::event::{Event, Fact, Sample};
 use alertstorm_model::scenario::{FaultKind, Plan};
+use alertstorm_platform::provider::{Program, Provider};
+use alertstorm_platform::vault;
+use alertstorm_platform::{Agents, Clients, NAMESPACE, Platform};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
-use super::RunError;
+use super::error::RunError;
 use crate::engine::Host;
+use crate::faults;
 use crate::forensics;
 use crate::hearing::Hearing;
 use crate::jobs::Jobs;
 use crate::kubelet::HollowNode;
-use crate::platform::{Agents, Clients, NAMESPACE, Platform};
+use crate::leases;
 use crate::pods::Pods;
-use crate::provider::{Program, Provider};
-use crate::reporter::{Note, Reporter};
+use crate::reporter::Note;
 use crate::scrape::Scraper;
-use crate::vault::leases;
-use crate::vault::{VaultError, setup};
 use crate::watch::{self, PodChange};
 
 /// What the run needs beside the engine.
@@ -103,7 +105,7 @@ impl Run {
     pub fn plan_faults(&self, tasks: &mut JoinSet<()>) {
         // Controllers are in the shards, and so are their crashes.
         let here = |kind| !(self.sharded && kind == FaultKind::ControllerCrash);
-        plan_faults(&self.plan, &self.hearing.reporter, here, tasks);
+        faults::plan(&self.plan, &self.hearing.reporter, here, tasks);
     }
 
     /// Sees to a Vault that is back: it is unsealed, and where it lost its memory it is configured
@@ -131,7 +133,7 @@ impl Run {
                  nobody revokes them, and at their source they live until their own time is over"
             )));
             let done = async {
-                setup::configure(&provider.vault()?, plan.scenario(), &around, &reviewer).await
+                vault::configure(&provider.vault()?, plan.scenario(), &around, &reviewer).await
             };
             if let Err(error) = done.await {
                 let why = format!("vault could not be configured again: {error}");
@@ -232,25 +234,6 @@ impl Run {
                 reporter.note(Note::Invalid(format!("vault could not be sealed: {error}")));
             }
         });
-    }
-}
-
-/// Tells the engine of the beginnings and ends of the plan's faults, of the kinds that are `here`'s.
-pub(crate) fn plan_faults(
-    plan: &Plan,
-    reporter: &Reporter,
-    here: impl Fn(FaultKind) -> bool,
-    tasks: &mut JoinSet<()>,
-) {
-    let faults = plan.faults().iter().enumerate();
-    for (number, fault) in faults.filter(|(_, fault)| here(fault.kind)) {
-        for (at, begins) in [(fault.from, true), (fault.until, false)] {
-            let reporter = reporter.clone();
-            tasks.spawn(async move {
-                tokio::time::sleep_until(reporter.clock().instant(at)).await;
-                reporter.note(Note::Fault(number, begins));
-            });
-        }
     }
 }
 

@@ -10,7 +10,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::host::Run;
 use crate::engine::{self, Engine, Lags, RunLoop};
 use crate::reporter::Note;
-use crate::shard::fleet::{Fleet, Merge};
+use crate::shard::fleet::Fleet;
+use crate::shard::fleet::merge::Merge;
 
 /// How much longer than the plan's last Job a fleet is waited for: shards that are replaced take
 /// longer.

@@ -2,7 +2,7 @@
 //! through their logs, and taken away at the end.
 
 mod logs;
-mod merge;
+pub mod merge;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use alertstorm_model::event::Component;
 use alertstorm_model::scenario::{Part, Plan};
+use alertstorm_platform::{NAMESPACE, PodSpec};
+use alertstorm_platform::{bootstrap, call};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
@@ -19,15 +21,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::manifests::{self, Shards};
 use super::memory::Register;
 use super::wire::{Begin, LagsSoFar, Orders, Says};
-use super::{Shards, manifests};
 use crate::engine::Lags;
-use crate::platform::{NAMESPACE, PodSpec};
-use crate::{bootstrap, call};
 use logs::Heard;
-
-pub use merge::Merge;
 
 /// Shards that have not said hello by then will not.
 const HELLO_WITHIN: Duration = Duration::from_secs(240);

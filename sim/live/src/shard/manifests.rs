@@ -1,11 +1,26 @@
 //! The objects of a fleet: the Indexed Job of its shards, and what they read.
 
+use alertstorm_platform::NAMESPACE;
+use alertstorm_platform::manifests::{RBAC, account, binding, object};
+use std::num::NonZeroU32;
+
 use serde_json::{Value, json};
 
 use super::wire::Orders;
-use super::{PLAN_FOLDER, Shards};
-use crate::manifests::{RBAC, account, binding, object};
-use crate::platform::NAMESPACE;
+
+/// How many shards a run has, and their image.
+#[derive(Clone, Debug)]
+pub struct Shards {
+    /// How many.
+    pub count: NonZeroU32,
+    /// The image of this program, as the cluster's nodes have it.
+    pub image: String,
+    /// What a shard runs: files below the folder of its plan, by name.
+    pub files: Vec<(String, String)>,
+}
+
+/// Where a shard finds its plan, in its pod.
+pub const PLAN_FOLDER: &str = "/plan";
 
 /// The name of the Job, its ConfigMap and its rights.
 pub const NAME: &str = "alertstorm-shards";

@@ -2,18 +2,17 @@
 //! server, and tells all in its log.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use alertstorm_agent::{Told, trust};
-use alertstorm_model::event::{Event, Sink};
+use alertstorm_agent::trust;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{FaultKind, Indivisible, Part, Plan};
-use alertstorm_model::time::Time;
+use alertstorm_platform::call;
+use alertstorm_platform::connection::{ConnectionError, Lanes};
+use alertstorm_platform::{Agents, NAMESPACE};
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
@@ -21,20 +20,17 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::manifests::{self, ORDERS};
-use super::wire::{Begin, LagsSoFar, Line, Orders, Says, is_agents};
+use super::wire::{Begin, LagsSoFar, Orders, Says, Wire};
 use crate::alerts::Alerts;
-use crate::call;
-use crate::connection::{ConnectionError, Lanes};
 use crate::engine::{self, Engine, Host, RunLoop};
 use crate::forensics::Truth;
 use crate::hearing::Hearing;
 use crate::jobs::Jobs;
-use crate::platform::{Agents, NAMESPACE};
+use crate::leases::LeaseBook;
 use crate::pods::Pods;
 use crate::reporter::{Clock, Note, Reporter};
-use crate::run::{harness_cpu, plan_faults, resident_max};
-use crate::vault::leases::LeaseBook;
-use crate::watch;
+use crate::usage::{harness_cpu, resident_max};
+use crate::{faults, watch};
 
 /// How often a shard asks whether the run begins.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -72,39 +68,6 @@ pub enum RunnerError {
     /// What the fleet says is no answer.
     #[error("the fleet's answer cannot be read")]
     Answer(#[from] serde_json::Error),
-}
-
-/// Writes lines, each at once and whole.
-#[derive(Clone, Debug, Default)]
-pub struct Wire {
-    next: Arc<AtomicU64>,
-    alone: Arc<Mutex<()>>,
-}
-
-impl Wire {
-    /// Says something. Whoever reads the log has gone where it cannot be written.
-    fn say(&self, says: Says) {
-        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = Line { n: self.next.fetch_add(1, Ordering::Relaxed), says };
-        if let Ok(mut text) = serde_json::to_string(&line) {
-            text.push('\n');
-            let mut out = std::io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        }
-    }
-
-    /// Tells an agent's journal.
-    pub fn journal(&self, id: InvestigationId, pod: &str, log: &[(Time, Told)]) {
-        self.say(Says::Journal { id, pod: pod.to_owned(), log: log.to_vec() });
-    }
-}
-
-impl Sink for Wire {
-    fn take(&mut self, event: &Event) {
-        if !is_agents(&event.fact) {
-            self.say(Says::Event(event.clone()));
-        }
-    }
 }
 
 /// Of a run's faults a shard makes its own controller's crash; the fleet makes the others.
@@ -208,7 +171,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         restart: Box::new(move || drop(tokio::spawn(lists()))),
     };
     let own = |kind| kind == FaultKind::ControllerCrash;
-    plan_faults(&plan, &reporter, own, &mut tasks);
+    faults::plan(&plan, &reporter, own, &mut tasks);
     let mut run_loop = RunLoop::new(&plan, engine::SLACK);
     let alerts = Alerts::start(plan, part, known, reporter);
     let began = harness_cpu();

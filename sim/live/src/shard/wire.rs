@@ -1,15 +1,19 @@
 //! What a shard and the fleet tell each other. A shard writes lines of its log; the fleet answers
 //! in one object for each shard, once when the run begins and once for each shard that is replaced.
 
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use alertstorm_agent::Told;
-use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{InvestigationId, Stage};
 use alertstorm_model::time::Time;
+use alertstorm_platform::PodSpec;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Lags;
-use crate::platform::PodSpec;
 
 /// What a shard is told beside its plan's files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -168,6 +172,39 @@ impl OpenMemory {
             ended: false,
             told_all: false,
             cost_micro_usd: 0,
+        }
+    }
+}
+
+/// Writes lines, each at once and whole.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    next: Arc<AtomicU64>,
+    alone: Arc<Mutex<()>>,
+}
+
+impl Wire {
+    /// Says something. Whoever reads the log has gone where it cannot be written.
+    pub fn say(&self, says: Says) {
+        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = Line { n: self.next.fetch_add(1, Ordering::Relaxed), says };
+        if let Ok(mut text) = serde_json::to_string(&line) {
+            text.push('\n');
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        }
+    }
+
+    /// Tells an agent's journal.
+    pub fn journal(&self, id: InvestigationId, pod: &str, log: &[(Time, Told)]) {
+        self.say(Says::Journal { id, pod: pod.to_owned(), log: log.to_vec() });
+    }
+}
+
+impl Sink for Wire {
+    fn take(&mut self, event: &Event) {
+        if !is_agents(&event.fact) {
+            self.say(Says::Event(event.clone()));
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use alertstorm_platform::NAMESPACE;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
@@ -14,7 +15,6 @@ use tokio::time::sleep;
 
 use super::super::manifests::LABEL;
 use super::super::wire::{Line, Says};
-use crate::platform::NAMESPACE;
 
 /// How often it is looked for new pods.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

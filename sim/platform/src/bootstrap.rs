@@ -1,0 +1,227 @@
+//! What a run needs in the cluster: its namespace, the identities' rights, and the objects that
+//! stand for the systems of the domain `application`. Each right is one that somebody uses.
+
+use alertstorm_agent::names::{application_object, role};
+use alertstorm_model::investigation::{Domain, IdentityKind};
+use alertstorm_model::phase::Verb;
+use alertstorm_model::scenario::Scenario;
+use alertstorm_model::scenario::knobs::Engine;
+use http::Request;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use serde_json::{Value, json};
+
+use crate::call;
+use crate::identity;
+use crate::manifests::{
+    self, FLOW_CONTROL, RBAC, Reach, account, binding, object, service_account,
+};
+use crate::platform::{Agents, Identities, NAMESPACE, Platform, Tokens};
+
+/// How long the control plane may take to accept what is set up.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// How long the harness's own tokens live: longer than a run.
+const TOKEN_LIFE_S: i64 = 86_400;
+
+/// Where an object is.
+fn path(kind: &str, name: &str, namespace: &str) -> String {
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let core = format!("/api/v1/namespaces/{namespace}");
+    match kind {
+        "Namespace" => format!("/api/v1/namespaces/{name}"),
+        "ConfigMap" => format!("{core}/configmaps/{name}"),
+        "ServiceAccount" => format!("{core}/serviceaccounts/{name}"),
+        "LimitRange" => format!("{core}/limitranges/{name}"),
+        "ResourceQuota" => format!("{core}/resourcequotas/{name}"),
+        "NetworkPolicy" => {
+            format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{name}")
+        }
+        "Role" => format!("{rbac}/namespaces/{namespace}/roles/{name}"),
+        "RoleBinding" => format!("{rbac}/namespaces/{namespace}/rolebindings/{name}"),
+        "FlowSchema" => format!("/apis/{FLOW_CONTROL}/flowschemas/{name}"),
+        "ClusterRole" => format!("{rbac}/clusterroles/{name}"),
+        _ => format!("{rbac}/clusterrolebindings/{name}"),
+    }
+}
+
+/// The subject of a binding for one of the harness's identities.
+fn subject(identities: &Identities, name: &str) -> Value {
+    match identities {
+        Identities::Users(_) => json!({
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "User",
+            "name": format!("alertstorm:{name}"),
+        }),
+        Identities::Accounts => account(&own_account(name), NAMESPACE),
+    }
+}
+
+/// The ServiceAccount of one of the harness's identities.
+fn own_account(name: &str) -> String {
+    format!("alertstorm-{name}")
+}
+
+/// The harness's identities: the controller, who reads metrics, and Vault.
+const OWN: [&str; 3] = ["backend", "scraper", "vault"];
+
+/// Everything, in an order in which it can be made.
+fn objects(scenario: &Scenario, platform: &Platform) -> Vec<Value> {
+    let (phase, identities) = (scenario.phase, &platform.identities);
+    let mut all = vec![manifests::namespace(NAMESPACE)];
+    if let Agents::Pods(spec) = &platform.agents {
+        let vault = spec.vault_at();
+        let reach = Reach { vault, postgres: Some(spec.postgres) };
+        all.push(manifests::network_policy(reach));
+        all.push(manifests::limit_range(&scenario.controller.job));
+    }
+    for &verb in Verb::ALL {
+        let data = json!({"data": {"state": "up"}});
+        all.push(object("ConfigMap", "v1", application_object(verb), data));
+    }
+    all.extend(manifests::agent_roles(phase));
+    if scenario.identity == IdentityKind::SharedAgent {
+        all.extend(manifests::shared_accounts(phase, NAMESPACE));
+    }
+    if matches!(identities, Identities::Accounts) {
+        all.extend(OWN.map(|name| service_account(&own_account(name))));
+    }
+    let bind: Vec<String> = Domain::ALL.iter().map(|&home| role(phase, home)).collect();
+    all.extend(backend(scenario, &bind, identities));
+    all.extend(scraper(identities));
+    all.extend(vault(scenario, identities));
+    all
+}
+
+/// The investigation controller: Jobs and what belongs to them, in one namespace.
+fn backend(scenario: &Scenario, agent_roles: &[String], identities: &Identities) -> [Value; 2] {
+    let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
+    let mut rules = vec![
+        rule("batch", &["jobs"], &["create", "delete", "deletecollection", "get", "list", "watch"]),
+        rule("", &["pods"], &["list", "watch"]),
+        // A journal that is too long for a termination message is in the pod's log.
+        rule("", &["pods/log"], &["get"]),
+    ];
+    if scenario.identity == IdentityKind::PerInvestigation {
+        let verbs = ["create", "delete", "deletecollection", "list"];
+        rules.push(rule("", &["serviceaccounts"], &verbs));
+        rules.push(rule("rbac.authorization.k8s.io", &["rolebindings"], &verbs));
+        rules.push(json!({
+            "apiGroups": ["rbac.authorization.k8s.io"],
+            "resources": ["roles"],
+            "resourceNames": agent_roles,
+            "verbs": ["bind"],
+        }));
+    }
+    let name = "alertstorm-backend";
+    [
+        object("Role", RBAC, name, json!({"rules": rules})),
+        binding("RoleBinding", name, ("Role", name), subject(identities, "backend")),
+    ]
+}
+
+fn scraper(identities: &Identities) -> [Value; 2] {
+    let name = "alertstorm-scraper";
+    let rules = json!({"rules": [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]});
+    [
+        object("ClusterRole", RBAC, name, rules),
+        binding("ClusterRoleBinding", name, ("ClusterRole", name), subject(identities, "scraper")),
+    ]
+}
+
+/// Vault asks the API server about tokens, and makes tokens where an engine of it does.
+fn vault(scenario: &Scenario, identities: &Identities) -> Vec<Value> {
+    let name = "alertstorm-vault";
+    let review = ("ClusterRole", "system:auth-delegator");
+    let mut all = vec![binding("ClusterRoleBinding", name, review, subject(identities, "vault"))];
+    let secrets = &scenario.vault.secrets;
+    let domains: Vec<Domain> = Domain::ALL
+        .iter()
+        .copied()
+        .filter(|domain| secrets.of(*domain).engine == Engine::Kubernetes)
+        .collect();
+    let accounts: Vec<String> =
+        domains.iter().map(|domain| identity::evidence_account(scenario.phase, *domain)).collect();
+    if accounts.is_empty() {
+        return all;
+    }
+    for account in &accounts {
+        all.push(service_account(account));
+    }
+    let rules = json!({"rules": [{
+        "apiGroups": [""],
+        "resources": ["serviceaccounts/token"],
+        "resourceNames": accounts,
+        "verbs": ["create"],
+    }]});
+    all.push(object("Role", RBAC, name, rules));
+    all.push(binding("RoleBinding", name, ("Role", name), subject(identities, "vault")));
+    all
+}
+
+/// The RoleBinding of an investigation's own ServiceAccount.
+pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
+    let subject = account(account_name, NAMESPACE);
+    let mut all = binding("RoleBinding", account_name, ("Role", role), subject);
+    all["metadata"]["labels"] = labels.clone();
+    all
+}
+
+/// Applies everything; what is there already is changed to this.
+///
+/// # Errors
+/// The first call that fails for good.
+pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), kube::Error> {
+    for object in objects(scenario, platform) {
+        apply_one(&platform.admin, &object, NAMESPACE).await?;
+    }
+    Ok(())
+}
+
+/// Applies an object.
+///
+/// # Errors
+/// Where the call fails for good.
+pub async fn apply_one(
+    client: &Client,
+    object: &Value,
+    namespace: &str,
+) -> Result<(), kube::Error> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let place = path(&text(&object["kind"]), &text(&object["metadata"]["name"]), namespace);
+    let uri = format!("{place}?fieldManager=alertstorm&force=true");
+    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
+    let applied = call::patiently(PATIENCE, || async {
+        let request = Request::patch(&uri)
+            .header("content-type", "application/apply-patch+yaml")
+            .body(body.clone())
+            .map_err(kube::Error::HttpError)?;
+        client.request::<Value>(request).await
+    });
+    applied.await.map(drop)
+}
+
+/// Asks the API server for the tokens of the harness's own ServiceAccounts.
+///
+/// # Errors
+/// The first call that fails for good.
+pub async fn tokens(client: &Client) -> Result<Tokens, kube::Error> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    let request = json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_LIFE_S}});
+    let request: TokenRequest = serde_json::from_value(request).map_err(kube::Error::SerdeError)?;
+    let ask = async |name: &str| {
+        let name = own_account(name);
+        let params = PostParams::default();
+        let made = call::patiently(PATIENCE, || async {
+            accounts.create_token_request(&name, &params, &request).await
+        });
+        let token = made.await?.status.and_then(|status| status.token);
+        Ok::<String, kube::Error>(token.unwrap_or_default())
+    };
+    Ok(Tokens {
+        backend: ask("backend").await?,
+        scraper: ask("scraper").await?,
+        vault: ask("vault").await?,
+    })
+}

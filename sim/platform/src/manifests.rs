@@ -1,0 +1,221 @@
+//! Manifests of agents: what they may do, from the table of [`Phase`], and the fence around their
+//! pods. A run applies them, `alertstorm render` writes them for GitOps.
+
+use std::net::SocketAddr;
+
+use alertstorm_agent::names::{application_object, role};
+use alertstorm_model::controller::job;
+use alertstorm_model::investigation::{Domain, IdentityKind, InvestigationId};
+use alertstorm_model::phase::{Action, Phase, Verb};
+use alertstorm_model::scenario::knobs::Job;
+use serde_json::{Value, json};
+
+/// The API group of roles and bindings, with its version.
+pub const RBAC: &str = "rbac.authorization.k8s.io/v1";
+
+/// The API group of FlowSchemas, with its version.
+pub const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io/v1";
+
+/// The label of every object that a run makes, as a selector.
+pub const OURS: &str = "app.kubernetes.io/managed-by=alertstorm";
+
+/// An object of ours.
+pub fn object(kind: &str, api: &str, name: &str, rest: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "alertstorm"}},
+    });
+    if let (Value::Object(object), Value::Object(rest)) = (&mut object, rest) {
+        object.extend(rest);
+    }
+    object
+}
+
+/// A RoleBinding or ClusterRoleBinding to a role, by its kind and name.
+pub fn binding(kind: &str, name: &str, role: (&str, &str), subject: Value) -> Value {
+    let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": role.0, "name": role.1});
+    object(kind, RBAC, name, json!({"roleRef": role_ref, "subjects": [subject]}))
+}
+
+/// A ServiceAccount as a subject.
+pub fn account(name: &str, namespace: &str) -> Value {
+    json!({"kind": "ServiceAccount", "name": name, "namespace": namespace})
+}
+
+/// A ServiceAccount whose token no pod gets unasked.
+pub fn service_account(name: &str) -> Value {
+    object("ServiceAccount", "v1", name, json!({"automountServiceAccountToken": false}))
+}
+
+/// The rules of an agent on `home` in `phase`.
+fn agent_rules(phase: Phase, home: Domain) -> Vec<Value> {
+    let allowed =
+        |verb: &&Verb| phase.allows(home, Action { verb: **verb, target: Domain::Application });
+    let rule = |verb: &Verb| {
+        json!({
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [application_object(*verb)],
+            "verbs": [if verb.writes() { "patch" } else { "get" }],
+        })
+    };
+    Verb::ALL.iter().filter(allowed).map(rule).collect()
+}
+
+/// The Roles of agents in a phase, one for each domain.
+pub fn agent_roles(phase: Phase) -> Vec<Value> {
+    let of = |&home: &Domain| {
+        object("Role", RBAC, &role(phase, home), json!({"rules": agent_rules(phase, home)}))
+    };
+    Domain::ALL.iter().map(of).collect()
+}
+
+/// The ServiceAccounts that all agents of a domain share, and their bindings.
+pub fn shared_accounts(phase: Phase, namespace: &str) -> Vec<Value> {
+    let shared = IdentityKind::SharedAgent;
+    let of = |&home: &Domain| {
+        let name = job::service_account(shared, phase, home, InvestigationId(0));
+        let role = role(phase, home);
+        let subject = account(&name, namespace);
+        [service_account(&name), binding("RoleBinding", &role, ("Role", &role), subject)]
+    };
+    Domain::ALL.iter().flat_map(of).collect()
+}
+
+/// The namespace of agents. Its pods are held to the strictest of the pod security standards.
+pub fn namespace(name: &str) -> Value {
+    let mut namespace = object("Namespace", "v1", name, json!({}));
+    for mode in ["enforce", "audit", "warn"] {
+        let label = format!("pod-security.kubernetes.io/{mode}");
+        namespace["metadata"]["labels"][label] = json!("restricted");
+    }
+    namespace
+}
+
+/// Where agents may turn to: any address where one is not known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reach {
+    /// Vault.
+    pub vault: Option<SocketAddr>,
+    /// PostgreSQL.
+    pub postgres: Option<SocketAddr>,
+}
+
+/// Nobody reaches an agent, and it reaches its servers and name resolution alone.
+pub fn network_policy(reach: Reach) -> Value {
+    let tcp = |port: u16| json!({"protocol": "TCP", "port": port});
+    let to = |known: Option<SocketAddr>, port: u16| {
+        let Some(at) = known else { return json!({"ports": [tcp(port)]}) };
+        let bits = if at.is_ipv4() { 32 } else { 128 };
+        let block = format!("{}/{bits}", at.ip());
+        json!({"to": [{"ipBlock": {"cidr": block}}], "ports": [tcp(at.port())]})
+    };
+    object(
+        "NetworkPolicy",
+        "networking.k8s.io/v1",
+        "agents",
+        json!({"spec": {
+            "podSelector": {},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [],
+            "egress": [
+                // The API server, by its service and behind it.
+                {"ports": [tcp(443), tcp(6443)]},
+                {"ports": [tcp(53), {"protocol": "UDP", "port": 53}]},
+                to(reach.vault, 8200),
+                to(reach.postgres, 5432),
+            ],
+        }}),
+    )
+}
+
+/// No container without bounds, and none beyond those of an agent.
+pub fn limit_range(job: &Job) -> Value {
+    let request = json!({
+        "cpu": format!("{}m", job.cpu_request_millis),
+        "memory": job.memory_request.0.to_string(),
+    });
+    let memory = json!({"memory": job.memory_limit.0.to_string()});
+    object(
+        "LimitRange",
+        "v1",
+        "agents",
+        json!({"spec": {"limits": [{
+            "type": "Container",
+            "defaultRequest": request,
+            "default": memory,
+            "max": memory,
+        }]}}),
+    )
+}
+
+/// Room for so many agents at once.
+pub fn resource_quota(job: &Job, agents: u32) -> Value {
+    let agents = u64::from(agents);
+    object(
+        "ResourceQuota",
+        "v1",
+        "agents",
+        json!({"spec": {"hard": {
+            "pods": agents.to_string(),
+            "requests.cpu": format!("{}m", u64::from(job.cpu_request_millis) * agents),
+            "requests.memory": (job.memory_request.0 * agents).to_string(),
+            "limits.memory": (job.memory_limit.0 * agents).to_string(),
+        }}}),
+    )
+}
+
+/// Requests of the namespace's ServiceAccounts go to a priority level that somebody chose for them.
+pub fn flow_schema(level: &str, namespace: &str) -> Value {
+    let group = format!("system:serviceaccounts:{namespace}");
+    object(
+        "FlowSchema",
+        FLOW_CONTROL,
+        "alertstorm",
+        json!({"spec": {
+            "priorityLevelConfiguration": {"name": level},
+            "matchingPrecedence": 5000,
+            "distinguisherMethod": {"type": "ByUser"},
+            "rules": [{
+                "subjects": [{"kind": "Group", "group": {"name": group}}],
+                "resourceRules": [{
+                    "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"],
+                    "clusterScope": true,
+                }],
+            }],
+        }}),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_may_do_in_kubernetes_what_the_table_says_and_no_more() {
+        let granted = |phase, home| -> Vec<String> {
+            let rules = agent_rules(phase, home);
+            rules
+                .iter()
+                .map(|rule| format!("{} {}", rule["verbs"][0], rule["resourceNames"][0]))
+                .collect()
+        };
+        assert!(granted(Phase::Shadow, Domain::Network).is_empty());
+        let read = "\"get\" \"application-state\"";
+        assert_eq!(granted(Phase::ReadOnlyAssist, Domain::Network), [read]);
+        let all = granted(Phase::Autonomous, Domain::Application);
+        assert_eq!(all.len(), 3, "{all:?}");
+        assert_eq!(granted(Phase::Autonomous, Domain::Security), [read]);
+    }
+
+    #[test]
+    fn agents_reach_their_servers_alone() {
+        let vault = Some(SocketAddr::from(([172, 18, 0, 3], 8200)));
+        let policy = network_policy(Reach { vault, postgres: None });
+        let egress = &policy["spec"]["egress"];
+        assert_eq!(egress[2]["to"][0]["ipBlock"]["cidr"], "172.18.0.3/32");
+        assert_eq!(egress[3], json!({"ports": [{"protocol": "TCP", "port": 5432}]}));
+        assert_eq!(policy["spec"]["ingress"], json!([]));
+    }
+}

@@ -1,0 +1,123 @@
+//! What is ours in a cluster, a Vault and a PostgreSQL, found by label and name, and taken back.
+
+use alertstorm_agent::names::{self, login_mount, mount};
+use alertstorm_agent::vault::{Vault, VaultError};
+use alertstorm_model::investigation::Domain;
+use alertstorm_model::phase::Phase;
+use alertstorm_model::scenario::knobs::AuthMethod;
+use futures::future::LocalBoxFuture;
+use http::Request;
+use kube::Client;
+use serde_json::Value;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::environment::{Options, Postgres, vault_from_environment};
+use super::target::Target;
+use crate::call;
+use crate::manifests::{FLOW_CONTROL, OURS};
+use crate::platform::NAMESPACE;
+use crate::postgres::take_down;
+use crate::provider::Failure;
+
+/// A namespace that is not gone by then is left to its finalizers.
+const GONE_WITHIN: Duration = Duration::from_secs(120);
+
+pub(super) async fn get(client: &Client, path: &str) -> Result<Option<Value>, Failure> {
+    let found = call::patiently(Duration::from_secs(10), || async {
+        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        client.request::<Value>(request).await
+    });
+    match found.await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if call::is_gone(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) async fn delete(client: &Client, path: &str) -> Result<(), Failure> {
+    let done = call::patiently(Duration::from_secs(10), || async {
+        let request = Request::delete(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        client.request::<Value>(request).await
+    });
+    Ok(call::deleted(done.await)?)
+}
+
+pub(super) fn is_ours(object: &Value) -> bool {
+    let (label, value) = OURS.split_once('=').unwrap_or((OURS, ""));
+    object["metadata"]["labels"][label] == value
+}
+
+/// Takes back what is ours in a cluster, by its label; what there was.
+pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, Failure> {
+    let mut swept = Vec::new();
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let lists = [
+        format!("{rbac}/clusterrolebindings"),
+        format!("{rbac}/clusterroles"),
+        format!("/apis/{FLOW_CONTROL}/flowschemas"),
+    ];
+    for list in lists {
+        let Ok(Some(found)) = get(client, &format!("{list}?labelSelector={OURS}")).await else {
+            continue;
+        };
+        for object in found["items"].as_array().into_iter().flatten() {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            delete(client, &format!("{list}/{name}")).await?;
+            swept.push(format!("{} {name}", list.rsplit('/').next().unwrap_or_default()));
+        }
+    }
+    let path = format!("/api/v1/namespaces/{NAMESPACE}");
+    if get(client, &path).await?.is_some_and(|found| is_ours(&found)) {
+        delete(client, &path).await?;
+        swept.push(format!("namespace {NAMESPACE}"));
+        let until = Instant::now() + GONE_WITHIN;
+        while get(client, &path).await?.is_some() {
+            if Instant::now() > until {
+                return Err(format!("the namespace {NAMESPACE} is still being deleted").into());
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Ok(swept)
+}
+
+/// Takes back what is ours in a Vault. Unmounting an engine revokes its leases.
+pub(super) async fn sweep_vault(vault: &Vault, auth: AuthMethod) -> Result<(), VaultError> {
+    for &domain in Domain::ALL {
+        vault.delete(&format!("sys/mounts/{}", mount(domain))).await?;
+    }
+    vault.delete(&format!("sys/mounts/{}", names::SYSTEMS)).await?;
+    vault.delete(&format!("sys/auth/{}", login_mount(auth))).await?;
+    for &phase in Phase::ALL {
+        for &home in Domain::ALL {
+            vault.delete(&format!("sys/policies/acl/{}", names::policy(phase, home))).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what killed runs left behind in the context's cluster, and where the environment names
+/// them in Vault and PostgreSQL; what there was.
+///
+/// # Errors
+/// Where a call fails.
+pub fn clean(options: &Options) -> LocalBoxFuture<'_, Result<Vec<String>, Failure>> {
+    Box::pin(sweep_all(options))
+}
+
+async fn sweep_all(options: &Options) -> Result<Vec<String>, Failure> {
+    let target = Target::find(options).await?;
+    let mut swept = sweep(&target.client).await?;
+    if let Ok((vault, token)) = vault_from_environment() {
+        let vault = Vault::new(&vault, None, &token)?;
+        for auth in [AuthMethod::Kubernetes, AuthMethod::Jwt] {
+            sweep_vault(&vault, auth).await?;
+        }
+        swept.push("what was ours in Vault".to_owned());
+    }
+    if let Ok(postgres) = Postgres::from_environment().await {
+        take_down(postgres.at, (&postgres.user, &postgres.password)).await?;
+        swept.push("what was ours in PostgreSQL".to_owned());
+    }
+    Ok(swept)
+}

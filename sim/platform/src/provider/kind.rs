@@ -1,0 +1,263 @@
+//! The kind provider: a kind cluster with real kubelets and real pods, and Vault in dev mode and
+//! PostgreSQL as containers beside it, on its network.
+
+mod cleanup;
+mod config;
+mod handover;
+pub mod image;
+mod nodes;
+mod sidecars;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use alertstorm_agent::vault::{Vault, VaultError};
+use alertstorm_model::scenario::{FaultKind, Plan};
+use futures::future::{BoxFuture, LocalBoxFuture};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use super::command::run;
+use super::state::{Folder, ProcessId, Record};
+use super::{Failure, Program, Provider, Tell, Usage, images, secret};
+use crate::platform::Platform;
+use cleanup::{Known, end};
+use handover::platform_of;
+use nodes::{COMPONENTS, NAME, PRIVATE, clusters, create, mend, read_config};
+use sidecars::Sidecars;
+
+pub use cleanup::clean;
+pub use nodes::Options;
+
+/// What kind calls clusters that have no name of their own here.
+const PREFIX: &str = "alertstorm-";
+/// A kind cluster, and what is beside it.
+pub struct Kind {
+    name: String,
+    folder: Folder,
+    record: Record,
+    /// Whether the cluster was there before, or is to stay.
+    stays: bool,
+    sidecars: Sidecars,
+    platform: Platform,
+    workers: Vec<String>,
+    generation: AtomicU64,
+}
+
+impl std::fmt::Debug for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the kind cluster {}", self.name)
+    }
+}
+
+/// The network that kind puts its nodes on.
+fn network() -> String {
+    std::env::var("KIND_EXPERIMENTAL_DOCKER_NETWORK").unwrap_or_else(|_| "kind".to_owned())
+}
+
+impl Kind {
+    /// A platform for a plan: the named cluster where it is there, or a new one. What an earlier run
+    /// left behind is cleaned up first.
+    ///
+    /// # Errors
+    /// What is missing or failed; nothing is left running then.
+    pub fn start<'a>(
+        plan: &'a Plan,
+        options: &'a Options,
+        tell: Tell<'a>,
+    ) -> LocalBoxFuture<'a, Result<Self, Failure>> {
+        Box::pin(Self::take_or_make(plan, options, tell))
+    }
+
+    async fn take_or_make(plan: &Plan, options: &Options, tell: Tell<'_>) -> Result<Self, Failure> {
+        let agent = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
+        run("docker", &["image", "inspect", "--format", "{{.Id}}", &agent]).await.map_err(
+            |error| format!("{error}\nthe agent's image {agent} comes by: alertstorm setup kind"),
+        )?;
+        let extra = options.config.as_deref().map(read_config).transpose()?;
+        clean().await?;
+        let clusters = clusters().await?;
+        let name = options.name.clone().unwrap_or_else(|| format!("{PREFIX}{}", secret::name()));
+        let there = clusters.contains(&name);
+        let folder = Folder::named(NAME, &name)?;
+        if let Ok(Record { owner: Some(owner), .. }) = folder.record() {
+            return Err(format!("the cluster {name} is in use by process {}", owner.pid).into());
+        }
+        let stays = there || options.keep;
+        let platform = secret::name();
+        let known = Known { ours: !stays, platform: platform.clone() };
+        let record = Record {
+            owner: ProcessId::own(),
+            servers: Vec::new(),
+            platform: serde_json::to_value(known)?,
+        };
+        std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder.path())?;
+        folder.write_record(&record)?;
+        let made = async {
+            if !there {
+                tell(&format!("creating the kind cluster {name}"));
+                create(plan.scenario(), &name, &folder, options, extra).await?;
+            }
+            if there {
+                tell(&format!("taking the kind cluster {name}"));
+                mend(&name).await?;
+            }
+            tell("loading the images of what runs in its pods");
+            for image in [Some(&agent), options.shard_image.as_ref()].into_iter().flatten() {
+                run("kind", &["load", "docker-image", image, "--name", &name]).await?;
+            }
+            tell("starting Vault and PostgreSQL beside it");
+            let private = folder.private(PRIVATE)?;
+            let sidecars =
+                Sidecars::start(plan.scenario(), &network(), &platform, &private).await?;
+            let made =
+                platform_of(&name, &folder, &sidecars, agent, plan.scenario(), there).await?;
+            Ok((made, sidecars))
+        };
+        match made.await {
+            Ok(((platform, workers), sidecars)) => {
+                let generation = AtomicU64::new(1);
+                Ok(Self { name, folder, record, stays, sidecars, platform, workers, generation })
+            }
+            Err(error) => {
+                end(&name, &folder, record).await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Its name, where it stays.
+    pub fn stays(&self) -> Option<&str> {
+        self.stays.then_some(&self.name)
+    }
+
+    fn control_plane(&self) -> String {
+        format!("{}-control-plane", self.name)
+    }
+
+    /// A component of the control plane is a static pod: without its manifest the kubelet does not
+    /// start it again.
+    async fn component(&self, program: Program, begins: bool) -> Result<(), Failure> {
+        let (node, file) = (self.control_plane(), program.file());
+        let (there, away) = (format!("/etc/kubernetes/manifests/{file}.yaml"), "/etc/kubernetes/");
+        let script = match begins {
+            // It may be down already.
+            true => format!("mv {there} {away}; pkill -KILL -f '^{file} ' || true"),
+            false => format!("mv {away}{file}.yaml {there}"),
+        };
+        run("docker", &["exec", &node, "sh", "-c", &script]).await?;
+        Ok(())
+    }
+
+    /// What the control plane's static pods have used, as their kubelet has it.
+    async fn components(&self) -> BTreeMap<Program, Usage> {
+        let node = self.control_plane();
+        let path = format!("/api/v1/nodes/{node}/proxy/stats/summary");
+        let Ok(request) = http::Request::get(path).body(Vec::new()) else {
+            return BTreeMap::new();
+        };
+        // A control plane that is down has no figures now.
+        let summary: Value = self.platform.admin.request(request).await.unwrap_or_default();
+        let mut usage = BTreeMap::new();
+        for pod in summary["pods"].as_array().into_iter().flatten() {
+            let name = pod["podRef"]["name"].as_str().unwrap_or_default();
+            let of = |program: &&Program| name == format!("{}-{node}", program.file());
+            let Some(program) = COMPONENTS.iter().find(of) else { continue };
+            let mut sum = Usage::default();
+            for container in pod["containers"].as_array().into_iter().flatten() {
+                let nanos = container["cpu"]["usageCoreNanoSeconds"].as_u64().unwrap_or(0);
+                sum.cpu += Duration::from_nanos(nanos);
+                sum.resident += container["memory"]["workingSetBytes"].as_u64().unwrap_or(0);
+            }
+            usage.insert(*program, sum);
+        }
+        usage
+    }
+}
+
+impl Provider for Kind {
+    fn platform(&self) -> Result<Platform, Failure> {
+        Ok(self.platform.clone())
+    }
+
+    fn can(&self, fault: FaultKind) -> bool {
+        match fault {
+            // A disk cannot be made slow from here, and Vault in dev mode is not unsealed again.
+            FaultKind::SlowFsync | FaultKind::VaultSealed => false,
+            FaultKind::NodeDown => !self.workers.is_empty(),
+            _ => true,
+        }
+    }
+
+    fn vault(&self) -> Result<Vault, VaultError> {
+        self.sidecars.root()
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(self.sidecars.vault_ready())
+    }
+
+    fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>> {
+        Box::pin(async {
+            let mut usage = self.components().await;
+            usage.extend(self.sidecars.vault.usage().await.map(|used| (Program::Vault, used)));
+            usage
+                .extend(self.sidecars.postgres.usage().await.map(|used| (Program::Postgres, used)));
+            usage
+        })
+    }
+
+    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            match program {
+                Program::Vault => {
+                    if !begins {
+                        // In dev mode it keeps its data in memory.
+                        self.generation.fetch_add(1, Ordering::SeqCst);
+                    }
+                    self.sidecars.vault.outage(begins).await
+                }
+                Program::Postgres => self.sidecars.postgres.outage(begins).await,
+                other => self.component(other, begins).await,
+            }
+        })
+    }
+
+    fn deaths(&self) -> Vec<Program> {
+        Vec::new()
+    }
+
+    fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            let worker = self.workers.get(node as usize % self.workers.len().max(1));
+            let worker = worker.ok_or("the cluster has no worker to switch off")?;
+            // At once, as power goes.
+            let args: &[&str] =
+                if on { &["start", worker] } else { &["stop", "--time", "0", worker] };
+            run("docker", args).await?;
+            Ok(())
+        })
+    }
+
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async {
+            // The API server writes its trail a moment after its answer.
+            sleep(Duration::from_millis(300)).await;
+            self.sidecars.settle().await
+        })
+    }
+
+    fn is_kept(&self) -> bool {
+        self.stays
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(end(&self.name, &self.folder, self.record.clone()))
+    }
+}

@@ -1,0 +1,110 @@
+//! The platform that a kind cluster and what is beside it make.
+
+use alertstorm_model::scenario::Scenario;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use super::config;
+use super::nodes::NAME;
+use super::sidecars::Sidecars;
+use crate::platform::{
+    Agents, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Trails,
+};
+use crate::postgres::VAULT_USER;
+use crate::provider::Failure;
+use crate::provider::command::run;
+use crate::provider::state::Folder;
+
+/// The certificate of the API server's authority, as PEM text.
+fn authority(kubeconfig: &Kubeconfig) -> Result<String, Failure> {
+    use base64::Engine;
+    let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref());
+    let data = cluster.and_then(|cluster| cluster.certificate_authority_data.as_deref());
+    let bytes = base64::engine::general_purpose::STANDARD.decode(data.unwrap_or_default())?;
+    Ok(String::from_utf8(bytes)?)
+}
+
+fn metrics(node: &str) -> Vec<MetricsOf> {
+    let pod = |component: &'static str, scheme: &str, port: u16| {
+        let path = format!(
+            "/api/v1/namespaces/kube-system/pods/{scheme}:{component}-{node}:{port}/proxy/metrics"
+        );
+        MetricsOf { component, page: Page::Proxied(path) }
+    };
+    vec![
+        MetricsOf { component: "kube-apiserver", page: Page::ApiServer },
+        pod("etcd", "http", 2381),
+        pod("kube-controller-manager", "https", 10257),
+        pod("kube-scheduler", "https", 10259),
+    ]
+}
+
+/// The platform that a cluster and what is beside it make, and the names of its workers.
+pub(super) async fn platform_of(
+    name: &str,
+    folder: &Folder,
+    sidecars: &Sidecars,
+    agent: String,
+    scenario: &Scenario,
+    there: bool,
+) -> Result<(Platform, Vec<String>), Failure> {
+    let text = run("kind", &["get", "kubeconfig", "--name", name]).await?;
+    let kubeconfig = Kubeconfig::from_yaml(&text)?;
+    let ca = authority(&kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let api_server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+    let node = format!("{name}-control-plane");
+    let key = ["exec", &node, "cat", "/etc/kubernetes/pki/sa.pub"];
+    let accounts_key = run("docker", &key).await?;
+    let nodes = run("kind", &["get", "nodes", "--name", name]).await?;
+    let mut workers: Vec<String> =
+        nodes.lines().filter(|of| !of.contains("-control-plane")).map(str::to_owned).collect();
+    workers.sort_unstable();
+    let trail = folder.path().join("trail").join(config::TRAIL_FILE);
+    let mut remarks = Vec::new();
+    let (asked, got) = (scenario.cluster.nodes.get(), workers.len().max(1));
+    if asked as usize != got {
+        remarks.push(format!("the scenario's {asked} nodes are {got} here"));
+    }
+    if there {
+        let why =
+            "the cluster was there before: its control plane has the flags that it was made with";
+        remarks.push(why.to_owned());
+    }
+    if !trail.is_file() {
+        remarks.push("the API server's audit trail is not ours to read".to_owned());
+    }
+    let platform = Platform {
+        provider: NAME,
+        api_server,
+        admin: Client::try_from(config)?,
+        identities: Identities::Accounts,
+        agents: Agents::Pods(PodSpec {
+            image: agent,
+            vault: sidecars.address.url.clone(),
+            vault_ca: String::new(),
+            postgres: sidecars.postgres_at(),
+        }),
+        vault: sidecars.address.clone(),
+        around: Surroundings {
+            api_server: format!("https://{node}:6443"),
+            api_server_ca: ca.clone(),
+            accounts_key,
+            issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            postgres: sidecars.postgres_at(),
+            postgres_user: (VAULT_USER.to_owned(), sidecars.vault_password.clone()),
+            // Docker keeps what a container writes there.
+            audit: Some("stdout".to_owned()),
+        },
+        ca,
+        postgres: sidecars.postgres_at(),
+        trails: Trails {
+            vault: Some(sidecars.vault.log.clone()),
+            api_server: trail.is_file().then_some(trail),
+            postgres: Some(sidecars.postgres.log.clone()),
+        },
+        metrics: metrics(&node),
+        remarks,
+    };
+    Ok((platform, workers))
+}

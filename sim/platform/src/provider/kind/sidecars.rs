@@ -1,0 +1,269 @@
+//! Vault in dev mode and PostgreSQL, as containers on the cluster's network. Nothing of them is
+//! published on the host: pods and the harness reach their addresses on that network.
+
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alertstorm_agent::postgres::{EVIDENCE, Login, connect};
+use alertstorm_agent::trust;
+use alertstorm_agent::vault::{Address, Vault, VaultError};
+use alertstorm_model::scenario::Scenario;
+use futures::StreamExt;
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::{
+    KillContainerOptionsBuilder, LogsOptionsBuilder, StatsOptionsBuilder,
+};
+use testcontainers::core::{Mount, WaitFor};
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
+use tokio::time::{Instant, sleep};
+
+use crate::postgres::VAULT_USER;
+use crate::provider::{Failure, Usage, images, secret};
+
+/// The label of everything that belongs to a platform.
+pub const LABEL: &str = "dev.alertstorm.platform";
+/// The port of Vault's API.
+const VAULT_PORT: u16 = 8200;
+/// PostgreSQL's port.
+pub const POSTGRES_PORT: u16 = 5432;
+/// PostgreSQL's administrator.
+const ADMIN: &str = "alertstorm";
+/// A server that does not answer by then will not.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+/// What was asked is in a trail by then.
+const TRAIL_WITHIN: Duration = Duration::from_secs(10);
+
+/// A server in a container.
+pub struct Server {
+    container: ContainerAsync<GenericImage>,
+    /// Its address on the cluster's network.
+    pub ip: IpAddr,
+    /// The file that gets what it said.
+    pub log: PathBuf,
+}
+
+/// Vault and PostgreSQL.
+pub struct Sidecars {
+    /// Vault.
+    pub vault: Server,
+    /// PostgreSQL.
+    pub postgres: Server,
+    /// How Vault is reached.
+    pub address: Address,
+    /// Vault's root token.
+    root: String,
+    /// The password of PostgreSQL's administrator.
+    admin: String,
+    /// The password of Vault's own user of PostgreSQL.
+    pub vault_password: String,
+}
+
+fn image(variable: &str, default: &str) -> GenericImage {
+    let name = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
+    let (name, tag) = name.rsplit_once(':').unwrap_or((&name, "latest"));
+    GenericImage::new(name, tag)
+}
+
+async fn start(
+    request: ContainerRequest<GenericImage>,
+    network: &str,
+    platform: &str,
+    log: PathBuf,
+) -> Result<Server, Failure> {
+    let container = request
+        .with_network(network)
+        .with_label(LABEL, platform)
+        .with_startup_timeout(READY_WITHIN)
+        .with_host_config_modifier(|host| {
+            host.publish_all_ports = Some(false);
+            host.port_bindings = None;
+        })
+        .start()
+        .await?;
+    let ip = address(container.id(), network).await?;
+    Ok(Server { container, ip, log })
+}
+
+/// A container's address on a network.
+async fn address(id: &str, network: &str) -> Result<IpAddr, Failure> {
+    let docker = Docker::connect_with_defaults()?;
+    let details = docker.inspect_container(id, None).await?;
+    let networks = details.network_settings.and_then(|settings| settings.networks);
+    let ip = networks.and_then(|all| all.get(network)?.ip_address.clone());
+    Ok(ip.unwrap_or_default().parse().map_err(|_| format!("{id} has no address on {network}"))?)
+}
+
+impl Sidecars {
+    /// Starts both on a network; their logs go into `folder`.
+    ///
+    /// # Errors
+    /// Where an image is missing or a server does not start.
+    pub async fn start(
+        scenario: &Scenario,
+        network: &str,
+        platform: &str,
+        folder: &Path,
+    ) -> Result<Self, Failure> {
+        let (root, admin) = (secret::token(), secret::token());
+        let workers = scenario.vault.revocation_workers.to_string();
+        let vault = image("ALERTSTORM_VAULT_IMAGE", images::VAULT)
+            .with_entrypoint("vault")
+            .with_wait_for(WaitFor::Nothing)
+            .with_cmd(["server", "-dev", "-dev-no-store-token", "-log-level=warn"])
+            .with_env_var("VAULT_DEV_ROOT_TOKEN_ID", &root)
+            .with_env_var("VAULT_DEV_LISTEN_ADDRESS", format!("0.0.0.0:{VAULT_PORT}"))
+            .with_env_var("VAULT_NUM_EXPIRATION_WORKERS", workers)
+            .with_env_var("HOME", "/tmp")
+            .with_user("65532:65532")
+            .with_readonly_rootfs(true)
+            .with_cap_drop("ALL")
+            .with_security_opt("no-new-privileges")
+            .with_mount(Mount::tmpfs_mount("/tmp"));
+        let vault = start(vault, network, platform, folder.join("vault.log")).await?;
+
+        let knobs = &scenario.postgres;
+        let mut settings = vec![
+            ("listen_addresses".to_owned(), "*".to_owned()),
+            ("max_connections".to_owned(), knobs.max_connections.to_string()),
+            ("log_line_prefix".to_owned(), "%m [%p] user=%u db=%d host=%h app=%a ".to_owned()),
+            ("log_timezone".to_owned(), "UTC".to_owned()),
+            // A statement that makes a role holds its password: it is in no log.
+            ("log_statement".to_owned(), "none".to_owned()),
+            ("log_min_error_statement".to_owned(), "panic".to_owned()),
+        ];
+        settings.extend(knobs.flags.iter().map(|(name, value)| (name.clone(), value.0.clone())));
+        let args = settings
+            .into_iter()
+            .flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]);
+        let postgres = image("ALERTSTORM_POSTGRES_IMAGE", images::POSTGRES)
+            .with_wait_for(WaitFor::Nothing)
+            .with_cmd(std::iter::once("postgres".to_owned()).chain(args))
+            .with_env_var("POSTGRES_USER", ADMIN)
+            .with_env_var("POSTGRES_PASSWORD", &admin)
+            .with_env_var("POSTGRES_DB", "postgres")
+            .with_env_var(
+                "POSTGRES_INITDB_ARGS",
+                "--auth=scram-sha-256 --encoding=UTF8 --locale=C",
+            );
+        let postgres = start(postgres, network, platform, folder.join("postgres.log")).await?;
+        let url = format!("http://{}:{VAULT_PORT}", vault.ip);
+        let address = Address { url, tls: trust::only("")? };
+        let vault_password = secret::token();
+        let this = Self { vault, postgres, address, root, admin, vault_password };
+        this.postgres_ready().await?;
+        let admin = (ADMIN, this.admin.as_str());
+        let vault = (VAULT_USER, this.vault_password.as_str());
+        crate::postgres::set_up(this.postgres_at(), admin, vault).await?;
+        this.vault_ready().await?;
+        Ok(this)
+    }
+
+    /// PostgreSQL's address.
+    pub fn postgres_at(&self) -> std::net::SocketAddr {
+        (self.postgres.ip, POSTGRES_PORT).into()
+    }
+
+    /// A client of Vault with its root token.
+    pub fn root(&self) -> Result<Vault, VaultError> {
+        Vault::new(&self.address, None, &self.root)
+    }
+
+    fn admin<'a>(&'a self, database: &'a str) -> Login<'a> {
+        let (user, password) = (ADMIN, Some(self.admin.as_str()));
+        Login { to: self.postgres_at(), from: None, user, password, database }
+    }
+
+    /// Waits until Vault answers.
+    pub async fn vault_ready(&self) -> Result<(), Failure> {
+        let vault = self.root()?;
+        let until = Instant::now() + READY_WITHIN;
+        while let Err(error) = vault.read("sys/mounts").await {
+            if Instant::now() > until {
+                return Err(format!("vault did not get ready: {error}").into());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until PostgreSQL answers.
+    pub async fn postgres_ready(&self) -> Result<(), Failure> {
+        let until = Instant::now() + READY_WITHIN;
+        while let Err(error) = connect(self.admin("postgres")).await {
+            if Instant::now() > until {
+                return Err(format!("PostgreSQL did not get ready: {error}").into());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Asks each server something, and writes its trail into its file once that is in it: so is all
+    /// that came before.
+    pub async fn settle(&self) -> Result<(), Failure> {
+        let mark = format!("settled-{}", secret::name());
+        // A mount that is not there: the refusal is in the trail all the same.
+        let _ = self.root()?.read(&format!("{mark}/at")).await;
+        let client = connect(self.admin(EVIDENCE)).await?;
+        client.batch_execute(&format!("SELECT '{mark}'")).await?;
+        for server in [&self.vault, &self.postgres] {
+            let until = Instant::now() + TRAIL_WITHIN;
+            while !server.write_log(&mark).await? {
+                if Instant::now() > until {
+                    let log = server.log.display();
+                    return Err(format!("{log} does not hold what was asked").into());
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Server {
+    /// Writes all that it said in all its lives into its file; whether that holds a mark.
+    async fn write_log(&self, mark: &str) -> Result<bool, Failure> {
+        let docker = Docker::connect_with_defaults()?;
+        let all = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("all").build();
+        let mut said = docker.logs(self.container.id(), Some(all));
+        let mut file = OpenOptions::new();
+        let file = file.create(true).write(true).truncate(true).mode(0o600).open(&self.log)?;
+        let mut file = BufWriter::new(file);
+        let mut marked = false;
+        while let Some(line) = said.next().await {
+            let line = line?.into_bytes();
+            marked |= String::from_utf8_lossy(&line).contains(mark);
+            file.write_all(&line)?;
+        }
+        file.flush()?;
+        Ok(marked)
+    }
+
+    /// Kills it, or starts it again.
+    pub async fn outage(&self, begins: bool) -> Result<(), Failure> {
+        let docker = Docker::connect_with_defaults()?;
+        let id = self.container.id();
+        if begins {
+            let kill = KillContainerOptionsBuilder::new();
+            docker.kill_container(id, Some(kill.signal("SIGKILL").build())).await?;
+        } else {
+            docker.start_container(id, None).await?;
+        }
+        Ok(())
+    }
+
+    /// What it has used since it began.
+    pub async fn usage(&self) -> Option<Usage> {
+        let docker = Docker::connect_with_defaults().ok()?;
+        let once = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
+        let stats = docker.stats(self.container.id(), Some(once)).next().await?.ok()?;
+        let cpu = Duration::from_nanos(stats.cpu_stats?.cpu_usage?.total_usage?);
+        let resident = stats.memory_stats.and_then(|memory| memory.usage).unwrap_or(0);
+        Some(Usage { cpu, resident })
+    }
+}

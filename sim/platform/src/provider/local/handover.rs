@@ -1,0 +1,132 @@
+//! A local platform as the engine gets it, and what it answers while a run lasts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use alertstorm_agent::trust;
+use alertstorm_agent::vault::{Vault, VaultError};
+use alertstorm_model::scenario::FaultKind;
+use futures::future::BoxFuture;
+
+use super::{Local, io_error, servers};
+use crate::connection::Lanes;
+use crate::platform::{
+    Agents, Identities, MetricsOf, NAMESPACE, Page, Platform, Surroundings, Tokens, Trails,
+};
+use crate::postgres::VAULT_USER;
+use crate::provider::{Failure, Program, Provider, Usage};
+
+impl Local {
+    fn metrics(&self) -> Vec<MetricsOf> {
+        let ports = self.layout.ports;
+        let at = |component, url, with_token| {
+            let page = Page::At { url, with_token };
+            MetricsOf { component, page }
+        };
+        let manager = format!("https://127.0.0.1:{}/metrics", ports.controller_manager);
+        vec![
+            at("kube-apiserver", format!("{}/metrics", self.layout.api_server()), true),
+            at("etcd", format!("http://127.0.0.1:{}/metrics", ports.etcd_metrics), false),
+            at("kube-controller-manager", manager, true),
+            at("kube-scheduler", format!("https://127.0.0.1:{}/metrics", ports.scheduler), true),
+        ]
+    }
+}
+
+impl Provider for Local {
+    fn platform(&self) -> Result<Platform, Failure> {
+        let read = |path: &PathBuf| {
+            std::fs::read_to_string(path).map_err(io_error(format!("read {}", path.display())))
+        };
+        let layout = &self.layout;
+        let ca = read(&layout.certificates.ca)?;
+        let lanes = Lanes::new(&layout.api_server(), &trust::only(&ca)?, 1)?;
+        Ok(Platform {
+            provider: "local",
+            api_server: layout.api_server(),
+            admin: lanes.client(&self.secrets.admin, NAMESPACE)?,
+            identities: Identities::Users(Tokens {
+                backend: self.secrets.backend.clone(),
+                scraper: self.secrets.scraper.clone(),
+                vault: self.secrets.vault_reviewer.clone(),
+            }),
+            agents: Agents::Hollow(self.secrets.nodes.clone()),
+            vault: self.address.clone(),
+            around: Surroundings {
+                api_server: layout.api_server(),
+                api_server_ca: ca.clone(),
+                accounts_key: read(&layout.certificates.service_accounts_public)?,
+                issuer: servers::ISSUER.to_owned(),
+                postgres: self.postgres(),
+                postgres_user: (VAULT_USER.to_owned(), self.secrets.postgres_vault.clone()),
+                audit: Some(layout.vault_audit().display().to_string()),
+            },
+            ca,
+            postgres: self.postgres(),
+            trails: Trails {
+                vault: Some(layout.vault_audit()),
+                api_server: Some(layout.api_audit()),
+                postgres: Some(layout.log(Program::Postgres)),
+            },
+            metrics: self.metrics(),
+            remarks: Vec::new(),
+        })
+    }
+
+    fn can(&self, fault: FaultKind) -> bool {
+        // A disk cannot be made slow from here.
+        fault != FaultKind::SlowFsync
+    }
+
+    fn vault(&self) -> Result<Vault, VaultError> {
+        Vault::new(&self.address, None, &self.unsealed().root)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(self.ready(Program::Vault).await?) })
+    }
+
+    fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>> {
+        Box::pin(async { self.servers.usage() })
+    }
+
+    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async move {
+            if begins {
+                self.servers.kill(program);
+                return Ok(());
+            }
+            Ok(self.servers.release(program)?)
+        })
+    }
+
+    fn deaths(&self) -> Vec<Program> {
+        self.servers.take_deaths().iter().map(|death| death.program).collect()
+    }
+
+    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        // The API server writes its trail a moment after its answer.
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(())
+        })
+    }
+
+    fn is_kept(&self) -> bool {
+        self.keep
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(self.stop()?) })
+    }
+}

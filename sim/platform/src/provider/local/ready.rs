@@ -1,0 +1,98 @@
+//! Whether a server does its work: asked as its users ask it. A Vault that is new is made on the way,
+//! and one that is sealed is unsealed.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use alertstorm_agent::postgres::{Login, connect};
+use alertstorm_agent::vault::Vault;
+
+use super::{LOOK_EVERY, Local, LocalError, READY_WITHIN, Unsealed, postgres};
+use crate::provider::Program;
+
+impl Local {
+    /// Waits until a server does its work; Vault is unsealed on the way.
+    ///
+    /// # Errors
+    /// Where it does not get ready in time.
+    pub async fn ready(&self, program: Program) -> Result<(), LocalError> {
+        let until = Instant::now() + READY_WITHIN;
+        loop {
+            let why = match self.look(program).await {
+                Ok(()) => return Ok(()),
+                Err(why) => why,
+            };
+            let died = self.servers.deaths_of(program) > 1;
+            if died || Instant::now() > until {
+                return Err(self.not_ready(program, why));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn look(&self, program: Program) -> Result<(), String> {
+        match program {
+            Program::Vault => self.unseal().await,
+            Program::Postgres => {
+                let login = Login {
+                    to: self.postgres(),
+                    from: None,
+                    user: postgres::ADMIN,
+                    password: Some(&self.secrets.postgres_admin),
+                    database: "postgres",
+                };
+                connect(login).await.map(drop).map_err(|e| e.to_string())
+            }
+            Program::ApiServer => {
+                let http = reqwest::Client::builder()
+                    .tls_backend_preconfigured(self.address.tls.clone())
+                    .no_proxy()
+                    .timeout(Duration::from_secs(5))
+                    .build()
+                    .map_err(|error| error.to_string())?;
+                let url = format!("{}/readyz", self.layout.api_server());
+                let asked = http.get(url).bearer_auth(&self.secrets.admin).send().await;
+                let answer = asked.map_err(|error| error.without_url().to_string())?;
+                if answer.status().is_success() {
+                    Ok(())
+                } else {
+                    Err(format!("it answers {}", answer.status()))
+                }
+            }
+            other if self.servers.is_alive(other) => Ok(()),
+            other => Err(format!("{} does not run", other.file())),
+        }
+    }
+
+    /// Makes Vault where it is new, and unseals it where it is sealed.
+    async fn unseal(&self) -> Result<(), String> {
+        let told = |error: vaultrs::error::ClientError| error.to_string();
+        let client = Vault::new(&self.address, None, "").map_err(|error| error.to_string())?;
+        match vaultrs::sys::status(client.raw()).await.map_err(told)? {
+            vaultrs::sys::ServerStatus::OK => Ok(()),
+            vaultrs::sys::ServerStatus::UNINITIALIZED => {
+                let made = vaultrs::sys::start_initialization(client.raw(), 1, 1, None);
+                let made = made.await.map_err(told)?;
+                let key = made.keys.into_iter().next().ok_or("vault gave no key")?;
+                let unsealed = Unsealed { key, root: made.root_token };
+                *self.unsealed.lock().unwrap_or_else(PoisonError::into_inner) = unsealed;
+                self.generation.fetch_add(1, Ordering::SeqCst);
+                Err("vault was made, and is sealed".to_owned())
+            }
+            vaultrs::sys::ServerStatus::SEALED => {
+                let key = self.unsealed().key;
+                vaultrs::sys::unseal(client.raw(), Some(key), None, None).await.map_err(told)?;
+                Err("vault was unsealed, and is not active yet".to_owned())
+            }
+            status => Err(format!("vault is {status:?}")),
+        }
+    }
+
+    pub(super) fn not_ready(&self, program: Program, why: String) -> LocalError {
+        let log = std::fs::read_to_string(self.layout.log(program)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let said = lines[lines.len().saturating_sub(10)..].join("\n");
+        LocalError::NotReady { program: program.file(), why, said }
+    }
+}

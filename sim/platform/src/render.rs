@@ -1,0 +1,218 @@
+//! `alertstorm render`: the manifests and Vault's policies and roles of a phase in an environment,
+//! as files for GitOps. They are the ones that a run applies.
+
+use std::collections::BTreeMap;
+
+use alertstorm_agent::names::{self, role};
+use alertstorm_model::investigation::{Domain, IdentityKind};
+use alertstorm_model::phase::Phase;
+use alertstorm_model::scenario::Scenario;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::manifests::{
+    Reach, agent_roles, limit_range, namespace, network_policy, resource_quota, shared_accounts,
+};
+use crate::vault::{login_role, policy};
+
+/// What an environment has room for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Agents at work at once.
+    pub agents: u32,
+}
+
+/// The environments, by name.
+///
+/// # Errors
+/// Where the table cannot be read, which a test rules out.
+pub fn environments() -> Result<BTreeMap<String, Environment>, serde_saphyr::Error> {
+    serde_saphyr::from_str(include_str!("../../../kind-config/environments.yaml"))
+}
+
+/// The namespace of a phase's agents in an environment.
+pub fn namespace_of(phase: Phase, environment: &str) -> String {
+    format!("agents-{phase}-{environment}")
+}
+
+/// The objects of a phase in an environment, by the name of their file.
+pub fn manifests(
+    scenario: &Scenario,
+    phase: Phase,
+    environment: &str,
+    room: Environment,
+) -> Vec<(&'static str, Vec<Value>)> {
+    let name = namespace_of(phase, environment);
+    let job = &scenario.controller.job;
+    let mut files = vec![
+        ("serviceaccounts-and-bindings.yaml", shared_accounts(phase, &name)),
+        ("roles.yaml", agent_roles(phase)),
+        ("networkpolicy.yaml", vec![network_policy(Reach::default())]),
+        ("limits.yaml", vec![limit_range(job), resource_quota(job, room.agents)]),
+    ];
+    for object in files.iter_mut().flat_map(|(_, objects)| objects) {
+        object["metadata"]["namespace"] = json!(name);
+    }
+    files.insert(0, ("namespace.yaml", vec![namespace(&name)]));
+    let resources: Vec<&str> = files.iter().map(|(file, _)| *file).collect();
+    let kustomization = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "resources": resources,
+    });
+    files.push(("kustomization.yaml", vec![kustomization]));
+    files
+}
+
+/// Vault's policies and login roles of a phase in an environment: file and text.
+pub fn vault_files(scenario: &Scenario, phase: Phase, environment: &str) -> Vec<(String, String)> {
+    let namespace = namespace_of(phase, environment);
+    let of = |&home: &Domain| {
+        let name = role(phase, home);
+        let shared = IdentityKind::SharedAgent;
+        let login = login_role(&scenario.vault, shared, phase, home, &namespace);
+        [
+            (format!("policy-{}.hcl", names::policy(phase, home)), policy(scenario, phase, home)),
+            (format!("role-{name}.json"), format!("{login:#}\n")),
+        ]
+    };
+    Domain::ALL.iter().flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use alertstorm_agent::names::application_object;
+    use alertstorm_model::phase::{Action, Verb};
+    use alertstorm_model::scenario::{self, NoFiles};
+    use http::Request;
+    use kube::Client;
+
+    use super::*;
+    use crate::bootstrap;
+    use crate::provider::Provider;
+    use crate::provider::local::Local;
+
+    fn scenario() -> Scenario {
+        let least = "alerts: [{flood: 1}]\n";
+        scenario::load(least, "least", &[], &NoFiles).unwrap().scenario().clone()
+    }
+
+    const VERBS: [&str; 8] =
+        ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
+
+    /// Group, resource and name: what the table speaks of, and what it does not.
+    fn resources() -> Vec<(&'static str, &'static str, &'static str)> {
+        let mut all: Vec<_> =
+            Verb::ALL.iter().map(|verb| ("", "configmaps", application_object(*verb))).collect();
+        all.extend([("", "configmaps", ""), ("", "configmaps", "kube-root-ca.crt")]);
+        all.extend(
+            [
+                "pods",
+                "pods/exec",
+                "pods/log",
+                "secrets",
+                "serviceaccounts",
+                "serviceaccounts/token",
+                "services",
+                "events",
+                "persistentvolumeclaims",
+            ]
+            .map(|resource| ("", resource, "")),
+        );
+        all.extend([
+            ("batch", "jobs", ""),
+            ("apps", "deployments", ""),
+            ("rbac.authorization.k8s.io", "roles", ""),
+            ("rbac.authorization.k8s.io", "rolebindings", ""),
+            ("networking.k8s.io", "networkpolicies", ""),
+        ]);
+        all
+    }
+
+    async fn may(client: &Client, namespace: &str, account: &str, attributes: Value) -> bool {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {
+                "user": format!("system:serviceaccount:{namespace}:{account}"),
+                "groups": ["system:serviceaccounts", "system:authenticated",
+                           format!("system:serviceaccounts:{namespace}")],
+                "resourceAttributes": attributes,
+            },
+        });
+        let request = Request::post("/apis/authorization.k8s.io/v1/subjectaccessreviews")
+            .header("content-type", "application/json")
+            .body(serde_json::to_vec(&review).unwrap())
+            .unwrap();
+        let answer: Value = client.request(request).await.unwrap();
+        answer["status"]["allowed"].as_bool().unwrap()
+    }
+
+    /// Each phase grants what the table says and nothing else, by the word of a real authorizer, and
+    /// phases only ever widen.
+    #[tokio::test(flavor = "multi_thread")]
+    #[ignore = "needs the servers of `alertstorm setup local`"]
+    async fn each_phase_grants_what_the_table_says_and_phases_only_widen() {
+        let scenario = scenario();
+        let local = Local::start(&scenario, false, &|_: &str| {}).await.unwrap();
+        let client = local.platform().unwrap().admin;
+        for &home in Domain::ALL {
+            let mut before: BTreeSet<String> = BTreeSet::new();
+            for &phase in Phase::ALL {
+                let namespace = namespace_of(phase, "staging");
+                if home == Domain::ALL[0] {
+                    let room = environments().unwrap()["staging"];
+                    let files = manifests(&scenario, phase, "staging", room);
+                    let ours = |object: &&Value| object["kind"] != "Kustomization";
+                    for object in files.iter().flat_map(|(_, all)| all).filter(ours) {
+                        bootstrap::apply_one(&client, object, &namespace).await.unwrap();
+                    }
+                }
+                let account = role(phase, home);
+                let mut granted: BTreeSet<String> = BTreeSet::new();
+                for verb in VERBS {
+                    for (group, resource, name) in resources() {
+                        let (resource, subresource) =
+                            resource.split_once('/').unwrap_or((resource, ""));
+                        let attributes = json!({
+                            "namespace": namespace, "verb": verb, "group": group,
+                            "resource": resource, "subresource": subresource, "name": name,
+                        });
+                        let expected = Verb::ALL.iter().any(|&of| {
+                            let action = Action { verb: of, target: Domain::Application };
+                            resource == "configmaps"
+                                && name == application_object(of)
+                                && verb == (if of.writes() { "patch" } else { "get" })
+                                && phase.allows(home, action)
+                        });
+                        let told = may(&client, &namespace, &account, attributes).await;
+                        let what = format!("{verb} {group}/{resource}/{subresource} {name}");
+                        assert_eq!(told, expected, "{account} may {what}");
+                        if told {
+                            granted.insert(what);
+                        }
+                    }
+                }
+                assert!(granted.is_superset(&before), "{account}: {granted:?} after {before:?}");
+                before = granted;
+            }
+        }
+        local.stop().unwrap();
+    }
+
+    #[test]
+    fn the_matrix_has_every_phase_in_every_environment() {
+        let (scenario, environments) = (scenario(), environments().unwrap());
+        assert!(environments.contains_key("staging"));
+        for &phase in Phase::ALL {
+            for (name, room) in &environments {
+                let files = manifests(&scenario, phase, name, *room);
+                assert_eq!(files[0].1[0]["metadata"]["name"], namespace_of(phase, name));
+                let quota = &files[4].1[1]["spec"]["hard"];
+                assert_eq!(quota["pods"], room.agents.to_string());
+                assert_eq!(vault_files(&scenario, phase, name).len(), 2 * Domain::COUNT);
+            }
+        }
+    }
+}
