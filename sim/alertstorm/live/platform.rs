@@ -85,11 +85,11 @@ impl Platform {
             },
         ));
         console.clear();
-        done.map_err(|error| match error {
+        done.map_err(|error| match error.first() {
             RunError::Fault(_) | RunError::Fleet(FleetError::PlanTooLarge(_)) => {
                 WrongInput::of("the scenario", error.to_string())
             }
-            other => other.into(),
+            _ => error.into(),
         })
     }
 

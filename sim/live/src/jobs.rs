@@ -293,8 +293,8 @@ impl Jobs {
     }
 
     /// Deletes everything of the run.
-    pub async fn clean(&self, selector: &str) -> Result<(), kube::Error> {
-        let params = ListParams::default().labels(selector);
+    pub async fn clean(&self) -> Result<(), kube::Error> {
+        let params = ListParams::default().labels(&self.selector());
         let delete = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()

@@ -84,7 +84,6 @@ pub struct HollowNode {
     name: String,
     changes: mpsc::UnboundedSender<PodChange>,
     power: watch::Sender<bool>,
-    task: AbortHandle,
 }
 
 impl HollowNode {
@@ -117,8 +116,8 @@ impl HollowNode {
         kubelet.register().await?;
         let (changes, inbox) = mpsc::unbounded_channel();
         let (power, on) = watch::channel(true);
-        let task = tasks.spawn(kubelet.run(inbox, changes.clone(), on));
-        Ok(Self { name, changes, power, task })
+        tasks.spawn(kubelet.run(inbox, changes.clone(), on));
+        Ok(Self { name, changes, power })
     }
 
     /// Its name.
@@ -134,11 +133,6 @@ impl HollowNode {
     /// Takes the node's power, or gives it back.
     pub fn power(&self, on: bool) {
         let _ = self.power.send(on);
-    }
-
-    /// Ends the node and all that runs on it.
-    pub fn end(&self) {
-        self.task.abort();
     }
 }
 

@@ -23,4 +23,4 @@ mod timeline;
 mod usage;
 mod watch;
 
-pub use run::{RunError, check_faults, run};
+pub use run::{RunError, TeardownError, check_faults, run};

@@ -10,17 +10,14 @@ use alertstorm_model::scenario::{FaultKind, Plan};
 use alertstorm_platform::provider::{Program, Provider};
 use alertstorm_platform::vault;
 use alertstorm_platform::{Agents, Clients, NAMESPACE, Platform};
-use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::error::RunError;
 use crate::engine::Host;
 use crate::faults;
-use crate::forensics;
 use crate::hearing::Hearing;
-use crate::jobs::Jobs;
 use crate::kubelet::HollowNode;
 use crate::leases;
 use crate::pods::Pods;
@@ -140,57 +137,6 @@ impl Run {
                 reporter.note(Note::Invalid(why));
             }
         }
-    }
-
-    pub async fn judge(
-        &self,
-        from: &forensics::Read,
-        interrupted: bool,
-    ) -> Result<(forensics::Verdict, Vec<String>), RunError> {
-        self.provider.settle_trails().await?;
-        let trails = self.platform.trails.clone();
-        let (from, Hearing { truth, book, .. }) = (*from, self.hearing.clone());
-        let read =
-            tokio::task::spawn_blocking(move || forensics::judge(&trails, &from, &truth, &book));
-        let mut verdict = match read.await {
-            Ok(verdict) => verdict?,
-            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-        };
-        let vault = self.provider.vault()?;
-        let left = leases::listed(&vault, &leases::prefixes(self.plan.scenario())).await?;
-        let alive: std::collections::BTreeSet<String> =
-            self.hearing.book.open().into_iter().collect();
-        verdict.leases.alive = alive.intersection(&left).count() as u64;
-        verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
-        verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
-        let mut invalid = Vec::new();
-        // Where the run was broken off, agents are in the middle of things.
-        if !interrupted {
-            if !verdict.leases.agrees() {
-                let leases = &verdict.leases;
-                invalid.push(format!("the ledger does not reconcile with vault: {leases:?}"));
-            }
-            if !verdict.denials.agree() {
-                let denials = &verdict.denials;
-                invalid.push(format!("refusals do not match the trails: {denials:?}"));
-            }
-        }
-        Ok((verdict, invalid))
-    }
-
-    /// Takes back what the run made on a platform that is kept.
-    pub async fn clean(&self, jobs: &Jobs, selector: &str, admin: Client) -> Result<(), RunError> {
-        jobs.clean(selector).await?;
-        let vault = self.provider.vault()?;
-        for prefix in leases::prefixes(self.plan.scenario()) {
-            let path = format!("sys/leases/revoke-prefix/{prefix}");
-            vault.write(&path, serde_json::json!({})).await?;
-        }
-        let api: Api<Node> = Api::all(admin);
-        for node in &self.nodes {
-            api.delete(node.name(), &kube::api::DeleteParams::default()).await?;
-        }
-        Ok(())
     }
 
     /// A fault of a server's process: it is killed, and started again.

@@ -179,13 +179,9 @@ impl Fleet {
         Ok(bootstrap::apply_one(&self.client, &object, NAMESPACE).await?)
     }
 
-    /// Deletes the shards and all that is theirs.
-    ///
-    /// # Errors
-    /// Where a call fails for good.
-    pub async fn end(mut self) -> Result<(), FleetError> {
+    /// Ends the readers of the shards' logs.
+    pub async fn end(mut self) {
         self.readers.shutdown().await;
-        Ok(clear(&self.client).await?)
     }
 
     /// How late the shards were together, and their processor time.
@@ -196,8 +192,11 @@ impl Fleet {
     }
 }
 
-/// Takes the shards of this or an earlier run away.
-async fn clear(client: &Client) -> Result<(), kube::Error> {
+/// Deletes the shards of this or an earlier run, and all that is theirs.
+///
+/// # Errors
+/// Where a call fails for good.
+pub async fn clear(client: &Client) -> Result<(), kube::Error> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let foreground = DeleteParams {

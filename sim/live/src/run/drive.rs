@@ -1,0 +1,142 @@
+//! The second phase: alerts, watches, faults and samples, until every alert is accounted for.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use alertstorm_model::event::{Fact, Sink};
+use alertstorm_model::scenario::Part;
+use alertstorm_model::time::Time;
+use alertstorm_platform::Agents;
+use alertstorm_platform::provider::Tell;
+use tokio::sync::Mutex;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
+
+use super::error::RunError;
+use super::host;
+use super::lead::Lead;
+use super::prepare::Prepared;
+use super::teardown::Made;
+use crate::alerts::Alerts;
+use crate::engine::{Engine, Lags};
+use crate::forensics;
+use crate::jobs::Jobs;
+use crate::reporter::Note;
+use crate::shard::fleet;
+use crate::shard::fleet::merge::Merge;
+use crate::usage::harness_cpu;
+
+/// From the last preparation to the run's start.
+const LEAD: Duration = Duration::from_millis(300);
+
+/// A run whose alerts are accounted for.
+pub(super) struct Driven<'a> {
+    pub lead: Lead<'a>,
+    pub run: host::Run,
+    pub inbox: UnboundedReceiver<Note>,
+    pub trails_before: forensics::Read,
+    /// Whether the user ended it.
+    pub interrupted: bool,
+    pub lags: Lags,
+    /// Processor time of the harness, its shards included.
+    pub used: Duration,
+}
+
+impl Driven<'_> {
+    /// Writes all events that are still buffered, and ends the readers of the shards' logs.
+    pub async fn close(mut self) {
+        self.lead.close(&mut self.inbox, &self.run);
+        if let Some(fleet) = self.lead.into_fleet() {
+            fleet.end().await;
+        }
+    }
+}
+
+/// Drives the plan on a platform that is ready.
+pub(super) async fn drive<'a>(
+    made: &mut Made,
+    prepared: Prepared,
+    sink: &'a mut dyn Sink,
+    tell: Tell<'_>,
+    watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
+) -> Result<Driven<'a>, RunError> {
+    let (plan, provider) = (Arc::clone(&made.plan), Arc::clone(&made.provider));
+    let Prepared {
+        platform,
+        tokens,
+        clients,
+        hearing,
+        mut inbox,
+        nodes,
+        scraper,
+        trails_before,
+        fleet,
+    } = prepared;
+    let reporter = hearing.reporter.clone();
+    let lead = if fleet.is_some() { fleet::LEAD } else { LEAD };
+    reporter.clock().start(Instant::now() + lead);
+    let agents = platform.agents.clone();
+    let in_pods = matches!(agents, Agents::Pods(_));
+    let backend = clients.backend()?;
+    let jobs = Jobs::new(Arc::clone(&plan), backend, agents, reporter.clone(), Part::WHOLE);
+    made.jobs = Some(Arc::clone(&jobs));
+    let selector = jobs.selector();
+    let sharded = fleet.is_some();
+    let (mut lead, restart): (_, Arc<dyn Fn() + Send + Sync>) = match fleet {
+        Some(mut fleet) => {
+            fleet.begin(reporter.clock().wall_zero()).await?;
+            let merge = Merge::new(fleet, sink, hearing.clone());
+            // Each shard has a controller of its own, and makes its crashes.
+            (Lead::Fleet(Box::new(merge)), Arc::new(|| {}))
+        }
+        None => {
+            let engine = Engine::new(
+                Arc::clone(&plan),
+                sink,
+                reporter.clone(),
+                Arc::clone(&jobs),
+                selector.clone(),
+                hearing.book.clone(),
+                in_pods,
+            );
+            let lists = engine.lists();
+            (Lead::Engine(Box::new(engine)), Arc::new(move || drop(tokio::spawn(lists()))))
+        }
+    };
+    lead.platform(Fact::Began { provider: platform.provider.into() });
+    for remark in &platform.remarks {
+        lead.platform(Fact::Remark { text: remark.as_str().into() });
+    }
+    let run = host::Run {
+        generation: Arc::new(Mutex::new(provider.generation())),
+        booked: Arc::new(AtomicU64::new(provider.generation())),
+        runtime: tokio::runtime::Handle::current(),
+        restart,
+        sharded,
+        plan: Arc::clone(&plan),
+        provider,
+        platform,
+        reviewer: tokens.vault,
+        hearing,
+        nodes,
+        scraper: Arc::new(scraper),
+        sampling: Arc::default(),
+        lost: Arc::default(),
+    };
+    run.follow(&clients, &selector, &mut made.tasks)?;
+    let began = harness_cpu();
+    run.plan_faults(&mut made.tasks);
+    let own =
+        (!sharded).then(|| Alerts::start(plan, Part::WHOLE, BTreeSet::new(), reporter.clone()));
+    tell("the run has begun");
+    let interrupted = lead.run(&mut inbox, &run, watch).await;
+    if let Some(alerts) = own {
+        alerts.stop();
+    }
+    let (lags, of_shards) = lead.lags();
+    let used = harness_cpu().saturating_sub(began) + of_shards;
+    Ok(Driven { lead, run, inbox, trails_before, interrupted, lags, used })
+}

@@ -1,0 +1,103 @@
+//! The third phase: the servers' counters and trails, and whether the run's own records agree with them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use alertstorm_model::event::{Audited, CpuUse, Fact, WaitSummary};
+use alertstorm_platform::provider::{Provider, Tell};
+use hdrhistogram::Histogram;
+
+use super::drive::Driven;
+use super::error::RunError;
+use super::host::Run;
+use crate::engine::Lags;
+use crate::hearing::Hearing;
+use crate::usage::resident_max;
+use crate::{forensics, leases};
+
+/// Reads counters and trails, and adds what they show to the log.
+pub(super) async fn judge(
+    driven: &mut Driven<'_>,
+    provider: &Arc<dyn Provider>,
+    tell: Tell<'_>,
+) -> Result<(), RunError> {
+    let Driven { lead, run, trails_before, interrupted, lags, used, .. } = driven;
+    tell("reading the servers' counters and trails");
+    let (mut verdict, invalid) = verdict(run, trails_before, *interrupted).await?;
+    verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
+    let vault = provider.vault().ok();
+    let mut sample = run.scraper.sample(&provider.usage().await, vault.as_ref(), true).await;
+    sample.audit = verdict.audit;
+    sample.cpu.push(CpuUse {
+        host: "this machine".to_owned(),
+        cores: sample.cpu.first().map_or(1, |cpu| cpu.cores),
+        process: "alertstorm".to_owned(),
+        busy_ns: used.as_nanos() as u64,
+        resident_bytes: Some(resident_max()),
+    });
+    lead.platform(Fact::Sample { sample: Box::new(sample) });
+    for why in invalid.into_iter().chain(lags.doubts()) {
+        lead.platform(Fact::Invalid { why: why.into() });
+    }
+    let audited = audited(lags, *used, verdict);
+    lead.platform(Fact::Audited { audited: Box::new(audited) });
+    Ok(())
+}
+
+/// What the trails show, and why the run is invalid, if it is.
+async fn verdict(
+    run: &Run,
+    from: &forensics::Read,
+    interrupted: bool,
+) -> Result<(forensics::Verdict, Vec<String>), RunError> {
+    run.provider.settle_trails().await?;
+    let trails = run.platform.trails.clone();
+    let (from, Hearing { truth, book, .. }) = (*from, run.hearing.clone());
+    let read = tokio::task::spawn_blocking(move || forensics::judge(&trails, &from, &truth, &book));
+    let mut verdict = match read.await {
+        Ok(verdict) => verdict?,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    let vault = run.provider.vault()?;
+    let left = leases::listed(&vault, &leases::prefixes(run.plan.scenario())).await?;
+    let alive: std::collections::BTreeSet<String> = run.hearing.book.open().into_iter().collect();
+    verdict.leases.alive = alive.intersection(&left).count() as u64;
+    verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
+    verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
+    let mut invalid = Vec::new();
+    // Where the run was broken off, agents are in the middle of things.
+    if !interrupted {
+        if !verdict.leases.agrees() {
+            let leases = &verdict.leases;
+            invalid.push(format!("the ledger does not reconcile with vault: {leases:?}"));
+        }
+        if !verdict.denials.agree() {
+            let denials = &verdict.denials;
+            invalid.push(format!("refusals do not match the trails: {denials:?}"));
+        }
+    }
+    Ok((verdict, invalid))
+}
+
+fn summary(what: &str, of: &Histogram<u64>) -> WaitSummary {
+    WaitSummary {
+        what: what.to_owned(),
+        count: of.len(),
+        p50_ns: of.value_at_quantile(0.5),
+        p99_ns: of.value_at_quantile(0.99),
+        max_ns: of.max(),
+    }
+}
+
+fn audited(lags: &Lags, used: Duration, verdict: forensics::Verdict) -> Audited {
+    Audited {
+        send_lag: summary("harness: send lag", &lags.send),
+        watch_lag: summary("harness: watch lag", &lags.watch),
+        harness_cpu_ns: used.as_nanos() as u64,
+        harness_resident_max: resident_max(),
+        leases: verdict.leases,
+        denials: verdict.denials,
+        attribution: verdict.attribution,
+    }
+}

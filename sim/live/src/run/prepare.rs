@@ -1,0 +1,146 @@
+//! The first phase: the platform is set up for the plan, and everything that watches or drives it is ready.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alertstorm_agent::trust;
+use alertstorm_platform::identity::node_name;
+use alertstorm_platform::provider::Tell;
+use alertstorm_platform::{Agents, Clients, Identities, Platform, Tokens, bootstrap, call, vault};
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, Client};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::error::RunError;
+use super::teardown::Made;
+use crate::forensics::{self, Truth};
+use crate::hearing::Hearing;
+use crate::jobs;
+use crate::kubelet::{HollowNode, Shared};
+use crate::leases::LeaseBook;
+use crate::reporter::{Clock, Note, Reporter};
+use crate::scrape::Scraper;
+use crate::shard::Shards;
+use crate::shard::fleet::Fleet;
+
+/// Nodes that are not ready by then will not be.
+const NODES_WITHIN: Duration = Duration::from_secs(120);
+/// How long the API server may be away while it is asked for the nodes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A platform that is ready for the plan.
+pub(super) struct Prepared {
+    pub platform: Platform,
+    pub tokens: Tokens,
+    pub clients: Clients,
+    pub hearing: Hearing,
+    pub inbox: UnboundedReceiver<Note>,
+    pub nodes: Vec<HollowNode>,
+    pub scraper: Scraper,
+    /// How far the trails were before the run.
+    pub trails_before: forensics::Read,
+    /// The shards, if they generate the load.
+    pub fleet: Option<Fleet>,
+}
+
+/// Sets the platform up.
+pub(super) async fn prepare(
+    made: &mut Made,
+    shards: Option<&Shards>,
+    tell: Tell<'_>,
+) -> Result<Prepared, RunError> {
+    let (plan, provider) = (Arc::clone(&made.plan), Arc::clone(&made.provider));
+    let platform = provider.platform()?;
+    if shards.is_some() && matches!(platform.agents, Agents::Hollow(_)) {
+        return Err(RunError::NoPods);
+    }
+    tell("setting up the namespace, the identities and Vault");
+    let admin = platform.admin.clone();
+    made.admin = Some(admin.clone());
+    bootstrap::apply(plan.scenario(), &platform).await?;
+    let tokens = match &platform.identities {
+        Identities::Users(tokens) => tokens.clone(),
+        Identities::Accounts => bootstrap::tokens(&admin).await?,
+    };
+    vault::configure(&provider.vault()?, plan.scenario(), &platform.around, &tokens.vault).await?;
+    if provider.is_kept() {
+        tell("removing what an earlier run left on the kept platform");
+        jobs::clear(&admin).await?;
+    }
+    let clients = Clients::new(&platform, &tokens, &plan)?;
+
+    let (reporter, inbox) = Reporter::new(Clock::default());
+    let hearing = Hearing {
+        reporter: reporter.clone(),
+        book: LeaseBook::new(reporter.clone()),
+        truth: Truth::default(),
+        wire: None,
+    };
+    let nodes = match &platform.agents {
+        Agents::Hollow(_) => {
+            let count = plan.scenario().cluster.nodes.get() as usize;
+            tell(&format!("registering {count} hollow nodes"));
+            made.hollow_nodes = count;
+            let (plan, hearing) = (Arc::clone(&plan), hearing.clone());
+            let shared = Shared::new(plan, hearing, clients.clone(), &platform);
+            let nodes = register(&shared, &clients, count, &mut made.tasks).await?;
+            nodes_ready(&admin, count).await?;
+            nodes
+        }
+        Agents::Pods(_) => Vec::new(),
+    };
+
+    let tls = trust::only(&platform.ca)?;
+    let mut scraper = Scraper::new(&platform, &tokens.scraper, clients.scraper()?, tls)?;
+    scraper.start(&provider.usage().await, provider.vault().ok().as_ref()).await;
+    let trails_before = forensics::Read::now(&platform.trails);
+    let fleet = match (shards, &platform.agents) {
+        (Some(shards), Agents::Pods(spec)) => {
+            tell(&format!("deploying {} shards", shards.count));
+            made.sharded = true;
+            Some(Fleet::deploy(plan, shards, spec.clone(), admin).await?)
+        }
+        _ => None,
+    };
+    Ok(Prepared { platform, tokens, clients, hearing, inbox, nodes, scraper, trails_before, fleet })
+}
+
+async fn register(
+    shared: &Arc<Shared>,
+    clients: &Clients,
+    count: usize,
+    tasks: &mut JoinSet<()>,
+) -> Result<Vec<HollowNode>, RunError> {
+    let mut nodes = Vec::with_capacity(count);
+    for number in 0..count {
+        let client = clients.node(number)?;
+        nodes.push(HollowNode::start(Arc::clone(shared), number, client, tasks).await?);
+    }
+    Ok(nodes)
+}
+
+/// Waits until the control plane lets pods go to every node.
+async fn nodes_ready(admin: &Client, count: usize) -> Result<(), RunError> {
+    let api: Api<Node> = Api::all(admin.clone());
+    let names: BTreeSet<String> = (0..count).map(node_name).collect();
+    let until = Instant::now() + NODES_WITHIN;
+    let params = kube::api::ListParams::default();
+    loop {
+        let listed = call::patiently(PATIENCE, || async { api.list(&params).await }).await?;
+        let open = |node: &&Node| {
+            node.spec.as_ref().is_none_or(|spec| spec.taints.as_ref().is_none_or(Vec::is_empty))
+        };
+        let named = |node: &&Node| node.metadata.name.as_ref().is_some_and(|n| names.contains(n));
+        let ready = listed.items.iter().filter(named).filter(open).count();
+        if ready >= count {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(RunError::NodesNotReady(count - ready));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,88 @@
+//! The last phase: what the run made is taken back, whatever the phases before came to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alertstorm_model::scenario::Plan;
+use alertstorm_platform::call;
+use alertstorm_platform::identity::node_name;
+use alertstorm_platform::provider::{Provider, Tell};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::DeleteParams;
+use kube::{Api, Client};
+use tokio::task::JoinSet;
+
+use super::error::TeardownError;
+use crate::jobs::Jobs;
+use crate::leases;
+use crate::shard::fleet;
+
+/// How long the API server may be away while it is asked to delete something.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a run has made so far: each phase notes it here before it makes it.
+pub(super) struct Made {
+    pub plan: Arc<Plan>,
+    pub provider: Arc<dyn Provider>,
+    /// The administrator's client, once the platform is known.
+    pub admin: Option<Client>,
+    /// Kubelets, watches and faults.
+    pub tasks: JoinSet<()>,
+    /// How many hollow nodes may be registered.
+    pub hollow_nodes: usize,
+    /// Whether shards may be deployed.
+    pub sharded: bool,
+    /// Who makes the run's Jobs, once there may be some.
+    pub jobs: Option<Arc<Jobs>>,
+}
+
+impl Made {
+    /// Nothing yet.
+    pub fn new(plan: Arc<Plan>, provider: Arc<dyn Provider>) -> Self {
+        let tasks = JoinSet::new();
+        Self { plan, provider, admin: None, tasks, hollow_nodes: 0, sharded: false, jobs: None }
+    }
+
+    /// Ends every task and takes everything back. Each step is tried, whatever became of the others.
+    pub async fn teardown(mut self, tell: Tell<'_>) -> Vec<TeardownError> {
+        self.tasks.shutdown().await;
+        let Some(admin) = self.admin.take() else { return Vec::new() };
+        let mut failed = Vec::new();
+        if self.sharded {
+            tell("removing the shards");
+            failed.extend(fleet::clear(&admin).await.map_err(TeardownError::Shards).err());
+        }
+        // What is not kept ends with its provider.
+        if self.provider.is_kept() {
+            tell("removing the run's objects from the kept platform");
+            if let Some(jobs) = &self.jobs {
+                failed.extend(jobs.clean().await.map_err(TeardownError::Jobs).err());
+            }
+            failed.extend(self.revoke().await.err());
+            failed.extend(self.delete_nodes(admin).await.err());
+        }
+        failed
+    }
+
+    async fn revoke(&self) -> Result<(), TeardownError> {
+        let vault = self.provider.vault().map_err(TeardownError::Leases)?;
+        for prefix in leases::prefixes(self.plan.scenario()) {
+            let path = format!("sys/leases/revoke-prefix/{prefix}");
+            let revoked = vault.write(&path, serde_json::json!({})).await;
+            revoked.map_err(TeardownError::Leases)?;
+        }
+        Ok(())
+    }
+
+    async fn delete_nodes(&self, admin: Client) -> Result<(), TeardownError> {
+        let api: Api<Node> = Api::all(admin);
+        for name in (0..self.hollow_nodes).map(node_name) {
+            let params = DeleteParams::default();
+            let deleted = call::patiently(PATIENCE, || async {
+                call::deleted(api.delete(&name, &params).await)
+            });
+            deleted.await.map_err(|source| TeardownError::Node { name: name.clone(), source })?;
+        }
+        Ok(())
+    }
+}

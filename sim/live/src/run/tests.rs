@@ -1,0 +1,158 @@
+//! A run whose platform fails, on a provider that only pretends.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use alertstorm_agent::trust;
+use alertstorm_agent::vault::{Address, Vault, VaultError};
+use alertstorm_model::event::Event;
+use alertstorm_model::scenario::{FaultKind, NoFiles, Plan, load};
+use alertstorm_platform::provider::{Failure, Program, Provider, Usage};
+use alertstorm_platform::{Agents, Identities, Platform, Surroundings, Tokens, Trails};
+use futures::future::BoxFuture;
+use kube::Client;
+use kube::client::Body;
+
+use super::error::{RunError, TeardownError};
+use super::teardown::Made;
+
+/// A kept platform whose API server accepts everything, and whose Vault is down.
+#[derive(Clone, Default)]
+struct NoVault {
+    /// Method and path of every request to the API server.
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl NoVault {
+    fn client(&self) -> Client {
+        let requests = Arc::clone(&self.requests);
+        let service = tower::service_fn(move |request: http::Request<Body>| {
+            let line = format!("{} {}", request.method(), request.uri().path());
+            requests.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+            let status = "{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Success\"}";
+            async move {
+                Ok::<_, std::io::Error>(http::Response::new(Body::from(status.as_bytes().to_vec())))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn done<'a>() -> BoxFuture<'a, Result<(), Failure>> {
+    Box::pin(async { Ok(()) })
+}
+
+impl Provider for NoVault {
+    fn platform(&self) -> Result<Platform, Failure> {
+        let token = || "token".to_owned();
+        let postgres = ([127, 0, 0, 1], 5432).into();
+        let url = "http://127.0.0.1:8200".to_owned();
+        let tls = trust::only("").unwrap();
+        Ok(Platform {
+            provider: "pretended",
+            api_server: "https://127.0.0.1:6443".to_owned(),
+            ca: String::new(),
+            admin: self.client(),
+            identities: Identities::Users(Tokens {
+                backend: token(),
+                scraper: token(),
+                vault: token(),
+            }),
+            agents: Agents::Hollow(vec![token()]),
+            vault: Address { url, tls },
+            around: Surroundings {
+                api_server: String::new(),
+                api_server_ca: String::new(),
+                accounts_key: String::new(),
+                issuer: String::new(),
+                postgres,
+                postgres_user: (String::new(), String::new()),
+                audit: None,
+            },
+            postgres,
+            trails: Trails::default(),
+            metrics: Vec::new(),
+            remarks: Vec::new(),
+        })
+    }
+
+    fn can(&self, _: FaultKind) -> bool {
+        true
+    }
+
+    fn vault(&self) -> Result<Vault, VaultError> {
+        Err(VaultError::Unavailable("it is down".to_owned()))
+    }
+
+    fn generation(&self) -> u64 {
+        1
+    }
+
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        done()
+    }
+
+    fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>> {
+        Box::pin(async { BTreeMap::new() })
+    }
+
+    fn outage(&self, _: Program, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        done()
+    }
+
+    fn deaths(&self) -> Vec<Program> {
+        Vec::new()
+    }
+
+    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
+        done()
+    }
+
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        done()
+    }
+
+    fn is_kept(&self) -> bool {
+        true
+    }
+
+    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
+        done()
+    }
+}
+
+fn plan() -> Plan {
+    let plan = load("alerts: [{flood: 1}]", "plan", &[], &NoFiles);
+    plan.unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+#[tokio::test]
+async fn a_preparation_that_fails_half_way_is_torn_down_and_stays_the_first_error() {
+    let provider = NoVault::default();
+    let mut events: Vec<Event> = Vec::new();
+    let mut go_on = |_| ControlFlow::Continue(());
+    let of = Arc::new(provider.clone());
+    let ran = super::run(&plan(), of, None, &mut events, &|_| {}, &mut go_on).await;
+    let Err(RunError::AndTeardown { first, left }) = ran else { panic!("{ran:?}") };
+    assert!(matches!(*first, RunError::Vault(_)), "{first:?}");
+    assert!(matches!(left[..], [TeardownError::Leases(_)]), "{left:?}");
+    assert!(provider.requests().iter().any(|line| line.starts_with("PATCH")));
+}
+
+#[tokio::test]
+async fn each_step_of_a_teardown_is_tried_whatever_became_of_the_others() {
+    let provider = NoVault::default();
+    let mut made = Made::new(Arc::new(plan()), Arc::new(provider.clone()));
+    made.admin = Some(provider.client());
+    made.hollow_nodes = 2;
+    made.tasks.spawn(std::future::pending());
+    let left = made.teardown(&|_| {}).await;
+    assert!(matches!(left[..], [TeardownError::Leases(_)]), "{left:?}");
+    let nodes = [0, 1].map(|n| format!("DELETE /api/v1/nodes/node-000{n}"));
+    assert_eq!(provider.requests(), nodes);
+}
