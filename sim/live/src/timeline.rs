@@ -91,52 +91,85 @@ impl Timeline {
         !self.told_all && !never_ran
     }
 
-    /// Where the time up to `until` went: each gap between two stages is attributed to the component
-    /// that ends it. `job_controller` is what limits the Job controller, by its metrics.
+    /// Where the time up to `until` went. Only the gaps between recorded times are known, so each gap
+    /// is attributed to the component that ends it; together they are the whole time, but for an
+    /// agent's own work. `job_controller` is what limits the Job controller, by its metrics.
     pub fn waits(&self, until: Stage, job_controller: Component) -> Box<[Wait]> {
-        let gap = |from: Option<Time>, to: Stage| match (from, self.reached(to)) {
-            (Some(from), Some(to)) => to.since(from),
-            _ => Span::ZERO,
-        };
         let at = |stage: Stage| self.reached(stage);
-        let queued = gap(at(Stage::Alert), Stage::Admitted).saturating_sub(self.budget_wait);
-        let sent = self.sent.or_else(|| at(Stage::Admitted));
-        let for_connection = match (at(Stage::Admitted), self.sent) {
-            (Some(admitted), Some(sent)) => sent.since(admitted),
-            _ => Span::ZERO,
-        };
-        let mut waits = vec![
-            (Component::Concurrency, queued),
-            (Component::CostBudget, self.budget_wait),
-            (Component::BackendClient, for_connection),
-            (Component::ControlPlaneCpu, gap(sent, Stage::JobCreated)),
-            (job_controller, gap(at(Stage::JobCreated), Stage::PodCreated)),
-            (Component::SchedulerCycle, gap(at(Stage::PodCreated), Stage::PodScheduled)),
-        ];
-        if until == Stage::CredentialsReady {
-            // The agent starts before its kubelet reports the pod as Running.
-            let running = match (at(Stage::PodRunning), at(Stage::VaultLogin)) {
-                (Some(running), Some(login)) => Some(running.min(login)),
-                (running, _) => running,
-            };
-            let start = match (at(Stage::PodScheduled), running) {
-                (Some(scheduled), Some(running)) => running.since(scheduled),
-                _ => Span::ZERO,
-            };
-            waits.push((Component::PodStart, start));
-            waits.push((Component::VaultCpu, gap(running, Stage::VaultLogin)));
-            let taking = gap(at(Stage::VaultLogin), Stage::CredentialsReady);
-            waits.push((Component::VaultDatabaseLock, taking));
-        } else {
-            waits.push((Component::PodStart, gap(at(Stage::PodScheduled), Stage::PodRunning)));
-            let done = gap(at(Stage::PodRunning), Stage::JobFinished);
-            waits.push((job_controller, done));
+        let mut gaps = Gaps::new(self.alert.intended, at(until));
+        let queued = gaps.up_to(at(Stage::Admitted));
+        gaps.book(Component::Concurrency, queued.saturating_sub(self.budget_wait));
+        gaps.book(Component::CostBudget, queued.min(self.budget_wait));
+        // A stage that was never reached leaves its gap to the next one that was.
+        for (time, component) in [
+            (self.sent, Component::BackendClient),
+            (at(Stage::JobCreated), Component::ControlPlaneCpu),
+            (at(Stage::PodCreated), job_controller),
+            (at(Stage::PodScheduled), Component::SchedulerCycle),
+        ] {
+            let gap = gaps.up_to(time);
+            gaps.book(component, gap);
         }
-        waits
-            .into_iter()
-            .filter(|(_, span)| span.0 > 0)
-            .map(|(component, span)| Wait { component, span })
-            .collect()
+        if until == Stage::CredentialsReady {
+            // The agent starts before its kubelet reports the pod as Running (up to a relist period
+            // later). Without a report the container's start and the login are one gap.
+            let login = at(Stage::VaultLogin);
+            let running = at(Stage::PodRunning).filter(|at| login.is_none_or(|login| *at <= login));
+            let start = gaps.up_to(running.or(login));
+            gaps.book(Component::PodStart, start);
+            let login = gaps.up_to(login);
+            gaps.book(Component::VaultCpu, login);
+            let credentials = gaps.up_to(at(until));
+            gaps.book(Component::VaultDatabaseLock, credentials);
+        } else if let Some(running) = at(Stage::PodRunning) {
+            let start = gaps.up_to(Some(running));
+            gaps.book(Component::PodStart, start);
+            // The agent's own work is no wait.
+            gaps.up_to(at(Stage::AgentDone));
+            let done = gaps.up_to(at(until));
+            gaps.book(job_controller, done);
+        } else {
+            // It ended while it waited for the first stage that it did not reach.
+            let missing = [
+                (Stage::Admitted, Component::Concurrency),
+                (Stage::JobCreated, Component::ControlPlaneCpu),
+                (Stage::PodCreated, job_controller),
+                (Stage::PodScheduled, Component::SchedulerCycle),
+            ];
+            let missing = missing.into_iter().find(|(stage, _)| at(*stage).is_none());
+            let component = missing.map_or(Component::PodStart, |(_, component)| component);
+            let rest = gaps.up_to(at(until));
+            gaps.book(component, rest);
+        }
+        gaps.booked.into()
+    }
+}
+
+/// The way to a stage, gap by gap. Two watches and the agent's clock report the times, so they may be
+/// out of order; a gap neither overlaps the one before nor passes the end.
+struct Gaps {
+    cursor: Time,
+    end: Time,
+    booked: Vec<Wait>,
+}
+
+impl Gaps {
+    fn new(from: Time, end: Option<Time>) -> Self {
+        Self { cursor: from, end: end.unwrap_or(from), booked: Vec::new() }
+    }
+
+    /// The gap up to a time, if that is known.
+    fn up_to(&mut self, time: Option<Time>) -> Span {
+        let next = time.unwrap_or(self.cursor).min(self.end).max(self.cursor);
+        let gap = next.since(self.cursor);
+        self.cursor = next;
+        gap
+    }
+
+    fn book(&mut self, component: Component, span: Span) {
+        if span.0 > 0 {
+            self.booked.push(Wait { component, span });
+        }
     }
 }
 
@@ -179,5 +212,77 @@ mod tests {
         assert!(timeline.may_have_journal(Finished::DeadlineExceeded, true));
         timeline.told_all = true;
         assert!(!timeline.may_have_journal(Finished::Complete, false));
+    }
+
+    const BEFORE_THE_POD: [(Stage, u64); 4] = [
+        (Stage::Admitted, 10),
+        (Stage::JobCreated, 30),
+        (Stage::PodCreated, 60),
+        (Stage::PodScheduled, 100),
+    ];
+
+    fn booked(timeline: &Timeline, until: Stage) -> Vec<(Component, u64)> {
+        let waits = timeline.waits(until, Component::JobControllerBucket);
+        waits.iter().map(|wait| (wait.component, wait.span.0)).collect()
+    }
+
+    fn reached(stages: &[(Stage, u64)]) -> Timeline {
+        let mut timeline = timeline();
+        for (stage, at) in stages {
+            timeline.reach(*stage, Time(*at));
+        }
+        timeline
+    }
+
+    #[test]
+    fn the_gaps_to_credentials_are_the_whole_time_before_the_kubelet_reports_the_pod() {
+        let mut timeline = reached(&BEFORE_THE_POD);
+        timeline.sent = Some(Time(18));
+        timeline.reach(Stage::VaultLogin, Time(500));
+        timeline.reach(Stage::CredentialsReady, Time(530));
+        let waits = booked(&timeline, Stage::CredentialsReady);
+        let expected = [
+            (Component::Concurrency, 5),
+            (Component::BackendClient, 8),
+            (Component::ControlPlaneCpu, 12),
+            (Component::JobControllerBucket, 30),
+            (Component::SchedulerCycle, 40),
+            (Component::PodStart, 400),
+            (Component::VaultDatabaseLock, 30),
+        ];
+        assert_eq!(waits, expected);
+        assert_eq!(waits.iter().map(|(_, ns)| ns).sum::<u64>(), 530 - 5);
+    }
+
+    #[test]
+    fn gaps_of_times_out_of_order_are_not_longer_than_the_time() {
+        let mut timeline = reached(&BEFORE_THE_POD);
+        timeline.reach(Stage::VaultLogin, Time(90));
+        timeline.reach(Stage::PodRunning, Time(700));
+        timeline.reach(Stage::CredentialsReady, Time(120));
+        let waits = booked(&timeline, Stage::CredentialsReady);
+        assert_eq!(waits.iter().map(|(_, ns)| ns).sum::<u64>(), 120 - 5);
+    }
+
+    #[test]
+    fn a_job_that_ends_before_its_pod_is_scheduled_waited_for_the_scheduler() {
+        let mut timeline = reached(&BEFORE_THE_POD[..3]);
+        timeline.reach(Stage::JobFinished, Time(900));
+        let waits = booked(&timeline, Stage::JobFinished);
+        assert_eq!(waits.last(), Some(&(Component::SchedulerCycle, 840)));
+        assert_eq!(waits.iter().map(|(_, ns)| ns).sum::<u64>(), 900 - 5);
+    }
+
+    #[test]
+    fn an_agents_work_is_no_wait() {
+        let mut timeline = reached(&BEFORE_THE_POD);
+        for (stage, at) in
+            [(Stage::PodRunning, 200), (Stage::AgentDone, 700), (Stage::JobFinished, 750)]
+        {
+            timeline.reach(stage, Time(at));
+        }
+        let waits = booked(&timeline, Stage::JobFinished);
+        assert_eq!(waits.last(), Some(&(Component::JobControllerBucket, 50)));
+        assert_eq!(waits.iter().map(|(_, ns)| ns).sum::<u64>(), 750 - 5 - 500);
     }
 }
