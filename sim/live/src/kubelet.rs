@@ -298,7 +298,10 @@ impl Kubelet {
             let Ok(event) = serde_json::from_value::<KubeEvent>(event) else { return };
             let api: Api<KubeEvent> = Api::namespaced(kubelet.client.clone(), NAMESPACE);
             // Events are best effort, as upstream's are.
-            let _ = api.create(&PostParams::default(), &event).await;
+            // As a kubelet does: an event that is not accepted is dropped.
+            if let Err(error) = api.create(&PostParams::default(), &event).await {
+                tracing::debug!(%error, "the API server did not accept a pod's event");
+            }
         });
     }
 
@@ -337,8 +340,10 @@ impl Kubelet {
         let shared_watch = self.shared.plan.scenario().cluster.node.shared_watch;
         if !shared_watch {
             let (client, name) = (self.client.clone(), self.name.clone());
+            let reporter = self.shared.hearing.reporter.clone();
             tasks.spawn(async move {
-                pods_of_node(client, NAMESPACE, &name, |change| drop(tell.send(change))).await;
+                let tell = |change| drop(tell.send(change));
+                pods_of_node(client, NAMESPACE, &name, &reporter, tell).await;
             });
         }
         // Heartbeats of many nodes are spread over the period, as they are where nodes started at

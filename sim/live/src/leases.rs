@@ -252,8 +252,10 @@ pub async fn follow(
         let left = listed(&vault, &prefixes).await;
         // Unless it was replaced meanwhile.
         let still = of_the_book().is_ok();
-        if let (Ok(left), true) = (left, still) {
-            book.left(asked, &left);
+        match left {
+            Ok(left) if still => book.left(asked, &left),
+            Ok(_) => {}
+            Err(error) => book.reporter.failed("the list of Vault's leases", &error),
         }
         if looks.is_multiple_of(IRREVOCABLE_EVERY)
             && let Ok(given_up) = irrevocable(&vault).await

@@ -1,7 +1,8 @@
 //! What tasks tell the engine: facts with the instant at which they were seen, and observations
 //! that the controller must hear of. Everyone shares one monotonic clock.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use alertstorm_model::alert::Alert;
@@ -148,13 +149,15 @@ pub enum Note {
 pub struct Reporter {
     clock: Clock,
     notes: UnboundedSender<Note>,
+    /// Errors that were followed by another attempt, by what failed: their number, and the last one.
+    retried: Arc<Mutex<BTreeMap<&'static str, (u64, String)>>>,
 }
 
 impl Reporter {
     /// A reporter, and the engine's end.
     pub fn new(clock: Clock) -> (Self, UnboundedReceiver<Note>) {
         let (notes, inbox) = unbounded_channel();
-        (Self { clock, notes }, inbox)
+        (Self { clock, notes, retried: Arc::default() }, inbox)
     }
 
     /// The run's clock.
@@ -172,8 +175,44 @@ impl Reporter {
         let _ = self.notes.send(note);
     }
 
+    /// Logs and counts an error of something that is tried again.
+    pub fn failed(&self, what: &'static str, error: &dyn std::fmt::Display) {
+        tracing::warn!(what, %error, "failed, and is tried again");
+        let mut retried = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
+        let (count, last) = retried.entry(what).or_default();
+        *count += 1;
+        *last = error.to_string();
+    }
+
+    /// A line for each kind of error that [`Self::failed`] counted.
+    pub fn failures(&self) -> Vec<String> {
+        let retried = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = |(what, (count, last)): (&&str, &(u64, String))| {
+            format!("{what} failed {count} times and was tried again; the last error: {last}")
+        };
+        retried.iter().map(line).collect()
+    }
+
     /// A fact of an investigation, now.
     pub fn fact(&self, id: InvestigationId, fact: Fact) {
         self.note(Note::Fact(Event::of(self.now(), id, fact)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_are_retried_are_counted_by_what_failed() {
+        let (reporter, _inbox) = Reporter::new(Clock::default());
+        for error in ["410 Gone", "connection reset"] {
+            reporter.clone().failed("the watch of pods", &error);
+        }
+        reporter.failed("the watch of Jobs", &"410 Gone");
+        let failures = reporter.failures();
+        assert_eq!(failures.len(), 2);
+        assert!(failures[1].starts_with("the watch of pods failed 2 times"), "{failures:?}");
+        assert!(failures[1].ends_with("connection reset"), "{failures:?}");
     }
 }

@@ -104,7 +104,7 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
                 known = std::mem::take(&mut listed);
             }
             // The stream goes on by itself.
-            Err(_) => {}
+            Err(error) => reporter.failed("the watch of Jobs", &error),
         }
     }
 }
@@ -129,7 +129,8 @@ pub async fn pods(
                 also(PodChange::Is(Box::new(pod)));
             }
             Ok(Event::Delete(pod)) => also(PodChange::Gone(Box::new(pod))),
-            Ok(Event::Init | Event::InitDone) | Err(_) => {}
+            Ok(Event::Init | Event::InitDone) => {}
+            Err(error) => reporter.failed("the watch of pods", &error),
         }
     }
 }
@@ -146,7 +147,13 @@ pub enum PodChange {
 }
 
 /// Watches the pods bound to one node until it is aborted.
-pub async fn pods_of_node(client: Client, namespace: &str, node: &str, tell: impl Fn(PodChange)) {
+pub async fn pods_of_node(
+    client: Client,
+    namespace: &str,
+    node: &str,
+    reporter: &Reporter,
+    tell: impl Fn(PodChange),
+) {
     let api: Api<Pod> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut stream = pin!(watcher(api, config).backoff(Pauses(Duration::from_millis(50))));
@@ -161,7 +168,7 @@ pub async fn pods_of_node(client: Client, namespace: &str, node: &str, tell: imp
             Ok(Event::Delete(pod)) => tell(PodChange::Gone(Box::new(pod))),
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => tell(PodChange::All(std::mem::take(&mut listed))),
-            Err(_) => {}
+            Err(error) => reporter.failed("a node's watch of its pods", &error),
         }
     }
 }

@@ -131,6 +131,7 @@ pub(super) async fn drive<'a>(
     run.plan_faults(&mut made.tasks);
     let own =
         (!sharded).then(|| Alerts::start(plan, Part::WHOLE, BTreeSet::new(), reporter.clone()));
+    tracing::info!("the run has begun");
     tell("the run has begun");
     let interrupted = lead.run(&mut inbox, &run, watch).await;
     if let Some(alerts) = own {

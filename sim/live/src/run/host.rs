@@ -175,8 +175,13 @@ impl Run {
         }
         let (provider, reporter) = (Arc::clone(&self.provider), self.hearing.reporter.clone());
         self.runtime.spawn(async move {
-            let Ok(vault) = provider.vault() else { return };
-            if let Err(error) = vaultrs::sys::seal(vault.raw()).await {
+            let sealed = match provider.vault() {
+                Ok(vault) => {
+                    vaultrs::sys::seal(vault.raw()).await.map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = sealed {
                 reporter.note(Note::Invalid(format!("vault could not be sealed: {error}")));
             }
         });

@@ -37,6 +37,9 @@ pub(super) async fn judge(
         resident_bytes: Some(resident_max()),
     });
     lead.platform(Fact::Sample { sample: Box::new(sample) });
+    for text in run.hearing.reporter.failures() {
+        lead.platform(Fact::Remark { text: text.into() });
+    }
     for why in invalid.into_iter().chain(lags.doubts()) {
         lead.platform(Fact::Invalid { why: why.into() });
     }

@@ -57,6 +57,7 @@ pub(super) async fn prepare(
     if shards.is_some() && matches!(platform.agents, Agents::Hollow(_)) {
         return Err(RunError::NoPods);
     }
+    tracing::info!(provider = platform.provider, api_server = platform.api_server, "preparing");
     tell("setting up the namespace, the identities and Vault");
     let admin = platform.admin.clone();
     made.admin = Some(admin.clone());

@@ -61,6 +61,10 @@ impl Made {
             failed.extend(self.revoke().await.err());
             failed.extend(self.delete_nodes(admin).await.err());
         }
+        for error in &failed {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::error!(%error, cause, "teardown");
+        }
         failed
     }
 

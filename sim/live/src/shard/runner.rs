@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use alertstorm_agent::trust;
+use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{FaultKind, Indivisible, Part, Plan};
 use alertstorm_platform::call;
@@ -173,7 +174,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let own = |kind| kind == FaultKind::ControllerCrash;
     faults::plan(&plan, &reporter, own, &mut tasks);
     let mut run_loop = RunLoop::new(&plan, engine::SLACK);
-    let alerts = Alerts::start(plan, part, known, reporter);
+    let alerts = Alerts::start(plan, part, known, reporter.clone());
     let began = harness_cpu();
     let mut told = Instant::now();
     loop {
@@ -190,6 +191,9 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         }
     }
     alerts.stop();
+    for text in reporter.failures() {
+        engine.platform(Fact::Remark { text: text.into() });
+    }
     engine.close(&mut inbox, &host);
     drop(engine);
     tasks.shutdown().await;

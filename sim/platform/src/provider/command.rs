@@ -35,6 +35,7 @@ pub async fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String, C
     let mut command = Command::new(program);
     // A group of its own: Ctrl-C ends the run, and the run ends what it began.
     command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
+    tracing::debug!(program, "running");
     let output = command.output().await;
     let output =
         output.map_err(|source| CommandError::Start { program: program.into(), source })?;

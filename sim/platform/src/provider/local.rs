@@ -377,7 +377,9 @@ impl Local {
 impl Drop for Local {
     fn drop(&mut self) {
         // After a panic too nothing is left running; whoever wants to hear of a failure stops it.
-        let _ = self.stop();
+        if let Err(error) = self.stop() {
+            tracing::error!(%error, "the local platform could not be stopped");
+        }
     }
 }
 

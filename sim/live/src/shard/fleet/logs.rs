@@ -73,7 +73,10 @@ pub async fn follow(client: Client, told: UnboundedSender<Heard>) {
     let mut readers = JoinSet::new();
     loop {
         // An API server that is away is asked again.
-        for pod in api.list(&params).await.into_iter().flat_map(|list| list.items) {
+        let listed = api.list(&params).await;
+        let listed =
+            listed.inspect_err(|error| tracing::warn!(%error, "could not list the shards"));
+        for pod in listed.into_iter().flat_map(|list| list.items) {
             if let Some(shard) = shard_of(&pod).filter(|_| has_begun(&pod))
                 && known.insert(pod.name_any())
             {
@@ -113,7 +116,7 @@ async fn read(api: Api<Pod>, pod: String, shard: u32, told: UnboundedSender<Hear
         match api.get_opt(&pod).await {
             Ok(Some(pod)) => last_time = has_ended(&pod),
             Ok(None) => last_time = true,
-            Err(_) => {}
+            Err(error) => tracing::warn!(%error, shard, "could not look at the shard's pod"),
         }
         sleep(LOOK_EVERY).await;
     }

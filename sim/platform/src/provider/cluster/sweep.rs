@@ -57,8 +57,14 @@ pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, Failure> {
         format!("/apis/{FLOW_CONTROL}/flowschemas"),
     ];
     for list in lists {
-        let Ok(Some(found)) = get(client, &format!("{list}?labelSelector={OURS}")).await else {
-            continue;
+        let found = match get(client, &format!("{list}?labelSelector={OURS}")).await {
+            Ok(Some(found)) => found,
+            Ok(None) => continue,
+            // A user without FlowSchemas may not list them, and has made none.
+            Err(error) => {
+                tracing::warn!(%error, list, "could not list what may be left of earlier runs");
+                continue;
+            }
         };
         for object in found["items"].as_array().into_iter().flatten() {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();

@@ -147,7 +147,9 @@ async fn import(layer: &[u8], program: &str, image: &str) -> Result<(), Failure>
     }
     if let Some((id, _)) = before {
         // It has no name any more. Where a container still has it, Docker keeps it.
-        let _ = run("docker", &["image", "rm", &id]).await;
+        if let Err(error) = run("docker", &["image", "rm", &id]).await {
+            tracing::debug!(%error, "the replaced image stays");
+        }
     }
     Ok(())
 }
