@@ -82,7 +82,7 @@ prop_compose! {
         faults in prop::collection::vec(fault(), 0..3),
     ) -> String {
         // Faults of the same kind must not overlap: keep one of each kind.
-        let mut kinds = std::collections::BTreeSet::new();
+        let mut kinds = BTreeSet::new();
         let faults: String = faults
             .into_iter()
             .filter(|fault| kinds.insert(fault.split(',').next().map(str::to_owned)))
