@@ -15,7 +15,8 @@ fn output(program: &Path, args: &[&str]) -> String {
     String::from_utf8(done.stdout).expect("UTF-8")
 }
 
-/// Cargo builds the examples with the tests, next to the program.
+/// `cargo test` builds the examples next to the program; with `--test examples` alone, add
+/// `--examples`.
 fn example(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_alertstorm"));
     program.parent().expect("a folder").join("examples").join(name)
