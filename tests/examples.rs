@@ -15,8 +15,8 @@ fn output(program: &Path, args: &[&str]) -> String {
     String::from_utf8(done.stdout).expect("UTF-8")
 }
 
-/// `cargo test` builds the examples next to the program; with `--test examples` alone, add
-/// `--examples`.
+/// `cargo test` without a choice of targets builds the examples next to the program; before
+/// `--test examples` alone they need `cargo build --examples`.
 fn example(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_alertstorm"));
     program.parent().expect("a folder").join("examples").join(name)
