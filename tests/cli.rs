@@ -245,7 +245,10 @@ fn impossible_shards_are_refused_before_anything_starts() {
     let done = run_in(folder.path(), &[&run[..], &few].concat());
     assert_eq!(done.status.code(), Some(2));
     let said = String::from_utf8_lossy(&done.stderr);
-    assert!(said.contains("`controller.concurrency` is 2: too little to divide among 3 shards"), "{said}");
+    assert!(
+        said.contains("`controller.concurrency` is 2: too little to divide among 3 shards"),
+        "{said}"
+    );
 }
 
 /// `render` writes what a person commits: every phase, every environment, readable YAML.
