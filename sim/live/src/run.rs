@@ -17,7 +17,7 @@ use std::sync::Arc;
 use alertstorm_model::event::Sink;
 use alertstorm_model::scenario::{FaultKind, Plan};
 use alertstorm_model::time::Time;
-use alertstorm_platform::provider::{Provider, Tell};
+use alertstorm_platform::provider::{Progress, Provider};
 use futures::future::LocalBoxFuture;
 
 use crate::shard::Shards;
@@ -48,10 +48,10 @@ pub fn run<'a>(
     provider: Arc<dyn Provider>,
     shards: Option<&'a Shards>,
     sink: &'a mut dyn Sink,
-    tell: Tell<'a>,
+    progress: Progress<'a>,
     watch: &'a mut dyn FnMut(Time) -> ControlFlow<()>,
 ) -> LocalBoxFuture<'a, Result<(), RunError>> {
-    Box::pin(on_platform(plan, provider, shards, sink, tell, watch))
+    Box::pin(on_platform(plan, provider, shards, sink, progress, watch))
 }
 
 async fn on_platform(
@@ -59,14 +59,14 @@ async fn on_platform(
     provider: Arc<dyn Provider>,
     shards: Option<&Shards>,
     sink: &mut dyn Sink,
-    tell: Tell<'_>,
+    progress: Progress<'_>,
     watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
 ) -> Result<(), RunError> {
     check_faults(plan, |fault| provider.can(fault))?;
     let mut made = Made::new(Arc::new(plan.clone()), provider);
-    let done = phases(&mut made, shards, sink, tell, watch).await;
+    let done = phases(&mut made, shards, sink, progress, watch).await;
     // In any case: what an error or Ctrl-C broke off has made something too.
-    let left = made.teardown(tell).await;
+    let left = made.teardown(progress).await;
     RunError::of(done, left)
 }
 
@@ -75,12 +75,12 @@ async fn phases(
     made: &mut Made,
     shards: Option<&Shards>,
     sink: &mut dyn Sink,
-    tell: Tell<'_>,
+    progress: Progress<'_>,
     watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
 ) -> Result<(), RunError> {
-    let prepared = prepare::prepare(made, shards, tell).await?;
-    let mut driven = drive::drive(made, prepared, sink, tell, watch).await?;
-    let judged = judge::judge(&mut driven, &made.provider, tell).await;
+    let prepared = prepare::prepare(made, shards, progress).await?;
+    let mut driven = drive::drive(made, prepared, sink, progress, watch).await?;
+    let judged = judge::judge(&mut driven, &made.provider, progress).await;
     // Events that are still buffered are written, also where the trails cannot be read.
     driven.close().await;
     judged

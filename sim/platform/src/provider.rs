@@ -22,8 +22,8 @@ pub use program::{Program, Usage};
 /// Why a provider could not do something.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Hears, line by line, what is being done.
-pub type Tell<'a> = &'a (dyn Fn(&str) + Sync);
+/// Receives a line for each step.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// What the engine asks of whoever made the platform, while a run lasts.
 pub trait Provider: Send + Sync {

@@ -10,7 +10,7 @@ use alertstorm_model::event::{Fact, Sink};
 use alertstorm_model::scenario::Part;
 use alertstorm_model::time::Time;
 use alertstorm_platform::Agents;
-use alertstorm_platform::provider::Tell;
+use alertstorm_platform::provider::Progress;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
@@ -60,7 +60,7 @@ pub(super) async fn drive<'a>(
     made: &mut Made,
     prepared: Prepared,
     sink: &'a mut dyn Sink,
-    tell: Tell<'_>,
+    progress: Progress<'_>,
     watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
 ) -> Result<Driven<'a>, RunError> {
     let (plan, provider) = (Arc::clone(&made.plan), Arc::clone(&made.provider));
@@ -132,7 +132,7 @@ pub(super) async fn drive<'a>(
     let own =
         (!sharded).then(|| Alerts::start(plan, Part::WHOLE, BTreeSet::new(), reporter.clone()));
     tracing::info!("the run has begun");
-    tell("the run has begun");
+    progress("the run has begun");
     let interrupted = lead.run(&mut inbox, &run, watch).await;
     if let Some(alerts) = own {
         alerts.stop();

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alertstorm_model::event::{Audited, CpuUse, Fact, WaitSummary};
-use alertstorm_platform::provider::{Provider, Tell};
+use alertstorm_platform::provider::{Progress, Provider};
 use hdrhistogram::Histogram;
 
 use super::drive::Driven;
@@ -20,10 +20,10 @@ use crate::{forensics, leases};
 pub(super) async fn judge(
     driven: &mut Driven<'_>,
     provider: &Arc<dyn Provider>,
-    tell: Tell<'_>,
+    progress: Progress<'_>,
 ) -> Result<(), RunError> {
     let Driven { lead, run, trails_before, interrupted, lags, used, .. } = driven;
-    tell("reading the servers' counters and trails");
+    progress("reading the servers' counters and trails");
     let (mut verdict, invalid) = verdict(run, trails_before, *interrupted).await?;
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
     let vault = provider.vault().ok();

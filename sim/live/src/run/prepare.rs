@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use alertstorm_agent::trust;
 use alertstorm_platform::identity::node_name;
-use alertstorm_platform::provider::Tell;
+use alertstorm_platform::provider::Progress;
 use alertstorm_platform::{Agents, Clients, Identities, Platform, Tokens, bootstrap, call, vault};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
@@ -50,7 +50,7 @@ pub(super) struct Prepared {
 pub(super) async fn prepare(
     made: &mut Made,
     shards: Option<&Shards>,
-    tell: Tell<'_>,
+    progress: Progress<'_>,
 ) -> Result<Prepared, RunError> {
     let (plan, provider) = (Arc::clone(&made.plan), Arc::clone(&made.provider));
     let platform = provider.platform()?;
@@ -58,7 +58,7 @@ pub(super) async fn prepare(
         return Err(RunError::NoPods);
     }
     tracing::info!(provider = platform.provider, api_server = platform.api_server, "preparing");
-    tell("setting up the namespace, the identities and Vault");
+    progress("setting up the namespace, the identities and Vault");
     let admin = platform.admin.clone();
     made.admin = Some(admin.clone());
     bootstrap::apply(plan.scenario(), &platform).await?;
@@ -68,7 +68,7 @@ pub(super) async fn prepare(
     };
     vault::configure(&provider.vault()?, plan.scenario(), &platform.around, &tokens.vault).await?;
     if provider.is_kept() {
-        tell("removing what an earlier run left on the kept platform");
+        progress("removing what an earlier run left on the kept platform");
         jobs::clear(&admin).await?;
     }
     let clients = Clients::new(&platform, &tokens, &plan)?;
@@ -83,7 +83,7 @@ pub(super) async fn prepare(
     let nodes = match &platform.agents {
         Agents::Hollow(_) => {
             let count = plan.scenario().cluster.nodes.get() as usize;
-            tell(&format!("registering {count} hollow nodes"));
+            progress(&format!("registering {count} hollow nodes"));
             made.hollow_nodes = count;
             let (plan, hearing) = (Arc::clone(&plan), hearing.clone());
             let shared = Shared::new(plan, hearing, clients.clone(), &platform);
@@ -100,7 +100,7 @@ pub(super) async fn prepare(
     let trails_before = forensics::Read::now(&platform.trails);
     let fleet = match (shards, &platform.agents) {
         (Some(shards), Agents::Pods(spec)) => {
-            tell(&format!("deploying {} shards", shards.count));
+            progress(&format!("deploying {} shards", shards.count));
             made.sharded = true;
             Some(Fleet::deploy(plan, shards, spec.clone(), admin).await?)
         }

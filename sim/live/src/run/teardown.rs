@@ -6,7 +6,7 @@ use std::time::Duration;
 use alertstorm_model::scenario::Plan;
 use alertstorm_platform::call;
 use alertstorm_platform::identity::node_name;
-use alertstorm_platform::provider::{Provider, Tell};
+use alertstorm_platform::provider::{Progress, Provider};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::DeleteParams;
 use kube::{Api, Client};
@@ -44,17 +44,17 @@ impl Made {
     }
 
     /// Ends every task and takes everything back. Each step is tried, whatever became of the others.
-    pub async fn teardown(mut self, tell: Tell<'_>) -> Vec<TeardownError> {
+    pub async fn teardown(mut self, progress: Progress<'_>) -> Vec<TeardownError> {
         self.tasks.shutdown().await;
         let Some(admin) = self.admin.take() else { return Vec::new() };
         let mut failed = Vec::new();
         if self.sharded {
-            tell("removing the shards");
+            progress("removing the shards");
             failed.extend(fleet::clear(&admin).await.map_err(TeardownError::Shards).err());
         }
         // What is not kept ends with its provider.
         if self.provider.is_kept() {
-            tell("removing the run's objects from the kept platform");
+            progress("removing the run's objects from the kept platform");
             if let Some(jobs) = &self.jobs {
                 failed.extend(jobs.clean().await.map_err(TeardownError::Jobs).err());
             }

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 
 use super::command::run;
 use super::state::{Folder, ProcessId, Record};
-use super::{Failure, Program, Provider, Tell, Usage, images, secret};
+use super::{Failure, Program, Progress, Provider, Usage, images, secret};
 use crate::platform::Platform;
 use cleanup::{Known, end};
 use handover::platform_of;
@@ -66,12 +66,16 @@ impl Kind {
     pub fn start<'a>(
         plan: &'a Plan,
         options: &'a Options,
-        tell: Tell<'a>,
+        progress: Progress<'a>,
     ) -> LocalBoxFuture<'a, Result<Self, Failure>> {
-        Box::pin(Self::take_or_make(plan, options, tell))
+        Box::pin(Self::take_or_make(plan, options, progress))
     }
 
-    async fn take_or_make(plan: &Plan, options: &Options, tell: Tell<'_>) -> Result<Self, Failure> {
+    async fn take_or_make(
+        plan: &Plan,
+        options: &Options,
+        progress: Progress<'_>,
+    ) -> Result<Self, Failure> {
         let agent = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
         run("docker", &["image", "inspect", "--format", "{{.Id}}", &agent]).await.map_err(
             |error| format!("{error}\nthe agent's image {agent} comes by: alertstorm setup kind"),
@@ -97,18 +101,18 @@ impl Kind {
         folder.write_record(&record)?;
         let made = async {
             if !there {
-                tell(&format!("creating the kind cluster {name}"));
+                progress(&format!("creating the kind cluster {name}"));
                 create(plan.scenario(), &name, &folder, options, extra).await?;
             }
             if there {
-                tell(&format!("taking the kind cluster {name}"));
+                progress(&format!("taking the kind cluster {name}"));
                 mend(&name).await?;
             }
-            tell("loading the images of what runs in its pods");
+            progress("loading the images of what runs in its pods");
             for image in [Some(&agent), options.shard_image.as_ref()].into_iter().flatten() {
                 run("kind", &["load", "docker-image", image, "--name", &name]).await?;
             }
-            tell("starting Vault and PostgreSQL beside it");
+            progress("starting Vault and PostgreSQL beside it");
             let private = folder.private(PRIVATE)?;
             let sidecars =
                 Sidecars::start(plan.scenario(), &network(), &platform, &private).await?;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::state::{self, Folder, ProcessId, Record};
-use super::{Program, Tell};
+use super::{Program, Progress};
 use crate::postgres::VAULT_USER;
 
 pub use assets::{Assets, Missing};
@@ -169,15 +169,15 @@ impl Local {
     pub fn start<'a>(
         scenario: &'a Scenario,
         keep: bool,
-        tell: Tell<'a>,
+        progress: Progress<'a>,
     ) -> LocalBoxFuture<'a, Result<Self, LocalError>> {
-        Box::pin(Self::take_or_make(scenario, keep, tell))
+        Box::pin(Self::take_or_make(scenario, keep, progress))
     }
 
     async fn take_or_make(
         scenario: &Scenario,
         keep: bool,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<Self, LocalError> {
         let assets = Assets::find().map_err(LocalError::Missing)?;
         check_flags(scenario, &assets)?;
@@ -185,12 +185,12 @@ impl Local {
         if let Some((folder, record)) =
             state::kept().map_err(io_error("look for a kept platform"))?.into_iter().next()
         {
-            tell("using the platform that is kept");
+            progress("using the platform that is kept");
             return Self::attach(scenario, &assets, folder, record);
         }
         let folder = Folder::create("local").map_err(io_error("make the platform's folder"))?;
         let local = Self::make(scenario, keep, folder)?;
-        match local.begin(scenario, &assets, tell).await {
+        match local.begin(scenario, &assets, progress).await {
             Ok(()) => Ok(local),
             Err(error) => {
                 local.finish()?;
@@ -292,7 +292,7 @@ impl Local {
         &self,
         scenario: &Scenario,
         assets: &Assets,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<(), LocalError> {
         let start = |program: Program, spec| {
             let what = format!("start {}", program.file());
@@ -301,11 +301,11 @@ impl Local {
         let mut specs = servers::specs(scenario, &self.layout, assets, &self.secrets)
             .map_err(io_error("write the servers' files"))?;
         let rest = specs.split_off(3);
-        tell("starting etcd, kube-apiserver and Vault");
+        progress("starting etcd, kube-apiserver and Vault");
         for (program, spec) in specs {
             start(program, spec)?;
         }
-        tell("starting PostgreSQL");
+        progress("starting PostgreSQL");
         let spec = postgres::prepare(&scenario.postgres, &self.layout, assets, &self.secrets)?;
         start(Program::Postgres, spec)?;
         self.ready(Program::Postgres).await?;
@@ -315,9 +315,9 @@ impl Local {
             .await
             .map_err(|error| self.not_ready(Program::Postgres, error.to_string()))?;
         self.ready(Program::Vault).await?;
-        tell("waiting for kube-apiserver");
+        progress("waiting for kube-apiserver");
         self.ready(Program::ApiServer).await?;
-        tell("starting kube-controller-manager and kube-scheduler");
+        progress("starting kube-controller-manager and kube-scheduler");
         for (program, spec) in rest {
             start(program, spec)?;
         }

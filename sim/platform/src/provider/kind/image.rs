@@ -12,7 +12,7 @@ use tokio::process::Command;
 use twox_hash::XxHash3_128;
 
 use crate::provider::command::run;
-use crate::provider::{Failure, Tell, images};
+use crate::provider::{Failure, Progress, images};
 
 /// The package of the agent, and its program.
 const PACKAGE: &str = "alertstorm-agent";
@@ -26,20 +26,20 @@ const MADE_OF: &str = "dev.alertstorm.made-of";
 /// What is missing or failed.
 pub fn make<'a>(
     binary: Option<&'a Path>,
-    tell: Tell<'a>,
+    progress: Progress<'a>,
 ) -> LocalBoxFuture<'a, Result<String, Failure>> {
-    Box::pin(of_agents(binary, tell))
+    Box::pin(of_agents(binary, progress))
 }
 
-async fn of_agents(binary: Option<&Path>, tell: Tell<'_>) -> Result<String, Failure> {
+async fn of_agents(binary: Option<&Path>, progress: Progress<'_>) -> Result<String, Failure> {
     let binary = match binary {
         Some(binary) => binary.to_owned(),
         None => {
-            tell("building the agent as a static program");
+            progress("building the agent as a static program");
             build().await?
         }
     };
-    tell("importing its image");
+    progress("importing its image");
     let program = std::fs::read(&binary)
         .map_err(|error| format!("{} cannot be read: {error}", binary.display()))?;
     let mut layer = tar::Builder::new(Vec::new());
