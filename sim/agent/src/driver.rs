@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alertstorm_model::agent::{Agent, Heard, Want};
+use alertstorm_model::agent::{Agent, AgentCommand, AgentInput};
 use alertstorm_model::investigation::{Domain, Outcome, Stage};
 use alertstorm_model::phase::{Action, Refuser, Verb};
 use tokio::sync::watch;
@@ -31,22 +31,22 @@ pub async fn run<W: World>(
     let credentials = Credentials::new(task, places, world);
     let mut driver = Driver { places, world, credentials };
     let mut agent = Agent::new(task.trace.clone(), task.patience);
-    let mut heard = Heard::Started;
+    let mut input = AgentInput::Started;
     let mut stopping = false;
     loop {
-        let mut want = agent.next(world.now(), heard);
+        let mut command = agent.next(world.now(), input);
         loop {
             let done = tokio::select! {
-                done = driver.does(want) => done,
+                done = driver.carry_out(command) => done,
                 // The current step is cancelled. The agent revokes its token, and ends.
                 _ = stop.wait_for(|stop| *stop), if !stopping => {
                     stopping = true;
-                    want = agent.terminate(Outcome::Evicted);
+                    command = agent.terminate(Outcome::Evicted);
                     continue;
                 }
             };
             match done {
-                Done::Heard(next) => heard = next,
+                Done::Step(next) => input = next,
                 Done::Over(outcome) => return outcome,
             }
             break;
@@ -55,66 +55,66 @@ pub async fn run<W: World>(
 }
 
 enum Done {
-    Heard(Heard),
+    Step(AgentInput),
     Over(Outcome),
 }
 
 impl<W: World> Driver<'_, W> {
-    async fn does(&mut self, want: Want) -> Done {
+    async fn carry_out(&mut self, command: AgentCommand) -> Done {
         let stage = |stage: Stage| self.world.tell(Told::Stage(stage));
-        Done::Heard(match want {
-            Want::Login => match self.credentials.login().await {
+        Done::Step(match command {
+            AgentCommand::Login => match self.credentials.login().await {
                 true => {
                     stage(Stage::VaultLogin);
-                    Heard::Done
+                    AgentInput::Done
                 }
-                false => Heard::Unavailable,
+                false => AgentInput::Unavailable,
             },
-            Want::Credential(domain) => self.takes(domain).await,
-            Want::Ready => {
+            AgentCommand::Credential(domain) => self.request_credential(domain).await,
+            AgentCommand::Ready => {
                 stage(Stage::CredentialsReady);
-                Heard::Done
+                AgentInput::Done
             }
-            Want::Work(_, takes) => {
-                tokio::time::sleep(Duration::from_nanos(takes.0)).await;
-                Heard::Done
+            AgentCommand::Work(_, span) => {
+                tokio::time::sleep(Duration::from_nanos(span.0)).await;
+                AgentInput::Done
             }
-            Want::Hold(memory) => {
+            AgentCommand::Hold(memory) => {
                 if !self.world.hold(memory) {
                     return Done::Over(Outcome::OomKilled);
                 }
-                Heard::Done
+                AgentInput::Done
             }
-            Want::Act(action) => self.acts(action).await,
-            Want::Note { tool_calls, tokens, cost_micro_usd } => {
+            AgentCommand::Act(action) => self.act(action).await,
+            AgentCommand::Note { tool_calls, tokens, cost_micro_usd } => {
                 self.world.tell(Told::Hypothesis(tool_calls, tokens, cost_micro_usd));
-                Heard::Done
+                AgentInput::Done
             }
-            Want::Conclude(_) => {
+            AgentCommand::Conclude(_) => {
                 stage(Stage::AgentDone);
-                Heard::Done
+                AgentInput::Done
             }
-            Want::Release => {
+            AgentCommand::Release => {
                 if self.credentials.release().await {
                     stage(Stage::LeasesReleased);
                 }
-                Heard::Done
+                AgentInput::Done
             }
-            Want::Exit(outcome) => return Done::Over(outcome),
-            Want::Crash => return Done::Over(Outcome::Crashed),
-            Want::Hang => return std::future::pending().await,
+            AgentCommand::Exit(outcome) => return Done::Over(outcome),
+            AgentCommand::Crash => return Done::Over(Outcome::Crashed),
+            AgentCommand::Hang => return std::future::pending().await,
         })
     }
 
-    fn refused(&self, action: Action, by: Refuser) -> Heard {
+    fn refused(&self, action: Action, by: Refuser) -> AgentInput {
         self.world.tell(Told::Denied(action.verb, action.target, by));
-        Heard::Refused
+        AgentInput::Refused
     }
 
-    async fn takes(&mut self, domain: Domain) -> Heard {
+    async fn request_credential(&mut self, domain: Domain) -> AgentInput {
         match self.credentials.take(domain).await {
-            Took::Granted => Heard::Done,
-            Took::Unavailable => Heard::Unavailable,
+            Took::Granted => AgentInput::Done,
+            Took::Unavailable => AgentInput::Unavailable,
             Took::Refused => {
                 let action = Action { verb: Verb::Read, target: domain };
                 self.refused(action, Refuser::VaultPolicy)
@@ -122,23 +122,23 @@ impl<W: World> Driver<'_, W> {
         }
     }
 
-    async fn acts(&mut self, action: Action) -> Heard {
+    async fn act(&mut self, action: Action) -> AgentInput {
         let acted = match action.target {
             Domain::Application => self.world.on_kubernetes(action.verb).await,
-            Domain::Database => self.acts_on_database(action.verb).await,
-            Domain::Network | Domain::Security => self.acts_through_vault(action).await,
+            Domain::Database => self.act_on_database(action.verb).await,
+            Domain::Network | Domain::Security => self.act_through_vault(action).await,
         };
         match acted {
             Acted::Done => {
                 self.world.tell(Told::Acted(action.verb, action.target));
-                Heard::Done
+                AgentInput::Done
             }
             Acted::Refused(by) => self.refused(action, by),
-            Acted::Failed => Heard::Done,
+            Acted::Failed => AgentInput::Done,
         }
     }
 
-    async fn acts_on_database(&mut self, verb: Verb) -> Acted {
+    async fn act_on_database(&mut self, verb: Verb) -> Acted {
         let credential = self.credentials.database();
         let user = credential.as_ref().map_or("nobody", |(user, _)| user);
         let login = postgres::Login {
@@ -159,7 +159,7 @@ impl<W: World> Driver<'_, W> {
         }
     }
 
-    async fn acts_through_vault(&mut self, action: Action) -> Acted {
+    async fn act_through_vault(&mut self, action: Action) -> Acted {
         match self.credentials.system(&system_path(action), action.verb).await {
             Took::Granted => Acted::Done,
             Took::Refused => Acted::Refused(Refuser::VaultPolicy),

@@ -1,16 +1,16 @@
 //! The agent. What it does is a [`Trace`], drawn from a profile or recorded. How it does it is a state
-//! machine without I/O: it returns what it wants next, and receives what became of that.
+//! machine without I/O: it returns the next command, and receives its result.
 //!
 //! ```
-//! use alertstorm_model::agent::{Agent, Heard, Profile, Want, draw};
+//! use alertstorm_model::agent::{Agent, AgentInput, Profile, AgentCommand, draw};
 //! use alertstorm_model::investigation::{Domain, InvestigationId};
 //! use alertstorm_model::time::{Span, Time};
 //!
 //! let trace = draw::trace(1, InvestigationId(0), Domain::Network, &Profile::default());
 //! let mut agent = Agent::new(trace, Span::secs(120));
-//! assert_eq!(agent.next(Time::ZERO, Heard::Started), Want::Login);
-//! let want = agent.next(Time::ZERO, Heard::Done);
-//! assert_eq!(want, Want::Credential(Domain::Network));
+//! assert_eq!(agent.next(Time::ZERO, AgentInput::Started), AgentCommand::Login);
+//! let command = agent.next(Time::ZERO, AgentInput::Done);
+//! assert_eq!(command, AgentCommand::Credential(Domain::Network));
 //! ```
 
 pub mod draw;
@@ -18,6 +18,6 @@ pub mod machine;
 pub mod profile;
 pub mod trace;
 
-pub use machine::{Agent, Heard, Want};
+pub use machine::{Agent, AgentCommand, AgentInput};
 pub use profile::{Profile, Profiles};
 pub use trace::{End, Ending, Step, Tool, Trace};

@@ -2,7 +2,7 @@
 
 use std::iter;
 
-use alertstorm_model::agent::{Agent, Heard, Want};
+use alertstorm_model::agent::{Agent, AgentCommand, AgentInput};
 use alertstorm_model::investigation::{Domain, Outcome};
 use alertstorm_model::phase::Action;
 use alertstorm_model::time::{Span, Time};
@@ -40,8 +40,8 @@ impl AgentProcess {
 
     /// Sends SIGTERM; returns whether the agent revokes its token before it exits.
     pub fn terminate(&mut self, outcome: Outcome) -> bool {
-        let want = self.agent.as_mut().map(|agent| agent.terminate(outcome));
-        let releases = want == Some(Want::Release);
+        let command = self.agent.as_mut().map(|agent| agent.terminate(outcome));
+        let releases = command == Some(AgentCommand::Release);
         self.terminating |= releases;
         releases
     }
@@ -51,8 +51,8 @@ impl AgentProcess {
         self.terminating = false;
     }
 
-    /// What the agent wants next; `None` if it does not run or is terminating.
-    pub fn next(&mut self, now: Time, input: Heard) -> Option<Want> {
+    /// The agent's next command; `None` if it does not run or is terminating.
+    pub fn next(&mut self, now: Time, input: AgentInput) -> Option<AgentCommand> {
         if self.terminating {
             return None;
         }

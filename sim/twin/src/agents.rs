@@ -1,6 +1,6 @@
-//! The agents: runs the model's state machine in virtual time and carries out what it wants.
+//! The agents: runs the model's state machine in virtual time and carries out its commands.
 
-use alertstorm_model::agent::{Heard, Want};
+use alertstorm_model::agent::{AgentCommand, AgentInput};
 use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{Domain, Outcome, Stage};
 use alertstorm_model::phase::{Phase, Verb};
@@ -23,7 +23,7 @@ impl World<'_> {
         let runs = inv.pod.phase() == PodPhase::Running;
         if runs && !inv.is_over() && !inv.agent.is_running() {
             inv.agent.start(plan.agent(&inv.alert()));
-            self.resume_agent(who, Heard::Started);
+            self.resume_agent(who, AgentInput::Started);
         }
     }
 
@@ -43,67 +43,67 @@ impl World<'_> {
     pub(crate) fn on_release_answer(&mut self, who: Key<Inv>) {
         if let Some(inv) = self.invs.get_mut(who) {
             inv.agent.release_answered();
-            self.resume_agent(who, Heard::Done);
+            self.resume_agent(who, AgentInput::Done);
         }
     }
 
     /// A request to Vault failed. The agent's pause before its next attempt is booked on `cause`;
     /// `None` if no server caused it, as with an expired token.
     pub(crate) fn on_vault_refusal(&mut self, who: Key<Inv>, cause: Option<Component>) {
-        self.run_agent(who, Heard::Unavailable, cause);
+        self.run_agent(who, AgentInput::Unavailable, cause);
     }
 
-    /// Passes an input to the agent and carries out what it wants until it has to wait.
-    pub(crate) fn resume_agent(&mut self, who: Key<Inv>, heard: Heard) {
-        self.run_agent(who, heard, None);
+    /// Passes an input to the agent and carries out its commands until it has to wait.
+    pub(crate) fn resume_agent(&mut self, who: Key<Inv>, input: AgentInput) {
+        self.run_agent(who, input, None);
     }
 
-    fn run_agent(&mut self, who: Key<Inv>, mut heard: Heard, mut cause: Option<Component>) {
+    fn run_agent(&mut self, who: Key<Inv>, mut input: AgentInput, mut cause: Option<Component>) {
         let now = self.now();
         loop {
             let Some(inv) = self.invs.get_mut(who) else {
                 return;
             };
-            let Some(want) = inv.agent.next(now, heard) else {
+            let Some(command) = inv.agent.next(now, input) else {
                 return;
             };
-            if let (Some(cause), Want::Work(_, pause)) = (cause.take(), want) {
+            if let (Some(cause), AgentCommand::Work(_, pause)) = (cause.take(), command) {
                 inv.wait(cause, pause);
             }
-            heard = Heard::Done;
-            match want {
-                Want::Login => return self.log_in(who),
-                Want::Credential(domain) => return self.request_credential(who, domain),
-                Want::Release => return self.release_token(who),
-                Want::Work(_, takes) => {
-                    // One event for all the work up to the next want of another kind.
+            input = AgentInput::Done;
+            match command {
+                AgentCommand::Login => return self.log_in(who),
+                AgentCommand::Credential(domain) => return self.request_credential(who, domain),
+                AgentCommand::Release => return self.release_token(who),
+                AgentCommand::Work(_, takes) => {
+                    // One event for all the work up to the next command of another kind.
                     let takes = takes + inv.agent.rest_of_work();
                     if takes.0 == 0 {
                         continue;
                     }
                     return self.engine.after(takes, Ev::AgentStep(who));
                 }
-                Want::Act(action) => {
+                AgentCommand::Act(action) => {
                     inv.agent.await_action(action);
                     return self.attempt_action(who);
                 }
-                Want::Hang => return,
-                Want::Ready => {
+                AgentCommand::Hang => return,
+                AgentCommand::Ready => {
                     self.stage(who, Stage::CredentialsReady);
                     self.record_waits(who, Stage::CredentialsReady);
                 }
-                Want::Hold(memory) => {
+                AgentCommand::Hold(memory) => {
                     if memory > self.plan.scenario().controller.job.memory_limit {
                         return self.end_process(who, Outcome::OomKilled);
                     }
                 }
-                Want::Note { tool_calls, tokens, cost_micro_usd } => {
+                AgentCommand::Note { tool_calls, tokens, cost_micro_usd } => {
                     inv.agent.spend(cost_micro_usd);
                     self.fact(who, Fact::Hypothesis { tool_calls, tokens, cost_micro_usd });
                 }
-                Want::Conclude(_) => self.stage(who, Stage::AgentDone),
-                Want::Exit(outcome) => return self.end_process(who, outcome),
-                Want::Crash => return self.end_process(who, Outcome::Crashed),
+                AgentCommand::Conclude(_) => self.stage(who, Stage::AgentDone),
+                AgentCommand::Exit(outcome) => return self.end_process(who, outcome),
+                AgentCommand::Crash => return self.end_process(who, Outcome::Crashed),
             }
         }
     }
@@ -150,17 +150,17 @@ impl World<'_> {
         };
         if phase.allows(inv.alert().domain, action) {
             self.fact(who, Fact::Acted { action });
-            self.resume_agent(who, Heard::Done);
+            self.resume_agent(who, AgentInput::Done);
         } else {
             self.fact(who, Fact::Denied { action, by: Phase::refuser(action) });
-            self.resume_agent(who, Heard::Refused);
+            self.resume_agent(who, AgentInput::Refused);
         }
     }
 
     /// The target system did not answer: the agent goes on without the action.
     pub(crate) fn on_action_failed(&mut self, who: Key<Inv>) {
         if self.invs.get_mut(who).is_some_and(|inv| inv.agent.take_action().is_some()) {
-            self.resume_agent(who, Heard::Done);
+            self.resume_agent(who, AgentInput::Done);
         }
     }
 }

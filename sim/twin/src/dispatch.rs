@@ -1,6 +1,6 @@
 //! Maps each event, and the answer to each call, to its handler.
 
-use alertstorm_model::agent::Heard;
+use alertstorm_model::agent::AgentInput;
 use alertstorm_model::event::Component;
 use alertstorm_model::investigation::InvestigationId;
 
@@ -18,7 +18,7 @@ impl World<'_> {
                 let now = self.now();
                 self.on_call_computed(id, now);
             }
-            Ev::AgentStep(who) => self.resume_agent(who, Heard::Done),
+            Ev::AgentStep(who) => self.resume_agent(who, AgentInput::Done),
             Ev::Alert => self.on_alert(),
             Ev::ControllerWake => self.on_controller_wake(),
             Ev::Redeliver(low, high) => {

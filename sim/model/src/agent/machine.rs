@@ -1,5 +1,5 @@
-//! The agent as a state machine: it returns what it wants next and receives the result. The twin
-//! answers in virtual time, the program in the pod with real servers.
+//! The agent as a state machine: it returns its next command and receives the result. The twin
+//! carries out commands in virtual time, the program in the pod on real servers.
 
 use std::collections::VecDeque;
 
@@ -14,22 +14,22 @@ const BACKOFF: Span = Span::secs(1);
 /// Longest pause between attempts.
 const BACKOFF_MAX: Span = Span::secs(16);
 
-/// What the agent receives: the result of what it wanted.
+/// The result of the agent's last command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum AgentInput {
     /// The container runs; the first input.
     Started,
-    /// The last want succeeded.
+    /// The last command succeeded.
     Done,
-    /// The server refused the last want: the phase does not grant it.
+    /// The server refused the last command: the phase does not grant it.
     Refused,
     /// Vault did not answer, or answered with a server error.
     Unavailable,
 }
 
-/// What the agent wants next.
+/// What the agent does next. The twin or a driver carries it out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum AgentCommand {
     /// A Vault token for the pod's ServiceAccount token.
     Login,
     /// A credential for the systems of a domain.
@@ -87,7 +87,7 @@ pub struct Agent {
     needs_vault: bool,
     state: State,
     /// Retried after a pause.
-    again: Option<Want>,
+    again: Option<AgentCommand>,
     failing_since: Option<Time>,
     pause: Span,
     patience: Span,
@@ -122,13 +122,13 @@ impl Agent {
         Span(ttl.0 / 3 * 2)
     }
 
-    /// What the agent wants next, given the result of its last want.
-    pub fn next(&mut self, now: Time, heard: Heard) -> Want {
-        match (self.state, heard) {
-            (State::Gone, _) => Want::Exit(Outcome::Crashed),
-            (State::New, _) if self.needs_vault => self.go(State::LoggingIn, Want::Login),
+    /// The agent's next command, given the result of its last one.
+    pub fn next(&mut self, now: Time, input: AgentInput) -> AgentCommand {
+        match (self.state, input) {
+            (State::Gone, _) => AgentCommand::Exit(Outcome::Crashed),
+            (State::New, _) if self.needs_vault => self.go(State::LoggingIn, AgentCommand::Login),
             (State::New | State::Ready, _) => self.step(),
-            (State::LoggingIn | State::Taking(_) | State::Starting, Heard::Unavailable) => {
+            (State::LoggingIn | State::Taking(_) | State::Starting, AgentInput::Unavailable) => {
                 self.try_again(now)
             }
             (State::Pausing, _) => self.resume(),
@@ -136,44 +136,46 @@ impl Agent {
                 self.recovered();
                 self.take_next_of_start()
             }
-            (State::Taking(_) | State::Acting, Heard::Refused) if self.end.stops_when_denied => {
+            (State::Taking(_) | State::Acting, AgentInput::Refused)
+                if self.end.stops_when_denied =>
+            {
                 self.conclude(Outcome::Denied)
             }
             (State::Taking(_), _) => {
                 self.recovered();
                 match self.then_act.take() {
-                    Some(action) => self.go(State::Acting, Want::Act(action)),
+                    Some(action) => self.go(State::Acting, AgentCommand::Act(action)),
                     None => self.step(),
                 }
             }
             (State::Working | State::Acting, _) => self.step(),
             (State::Concluding(outcome), _) => {
                 if self.needs_vault && self.end.returns_credentials {
-                    self.go(State::Releasing(outcome), Want::Release)
+                    self.go(State::Releasing(outcome), AgentCommand::Release)
                 } else {
-                    self.go(State::Gone, Want::Exit(outcome))
+                    self.go(State::Gone, AgentCommand::Exit(outcome))
                 }
             }
-            (State::Releasing(outcome), _) => self.go(State::Gone, Want::Exit(outcome)),
+            (State::Releasing(outcome), _) => self.go(State::Gone, AgentCommand::Exit(outcome)),
         }
     }
 
-    /// The agent received SIGTERM: it gives its credentials back and ends. A result of its last want
+    /// The agent received SIGTERM: it gives its credentials back and ends. A result of its last command
     /// must no longer be passed to [`Self::next`].
-    pub fn terminate(&mut self, outcome: Outcome) -> Want {
+    pub fn terminate(&mut self, outcome: Outcome) -> AgentCommand {
         let has_token = !matches!(self.state, State::New | State::LoggingIn | State::Gone);
         if has_token && self.needs_vault && self.end.returns_credentials {
-            self.go(State::Releasing(outcome), Want::Release)
+            self.go(State::Releasing(outcome), AgentCommand::Release)
         } else {
-            self.go(State::Gone, Want::Exit(outcome))
+            self.go(State::Gone, AgentCommand::Exit(outcome))
         }
     }
 
-    fn go(&mut self, state: State, want: Want) -> Want {
-        self.asked_database |= want == Want::Credential(Domain::Database);
+    fn go(&mut self, state: State, command: AgentCommand) -> AgentCommand {
+        self.asked_database |= command == AgentCommand::Credential(Domain::Database);
         self.state = state;
-        self.again = Some(want);
-        want
+        self.again = Some(command);
+        command
     }
 
     fn recovered(&mut self) {
@@ -189,12 +191,12 @@ impl Agent {
             return None;
         }
         match self.step() {
-            Want::Work(_, takes) => Some(takes),
+            AgentCommand::Work(_, takes) => Some(takes),
             _ => None,
         }
     }
 
-    fn try_again(&mut self, now: Time) -> Want {
+    fn try_again(&mut self, now: Time) -> AgentCommand {
         let since = *self.failing_since.get_or_insert(now);
         if now.since(since) >= self.patience {
             return self.conclude(Outcome::VaultUnavailable);
@@ -202,30 +204,30 @@ impl Agent {
         let pause = self.pause;
         self.pause = Span((pause.0 * 2).min(BACKOFF_MAX.0));
         self.state = State::Pausing;
-        Want::Work(None, pause)
+        AgentCommand::Work(None, pause)
     }
 
-    fn resume(&mut self) -> Want {
-        let want = self.again.unwrap_or(Want::Crash);
-        self.state = match want {
-            Want::Credential(domain) => State::Taking(domain),
-            Want::Login => State::LoggingIn,
+    fn resume(&mut self) -> AgentCommand {
+        let command = self.again.unwrap_or(AgentCommand::Crash);
+        self.state = match command {
+            AgentCommand::Credential(domain) => State::Taking(domain),
+            AgentCommand::Login => State::LoggingIn,
             _ => State::Working,
         };
-        if let (Want::Credential(_), false) = (want, self.to_take.is_empty()) {
+        if let (AgentCommand::Credential(_), false) = (command, self.to_take.is_empty()) {
             self.state = State::Starting;
         }
-        want
+        command
     }
 
-    fn take_next_of_start(&mut self) -> Want {
+    fn take_next_of_start(&mut self) -> AgentCommand {
         // The head stays until it is granted or refused, so that a retry finds it.
         if self.state == State::Starting {
             self.to_take.pop_front();
         }
         match self.to_take.front() {
-            Some(&domain) => self.go(State::Starting, Want::Credential(domain)),
-            None => self.go(State::Ready, Want::Ready),
+            Some(&domain) => self.go(State::Starting, AgentCommand::Credential(domain)),
+            None => self.go(State::Ready, AgentCommand::Ready),
         }
     }
 
@@ -234,44 +236,46 @@ impl Agent {
         self.needs_vault && !self.asked_database
     }
 
-    fn conclude(&mut self, outcome: Outcome) -> Want {
-        self.go(State::Concluding(outcome), Want::Conclude(outcome))
+    fn conclude(&mut self, outcome: Outcome) -> AgentCommand {
+        self.go(State::Concluding(outcome), AgentCommand::Conclude(outcome))
     }
 
-    fn step(&mut self) -> Want {
-        let want = match self.steps.pop_front() {
-            Some(Step::Think(takes)) => Want::Work(None, takes),
+    fn step(&mut self) -> AgentCommand {
+        let command = match self.steps.pop_front() {
+            Some(Step::Think(takes)) => AgentCommand::Work(None, takes),
             Some(Step::Call { tool, takes, tokens, cost_micro_usd }) => {
                 let (calls, all_tokens, cost) = self.noted;
                 self.noted = (calls + 1, all_tokens.saturating_add(tokens), cost + cost_micro_usd);
-                Want::Work(Some(tool), takes)
+                AgentCommand::Work(Some(tool), takes)
             }
-            Some(Step::Hold(memory)) => Want::Hold(memory),
+            Some(Step::Hold(memory)) => AgentCommand::Hold(memory),
             Some(Step::Need(domain)) => {
-                return self.go(State::Taking(domain), Want::Credential(domain));
+                return self.go(State::Taking(domain), AgentCommand::Credential(domain));
             }
             // PostgreSQL accepts only roles that exist, so a credential is needed first.
             Some(Step::Act(action))
                 if action.target == Domain::Database && self.lacks_database() =>
             {
                 self.then_act = Some(action);
-                return self
-                    .go(State::Taking(Domain::Database), Want::Credential(Domain::Database));
+                return self.go(
+                    State::Taking(Domain::Database),
+                    AgentCommand::Credential(Domain::Database),
+                );
             }
-            Some(Step::Act(action)) => return self.go(State::Acting, Want::Act(action)),
+            Some(Step::Act(action)) => return self.go(State::Acting, AgentCommand::Act(action)),
             Some(Step::Hypothesis) => {
                 let (tool_calls, tokens, cost_micro_usd) = std::mem::take(&mut self.noted);
-                Want::Note { tool_calls, tokens, cost_micro_usd }
+                AgentCommand::Note { tool_calls, tokens, cost_micro_usd }
             }
             None => {
                 return match self.end.ending.conclusion() {
                     Some(outcome) => self.conclude(outcome),
-                    None if self.end.ending == Ending::EndlessLoop => Want::Hang,
-                    None => self.go(State::Gone, Want::Crash),
+                    None if self.end.ending == Ending::EndlessLoop => AgentCommand::Hang,
+                    None => self.go(State::Gone, AgentCommand::Crash),
                 };
             }
         };
-        self.go(State::Working, want)
+        self.go(State::Working, command)
     }
 }
 
@@ -288,23 +292,23 @@ mod tests {
     #[test]
     fn an_agent_logs_in_takes_works_concludes_and_gives_back() {
         let mut agent = Agent::new(trace(vec![Step::Think(Span::secs(1))]), Span::secs(60));
-        let mut wants = Vec::new();
+        let mut commands = Vec::new();
         loop {
-            wants.push(agent.next(Time::ZERO, Heard::Done));
-            if matches!(wants.last(), Some(Want::Exit(_))) {
+            commands.push(agent.next(Time::ZERO, AgentInput::Done));
+            if matches!(commands.last(), Some(AgentCommand::Exit(_))) {
                 break;
             }
         }
         assert_eq!(
-            wants,
+            commands,
             [
-                Want::Login,
-                Want::Credential(Domain::Network),
-                Want::Ready,
-                Want::Work(None, Span::secs(1)),
-                Want::Conclude(Outcome::Resolved),
-                Want::Release,
-                Want::Exit(Outcome::Resolved),
+                AgentCommand::Login,
+                AgentCommand::Credential(Domain::Network),
+                AgentCommand::Ready,
+                AgentCommand::Work(None, Span::secs(1)),
+                AgentCommand::Conclude(Outcome::Resolved),
+                AgentCommand::Release,
+                AgentCommand::Exit(Outcome::Resolved),
             ]
         );
     }
@@ -314,24 +318,29 @@ mod tests {
         use crate::phase::Verb;
         let act = Step::Act(Action { verb: Verb::Read, target: Domain::Database });
         let mut agent = Agent::new(trace(vec![act, act]), Span::ZERO);
-        let wants: Vec<Want> = (0..6).map(|_| agent.next(Time::ZERO, Heard::Done)).collect();
+        let commands: Vec<AgentCommand> =
+            (0..6).map(|_| agent.next(Time::ZERO, AgentInput::Done)).collect();
         let Step::Act(action) = act else { unreachable!() };
-        let asked_once = [Want::Credential(Domain::Database), Want::Act(action), Want::Act(action)];
-        assert_eq!(wants[3..], asked_once);
+        let asked_once = [
+            AgentCommand::Credential(Domain::Database),
+            AgentCommand::Act(action),
+            AgentCommand::Act(action),
+        ];
+        assert_eq!(commands[3..], asked_once);
     }
 
     #[test]
     fn an_agent_that_is_asked_to_stop_gives_back_and_ends() {
         let mut agent = Agent::new(trace(vec![Step::Think(Span::secs(60))]), Span::secs(60));
         for _ in 0..4 {
-            agent.next(Time::ZERO, Heard::Done);
+            agent.next(Time::ZERO, AgentInput::Done);
         }
         let outcome = Outcome::DeadlineExceeded;
-        assert_eq!(agent.terminate(outcome), Want::Release);
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Exit(outcome));
+        assert_eq!(agent.terminate(outcome), AgentCommand::Release);
+        assert_eq!(agent.next(Time::ZERO, AgentInput::Done), AgentCommand::Exit(outcome));
         let mut early = Agent::new(trace(Vec::new()), Span::secs(60));
-        early.next(Time::ZERO, Heard::Started);
-        assert_eq!(early.terminate(outcome), Want::Exit(outcome), "it has no token yet");
+        early.next(Time::ZERO, AgentInput::Started);
+        assert_eq!(early.terminate(outcome), AgentCommand::Exit(outcome), "it has no token yet");
     }
 
     #[test]
@@ -339,35 +348,38 @@ mod tests {
         let think = |s| Step::Think(Span::secs(s));
         let mut agent = Agent::new(trace(vec![think(1), think(2), Step::Hypothesis]), Span::ZERO);
         for _ in 0..3 {
-            agent.next(Time::ZERO, Heard::Done);
+            agent.next(Time::ZERO, AgentInput::Done);
         }
         assert_eq!(agent.works_on(), None, "it has not begun");
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Work(None, Span::secs(1)));
+        assert_eq!(
+            agent.next(Time::ZERO, AgentInput::Done),
+            AgentCommand::Work(None, Span::secs(1))
+        );
         assert_eq!(agent.works_on(), Some(Span::secs(2)));
         assert_eq!(agent.works_on(), None);
-        assert!(matches!(agent.next(Time::ZERO, Heard::Done), Want::Note { .. }));
+        assert!(matches!(agent.next(Time::ZERO, AgentInput::Done), AgentCommand::Note { .. }));
     }
 
     #[test]
     fn an_agent_gives_up_when_vault_has_failed_for_its_patience() {
         let mut agent = Agent::new(trace(Vec::new()), Span::secs(30));
         let mut now = Time::ZERO;
-        let mut want = agent.next(now, Heard::Started);
+        let mut command = agent.next(now, AgentInput::Started);
         let mut logins = 0;
-        while !matches!(want, Want::Conclude(_)) {
-            want = match want {
-                Want::Login => {
+        while !matches!(command, AgentCommand::Conclude(_)) {
+            command = match command {
+                AgentCommand::Login => {
                     logins += 1;
-                    agent.next(now, Heard::Unavailable)
+                    agent.next(now, AgentInput::Unavailable)
                 }
-                Want::Work(None, pause) => {
+                AgentCommand::Work(None, pause) => {
                     now += pause;
-                    agent.next(now, Heard::Done)
+                    agent.next(now, AgentInput::Done)
                 }
                 other => panic!("{other:?}"),
             };
         }
-        assert_eq!(want, Want::Conclude(Outcome::VaultUnavailable));
+        assert_eq!(command, AgentCommand::Conclude(Outcome::VaultUnavailable));
         assert_eq!((logins, now), (6, Time::ZERO + Span::secs(31)));
     }
 
@@ -376,11 +388,23 @@ mod tests {
         let mut both = trace(Vec::new());
         both.at_start.push(Domain::Database);
         let mut agent = Agent::new(both, Span::secs(30));
-        agent.next(Time::ZERO, Heard::Started);
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
-        assert_eq!(agent.next(Time::ZERO, Heard::Unavailable), Want::Work(None, BACKOFF));
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Network));
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Credential(Domain::Database));
-        assert_eq!(agent.next(Time::ZERO, Heard::Done), Want::Ready);
+        agent.next(Time::ZERO, AgentInput::Started);
+        assert_eq!(
+            agent.next(Time::ZERO, AgentInput::Done),
+            AgentCommand::Credential(Domain::Network)
+        );
+        assert_eq!(
+            agent.next(Time::ZERO, AgentInput::Unavailable),
+            AgentCommand::Work(None, BACKOFF)
+        );
+        assert_eq!(
+            agent.next(Time::ZERO, AgentInput::Done),
+            AgentCommand::Credential(Domain::Network)
+        );
+        assert_eq!(
+            agent.next(Time::ZERO, AgentInput::Done),
+            AgentCommand::Credential(Domain::Database)
+        );
+        assert_eq!(agent.next(Time::ZERO, AgentInput::Done), AgentCommand::Ready);
     }
 }

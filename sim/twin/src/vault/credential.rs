@@ -1,6 +1,6 @@
 //! Credentials for the systems of a domain, from the secrets engine that the scenario names.
 
-use alertstorm_model::agent::Heard;
+use alertstorm_model::agent::AgentInput;
 use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::Domain;
 use alertstorm_model::phase::{Action, Refuser, Verb};
@@ -65,7 +65,7 @@ impl World<'_> {
         if let Some(target) = target {
             let action = Action { verb: Verb::Read, target };
             self.fact(who, Fact::Denied { action, by: Refuser::VaultPolicy });
-            self.resume_agent(who, Heard::Refused);
+            self.resume_agent(who, AgentInput::Refused);
         }
     }
 
@@ -98,6 +98,6 @@ impl World<'_> {
                 self.schedule_renewal(key, expires.since(now));
             }
         }
-        self.resume_agent(who, Heard::Done);
+        self.resume_agent(who, AgentInput::Done);
     }
 }

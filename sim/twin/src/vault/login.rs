@@ -1,6 +1,6 @@
 //! Login: a ServiceAccount token is exchanged for a Vault token.
 
-use alertstorm_model::agent::Heard;
+use alertstorm_model::agent::AgentInput;
 use alertstorm_model::event::Component;
 use alertstorm_model::investigation::{IdentityKind, Stage};
 use alertstorm_model::scenario::knobs::AuthMethod;
@@ -77,7 +77,7 @@ impl World<'_> {
         self.engine.after(ttl, Ev::TokenExpires(token));
         if works {
             self.stage(who, Stage::VaultLogin);
-            self.resume_agent(who, Heard::Done);
+            self.resume_agent(who, AgentInput::Done);
         }
     }
 }

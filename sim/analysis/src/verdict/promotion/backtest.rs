@@ -10,7 +10,7 @@ use super::cases::Case;
 use super::judge::{Tally, Verdict};
 use super::observed::Violation;
 use super::policy::{Must, Policy};
-use alertstorm_model::agent::{Agent, Heard, Profile, Profiles, Trace, Want, draw};
+use alertstorm_model::agent::{Agent, AgentCommand, AgentInput, Profile, Profiles, Trace, draw};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome};
 use alertstorm_model::phase::{Phase, Verb};
 use alertstorm_model::quantity::Share;
@@ -138,36 +138,41 @@ impl Agents<'_> {
         let (domain, returns) = (trace.domain, trace.end.returns_credentials);
         let mut case = Case { right: Some(right), ..Case::new(domain) };
         let mut agent = Agent::new(trace, Span::ZERO);
-        let (mut now, mut heard, mut held) = (Time::ZERO, Heard::Started, false);
+        let (mut now, mut input, mut held) = (Time::ZERO, AgentInput::Started, false);
         let deadline = Time::ZERO + job.active_deadline;
         let mut returned = false;
         case.outcome = loop {
-            let want = agent.next(now, heard);
-            heard = Heard::Done;
-            match want {
-                Want::Credential(target) if !phase.grants_credential(domain, target) => {
+            let command = agent.next(now, input);
+            input = AgentInput::Done;
+            match command {
+                AgentCommand::Credential(target) if !phase.grants_credential(domain, target) => {
                     case.refused = true;
-                    heard = Heard::Refused;
+                    input = AgentInput::Refused;
                 }
-                Want::Credential(_) => held = true,
-                Want::Work(_, takes) => now += takes,
-                Want::Hold(memory) if memory > job.memory_limit => break Outcome::OomKilled,
-                Want::Act(action) => {
+                AgentCommand::Credential(_) => held = true,
+                AgentCommand::Work(_, takes) => now += takes,
+                AgentCommand::Hold(memory) if memory > job.memory_limit => {
+                    break Outcome::OomKilled;
+                }
+                AgentCommand::Act(action) => {
                     let allowed = phase.allows(domain, action);
                     if action.verb != Verb::Read && action.target != domain {
                         case.add_violation(Violation::ForeignWrite);
                     }
                     if !allowed {
                         case.refused = true;
-                        heard = Heard::Refused;
+                        input = AgentInput::Refused;
                     }
                 }
-                Want::Note { cost_micro_usd, .. } => case.cost_micro_usd += cost_micro_usd,
-                Want::Release => returned = true,
-                Want::Exit(outcome) => break outcome,
-                Want::Crash => break Outcome::Crashed,
-                Want::Hang => break self.stopped(&mut returned, returns),
-                Want::Login | Want::Ready | Want::Hold(_) | Want::Conclude(_) => {}
+                AgentCommand::Note { cost_micro_usd, .. } => case.cost_micro_usd += cost_micro_usd,
+                AgentCommand::Release => returned = true,
+                AgentCommand::Exit(outcome) => break outcome,
+                AgentCommand::Crash => break Outcome::Crashed,
+                AgentCommand::Hang => break self.stopped(&mut returned, returns),
+                AgentCommand::Login
+                | AgentCommand::Ready
+                | AgentCommand::Hold(_)
+                | AgentCommand::Conclude(_) => {}
             }
             if now >= deadline {
                 break self.stopped(&mut returned, returns);
