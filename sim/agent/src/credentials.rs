@@ -14,11 +14,11 @@ use tokio::task::JoinSet;
 use crate::names::{credential_path, credential_role, login_path, role};
 use crate::task::Task;
 use crate::vault::{Answer, Vault, VaultError};
-use crate::world::{Places, Told, World};
+use crate::world::{AgentReport, Places, World};
 
 /// The result of a request to Vault, as an agent distinguishes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Took {
+pub enum CredentialResult {
     Granted,
     Refused,
     Unavailable,
@@ -65,16 +65,16 @@ impl<'a, W: World> Credentials<'a, W> {
             return false;
         };
         let Some(token) = answer.token else { return false };
-        self.world.tell(Told::Login);
+        self.world.report(AgentReport::Login);
         vault.set_token(&token.secret);
         self.vault = Some(Arc::new(vault));
         true
     }
 
     /// Requests a credential for the systems of a domain.
-    pub async fn take(&mut self, domain: Domain) -> Took {
+    pub async fn take(&mut self, domain: Domain) -> CredentialResult {
         let (id, source) = (self.task.id, self.task.source(domain));
-        let Some(vault) = self.vault.clone() else { return Took::Unavailable };
+        let Some(vault) = self.vault.clone() else { return CredentialResult::Unavailable };
         let config = (id.0 % u64::from(source.configs.get())) as u32;
         let role = credential_role(self.task.phase, self.task.domain, domain, config);
         let path = credential_path(source.engine, domain, &role);
@@ -98,39 +98,39 @@ impl<'a, W: World> Credentials<'a, W> {
                 && !answer.lease_id.is_empty()
             {
                 let ttl = Span::secs(u64::from(answer.lease_duration_s));
-                world.tell(Told::Issued(answer.lease_id.clone(), domain, sent, ttl));
+                world.report(AgentReport::Issued(answer.lease_id.clone(), domain, sent, ttl));
             }
             answer
         });
         let answer = match asked.await {
             Ok(Ok(answer)) => answer,
             Ok(Err(VaultError::Denied)) => return self.denied().await,
-            Ok(Err(_)) | Err(_) => return Took::Unavailable,
+            Ok(Err(_)) | Err(_) => return CredentialResult::Unavailable,
         };
         if engine == Engine::Postgresql {
             self.database = named(&answer, "username").zip(named(&answer, "password"));
             if let Some((user, _)) = &self.database {
-                self.world.tell(Told::User(user.clone()));
+                self.world.report(AgentReport::User(user.clone()));
             }
         }
         if !answer.lease_id.is_empty() && answer.renewable {
             let ttl = Span::secs(u64::from(answer.lease_duration_s));
             self.renew_later(answer.lease_id, ttl, source.ttl);
         }
-        Took::Granted
+        CredentialResult::Granted
     }
 
     /// Vault sends 403 for both a missing policy and an invalid token. If the token is invalid, the
     /// agent logs in again.
-    async fn denied(&mut self) -> Took {
-        let Some(vault) = &self.vault else { return Took::Unavailable };
+    async fn denied(&mut self) -> CredentialResult {
+        let Some(vault) = &self.vault else { return CredentialResult::Unavailable };
         match vault.read("auth/token/lookup-self").await {
-            Ok(_) => Took::Refused,
+            Ok(_) => CredentialResult::Refused,
             Err(VaultError::Denied) => {
                 self.login().await;
-                Took::Unavailable
+                CredentialResult::Unavailable
             }
-            Err(_) => Took::Unavailable,
+            Err(_) => CredentialResult::Unavailable,
         }
     }
 
@@ -148,7 +148,7 @@ impl<'a, W: World> Credentials<'a, W> {
                 match vault.write("sys/leases/renew", body).await {
                     Ok(answer) => {
                         let renewed = Span::secs(u64::from(answer.lease_duration_s));
-                        world.tell(Told::Renewed(id.clone(), sent, renewed));
+                        world.report(AgentReport::Renewed(id.clone(), sent, renewed));
                         // Close to the lease's maximum time-to-live, a renewal gains too little.
                         if renewed.0 < full.0 / 2 {
                             return;
@@ -173,7 +173,7 @@ impl<'a, W: World> Credentials<'a, W> {
         let released = tokio::spawn(async move {
             let revoked = vault.write("auth/token/revoke-self", json!({})).await.is_ok();
             if revoked {
-                world.tell(Told::Returned);
+                world.report(AgentReport::Returned);
             }
             revoked
         });
@@ -186,18 +186,18 @@ impl<'a, W: World> Credentials<'a, W> {
     }
 
     /// Reads or writes a path that stands for a system (see [`SYSTEMS`](crate::names::SYSTEMS)).
-    pub async fn system(&mut self, path: &str, verb: Verb) -> Took {
+    pub async fn system(&mut self, path: &str, verb: Verb) -> CredentialResult {
         let Some(vault) = self.vault.clone() else {
-            return Took::Unavailable;
+            return CredentialResult::Unavailable;
         };
         let done = match verb.writes() {
             true => vault.write(path, json!({"changed": "by an agent"})).await,
             false => vault.read(path).await,
         };
         match done {
-            Ok(_) => Took::Granted,
+            Ok(_) => CredentialResult::Granted,
             Err(VaultError::Denied) => self.denied().await,
-            Err(_) => Took::Unavailable,
+            Err(_) => CredentialResult::Unavailable,
         }
     }
 }

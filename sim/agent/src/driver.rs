@@ -9,11 +9,11 @@ use alertstorm_model::investigation::{Domain, Outcome, Stage};
 use alertstorm_model::phase::{Action, Refuser, Verb};
 use tokio::sync::watch;
 
-use crate::credentials::{Credentials, Took};
+use crate::credentials::{CredentialResult, Credentials};
 use crate::names::system_path;
 use crate::postgres::{self, PostgresError};
 use crate::task::Task;
-use crate::world::{Acted, Places, Told, World};
+use crate::world::{Acted, AgentReport, Places, World};
 
 struct Driver<'a, W> {
     places: &'a Places,
@@ -61,7 +61,7 @@ enum Done {
 
 impl<W: World> Driver<'_, W> {
     async fn carry_out(&mut self, command: AgentCommand) -> Done {
-        let stage = |stage: Stage| self.world.tell(Told::Stage(stage));
+        let stage = |stage: Stage| self.world.report(AgentReport::Stage(stage));
         Done::Step(match command {
             AgentCommand::Login => match self.credentials.login().await {
                 true => {
@@ -87,7 +87,7 @@ impl<W: World> Driver<'_, W> {
             }
             AgentCommand::Act(action) => self.act(action).await,
             AgentCommand::Note { tool_calls, tokens, cost_micro_usd } => {
-                self.world.tell(Told::Hypothesis(tool_calls, tokens, cost_micro_usd));
+                self.world.report(AgentReport::Hypothesis(tool_calls, tokens, cost_micro_usd));
                 AgentInput::Done
             }
             AgentCommand::Conclude(_) => {
@@ -107,15 +107,15 @@ impl<W: World> Driver<'_, W> {
     }
 
     fn refused(&self, action: Action, by: Refuser) -> AgentInput {
-        self.world.tell(Told::Denied(action.verb, action.target, by));
+        self.world.report(AgentReport::Denied(action.verb, action.target, by));
         AgentInput::Refused
     }
 
     async fn request_credential(&mut self, domain: Domain) -> AgentInput {
         match self.credentials.take(domain).await {
-            Took::Granted => AgentInput::Done,
-            Took::Unavailable => AgentInput::Unavailable,
-            Took::Refused => {
+            CredentialResult::Granted => AgentInput::Done,
+            CredentialResult::Unavailable => AgentInput::Unavailable,
+            CredentialResult::Refused => {
                 let action = Action { verb: Verb::Read, target: domain };
                 self.refused(action, Refuser::VaultPolicy)
             }
@@ -130,7 +130,7 @@ impl<W: World> Driver<'_, W> {
         };
         match acted {
             Acted::Done => {
-                self.world.tell(Told::Acted(action.verb, action.target));
+                self.world.report(AgentReport::Acted(action.verb, action.target));
                 AgentInput::Done
             }
             Acted::Refused(by) => self.refused(action, by),
@@ -161,9 +161,9 @@ impl<W: World> Driver<'_, W> {
 
     async fn act_through_vault(&mut self, action: Action) -> Acted {
         match self.credentials.system(&system_path(action), action.verb).await {
-            Took::Granted => Acted::Done,
-            Took::Refused => Acted::Refused(Refuser::VaultPolicy),
-            Took::Unavailable => Acted::Failed,
+            CredentialResult::Granted => Acted::Done,
+            CredentialResult::Refused => Acted::Refused(Refuser::VaultPolicy),
+            CredentialResult::Unavailable => Acted::Failed,
         }
     }
 }

@@ -12,7 +12,7 @@ use alertstorm_model::investigation::Outcome;
 use alertstorm_model::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::world::Told;
+use crate::world::AgentReport;
 
 /// The kubelet truncates a container's termination message after this many bytes
 /// (maxTerminationMessageLogLength in pkg/kubelet/kuberuntime; a pod's messages together may have
@@ -22,7 +22,7 @@ pub const MESSAGE_MAX: usize = 4096;
 const VERSION: u32 = 1;
 
 /// An event, and its time: nanoseconds since the agent's start, on a monotonic clock.
-pub type Entry = (Time, Told);
+pub type Entry = (Time, AgentReport);
 
 /// The content of a termination message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,11 +123,11 @@ mod tests {
     #[test]
     fn entries_that_do_not_fit_into_the_message_are_read_from_the_log() {
         let mut journal = Journal::begin();
-        journal.log.push((Time(5), Told::Stage(Stage::VaultLogin)));
+        journal.log.push((Time(5), AgentReport::Stage(Stage::VaultLogin)));
         journal.outcome = Some(Outcome::Resolved);
         let message = journal.message().unwrap();
         assert_eq!(Journal::read(&message), Some(journal.clone()));
-        let entry = (Time(123_456_789_012), Told::Acted(Verb::Read, Domain::Database));
+        let entry = (Time(123_456_789_012), AgentReport::Acted(Verb::Read, Domain::Database));
         journal.log.resize(200, entry.clone());
         let message = journal.message().unwrap();
         assert!(message.len() <= MESSAGE_MAX);

@@ -13,4 +13,4 @@ mod world;
 
 pub use driver::run;
 pub use task::{Source, Task};
-pub use world::{Acted, Places, Told, World};
+pub use world::{Acted, AgentReport, Places, World};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use alertstorm_agent::journal::Writer;
 use alertstorm_agent::names::application_object;
-use alertstorm_agent::{Acted, Places, Task, Told, World, trust, vault};
+use alertstorm_agent::{Acted, AgentReport, Places, Task, World, trust, vault};
 use alertstorm_model::investigation::Outcome;
 use alertstorm_model::phase::{Refuser, Verb};
 use alertstorm_model::quantity::Bytes;
@@ -67,9 +67,9 @@ impl World for Pod {
         since(self.started)
     }
 
-    fn tell(&self, told: Told) {
+    fn report(&self, report: AgentReport) {
         let mut journal = lock(&self.journal);
-        let entry = (since(self.started), told);
+        let entry = (since(self.started), report);
         if let Err(error) = journal.add(entry) {
             eprintln!("failed to write the journal: {error}");
         }

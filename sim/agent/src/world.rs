@@ -15,7 +15,7 @@ use crate::vault;
 /// An event that an agent reports, timed by [`World::now`]. The serialized names are one letter long:
 /// a pod's termination message holds all of its events in 4096 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Told {
+pub enum AgentReport {
     /// It reached a stage.
     #[serde(rename = "s")]
     Stage(Stage),
@@ -46,7 +46,7 @@ pub enum Told {
     Returned,
 }
 
-impl Told {
+impl AgentReport {
     /// The same event with its times converted: they count from `start` before, and are on the clock
     /// of `start` after.
     #[must_use]
@@ -78,7 +78,7 @@ pub trait World: Send + Sync + 'static {
     /// Now, on the clock of the events that it reports.
     fn now(&self) -> Time;
     /// Records an event.
-    fn tell(&self, told: Told);
+    fn report(&self, report: AgentReport);
     /// Reads or changes an application's object in Kubernetes, with the pod's token.
     fn on_kubernetes(&self, verb: Verb) -> impl Future<Output = Acted> + Send;
     /// Allocates this much memory in all; false when that exceeds the container's limit.

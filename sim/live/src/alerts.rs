@@ -10,7 +10,7 @@ use alertstorm_model::alert::Alert;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{Part, Plan};
 
-use crate::reporter::{Note, Reporter};
+use crate::reporter::{Observation, Reporter};
 
 /// A thread of its own: the runtime's timers are as coarse as a millisecond.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ impl Alerts {
                     }
                     thread::park_timeout(wait);
                 }
-                reporter.note(Note::Due(alert));
+                reporter.send(Observation::Due(alert));
             }
-            reporter.note(Note::AllCame);
+            reporter.send(Observation::AllCame);
         });
         Self { stop, thread }
     }

@@ -3,9 +3,9 @@
 
 mod held;
 mod lags;
+mod progress;
 mod restart;
 mod run_loop;
-mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::jobs::Jobs;
 use crate::leases::LeaseBook;
-use crate::reporter::{Note, Reporter};
+use crate::reporter::{Observation, Reporter};
 use crate::timeline::Timeline;
 
 use held::Held;
@@ -119,9 +119,9 @@ impl<'a> Engine<'a> {
     }
 
     /// Handles the messages that are left, and writes all events.
-    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Note>, host: &impl Host) {
-        while let Ok(note) = inbox.try_recv() {
-            self.take(note, host);
+    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Observation>, host: &impl Host) {
+        while let Ok(observation) = inbox.try_recv() {
+            self.take(observation, host);
         }
         self.write_up_to(Time::NEVER);
         self.sink.flush();
@@ -145,34 +145,34 @@ impl<'a> Engine<'a> {
         }
     }
 
-    fn take(&mut self, note: Note, host: &impl Host) {
-        match note {
-            Note::Due(alert) => self.due(alert),
-            Note::AllCame => self.all_came = true,
-            Note::Fact(event) => self.fact(event),
-            Note::JobAnswered { id, at, created } => self.answered(id, at, created),
-            Note::Seen { what, at } => self.seen(what, at),
-            Note::Remark(text) => self.platform(Fact::Remark { text: text.into() }),
-            Note::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
-            Note::Redeliver(id) => self.deliver(Input::Retry(id)),
-            Note::ToldAll(id) => {
-                self.told_all(id);
+    fn take(&mut self, observation: Observation, host: &impl Host) {
+        match observation {
+            Observation::Due(alert) => self.due(alert),
+            Observation::AllCame => self.all_came = true,
+            Observation::Fact(event) => self.fact(event),
+            Observation::JobAnswered { id, at, created } => self.answered(id, at, created),
+            Observation::Watch { event, at } => self.watch_event(event, at),
+            Observation::Remark(text) => self.platform(Fact::Remark { text: text.into() }),
+            Observation::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
+            Observation::Redeliver(id) => self.deliver(Input::Retry(id)),
+            Observation::JournalRead(id) => {
+                self.journal_read(id);
             }
-            Note::Untold(id) => {
-                if self.told_all(id) {
+            Observation::JournalMissing(id) => {
+                if self.journal_read(id) {
                     let text =
                         format!("no journal received from the agent of {id}, whose Job finished");
                     self.platform(Fact::Remark { text: text.into() });
                 }
             }
-            Note::Wake => self.deliver(Input::Wake),
-            Note::Fault(number, begins) => {
+            Observation::Wake => self.deliver(Input::Wake),
+            Observation::Fault(number, begins) => {
                 let kind = self.plan.faults()[number].kind;
                 self.platform(Fact::Fault { kind, began: begins });
                 host.fault(number, begins);
             }
-            Note::ControllerCrashes => self.deliver(Input::ControllerCrashed),
-            Note::ControllerStarts(jobs) => self.controller_started(&jobs),
+            Observation::ControllerCrashes => self.deliver(Input::ControllerCrashed),
+            Observation::ControllerStarts(jobs) => self.controller_started(&jobs),
         }
     }
 
@@ -213,12 +213,12 @@ impl<'a> Engine<'a> {
                     self.tasks.spawn(Arc::clone(&self.jobs).delete(timeline.alert));
                 }
             }
-            Action::WakeAt(at) => self.later(at, Note::Wake),
+            Action::WakeAt(at) => self.later(at, Observation::Wake),
             Action::Pressure(shedding) => self.platform(Fact::Pressure { shedding }),
             Action::Deduplicated { id, of } => self.refused(now, id, Fact::Deduplicated { of }),
             Action::TurnedAway { id, retry_after } => {
                 self.hold(Event::of(now, id, Fact::TurnedAway { retry_after }));
-                self.later(now + retry_after, Note::Redeliver(id));
+                self.later(now + retry_after, Observation::Redeliver(id));
             }
             Action::Shed { id, retry_after } => self.refused(now, id, Fact::Shed { retry_after }),
         }
@@ -233,11 +233,11 @@ impl<'a> Engine<'a> {
         self.hold(Event::of(now, id, fact));
     }
 
-    fn later(&mut self, at: Time, note: Note) {
+    fn later(&mut self, at: Time, observation: Observation) {
         let reporter = self.reporter.clone();
         self.tasks.spawn(async move {
             tokio::time::sleep_until(reporter.clock().instant(at)).await;
-            reporter.note(note);
+            reporter.send(observation);
         });
     }
 
@@ -291,14 +291,14 @@ impl<'a> Engine<'a> {
 }
 
 impl Driven for Engine<'_> {
-    type Message = Note;
+    type Message = Observation;
 
-    async fn next(&mut self, inbox: &mut UnboundedReceiver<Note>) -> Option<Note> {
+    async fn next(&mut self, inbox: &mut UnboundedReceiver<Observation>) -> Option<Observation> {
         inbox.recv().await
     }
 
-    async fn handle(&mut self, note: Note, host: &impl Host) {
-        self.take(note, host);
+    async fn handle(&mut self, observation: Observation, host: &impl Host) {
+        self.take(observation, host);
     }
 
     fn write(&mut self) {

@@ -3,7 +3,7 @@
 use alertstorm_model::scenario::{FaultKind, Plan};
 use tokio::task::JoinSet;
 
-use crate::reporter::{Note, Reporter};
+use crate::reporter::{Observation, Reporter};
 
 /// Tells the engine of the beginnings and ends of the plan's faults, of the kinds that are `here`'s.
 pub fn plan(
@@ -18,7 +18,7 @@ pub fn plan(
             let reporter = reporter.clone();
             tasks.spawn(async move {
                 tokio::time::sleep_until(reporter.clock().instant(at)).await;
-                reporter.note(Note::Fault(number, begins));
+                reporter.send(Observation::Fault(number, begins));
             });
         }
     }

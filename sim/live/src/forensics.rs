@@ -47,7 +47,7 @@ impl Truth {
         self.lock().pods.insert(pod.to_owned(), id);
     }
 
-    fn told(&self, by: Refuser) -> u64 {
+    fn reported(&self, by: Refuser) -> u64 {
         self.lock().denied.get(&by).copied().unwrap_or(0)
     }
 }
@@ -98,13 +98,13 @@ pub fn judge(
             ..Reconciliation::default()
         },
         denials: Denials {
-            rbac: (truth.told(Refuser::Rbac), in_trail(&trails.api_server, found.rbac_denials)),
+            rbac: (truth.reported(Refuser::Rbac), in_trail(&trails.api_server, found.rbac_denials)),
             vault_policy: (
-                truth.told(Refuser::VaultPolicy),
+                truth.reported(Refuser::VaultPolicy),
                 in_trail(&trails.vault, found.vault_denials),
             ),
             database_grant: (
-                truth.told(Refuser::DatabaseGrant),
+                truth.reported(Refuser::DatabaseGrant),
                 in_trail(&trails.postgres, found.database_denials),
             ),
         },

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
-use crate::reporter::{Note, Reporter};
+use crate::reporter::{Observation, Reporter};
 use crate::throttle::Throttle;
 
 /// A creation that fails for so long is told to the controller, which tries again.
@@ -169,17 +169,17 @@ impl Jobs {
         let created = self.try_create(&alert).await;
         if let Err(error) = &created {
             let text = format!("{}: its Job could not be created: {}", alert.id, call::told(error));
-            self.reporter.note(Note::Remark(text));
+            self.reporter.send(Observation::Remark(text));
         }
         let (id, at) = (alert.id, self.reporter.now());
-        self.reporter.note(Note::JobAnswered { id, at, created: created.is_ok() });
+        self.reporter.send(Observation::JobAnswered { id, at, created: created.is_ok() });
     }
 
     async fn try_create(&self, alert: &Alert) -> Result<(), kube::Error> {
         let template = self.template(alert);
         let job = match &self.agents {
             Agents::Hollow(_) => object(&template, HOLLOW_IMAGE, &json!([])),
-            Agents::Pods(spec) => object(&template, &spec.image, &self.told(alert, spec)?),
+            Agents::Pods(spec) => object(&template, &spec.image, &self.environment(alert, spec)?),
         };
         if self.plan.scenario().identity == IdentityKind::PerInvestigation {
             self.create_identity(alert, &template, &job["metadata"]["labels"]).await?;
@@ -194,7 +194,7 @@ impl Jobs {
     }
 
     /// What an agent in a pod is told: its task, and where the servers are.
-    fn told(&self, alert: &Alert, spec: &PodSpec) -> Result<Value, kube::Error> {
+    fn environment(&self, alert: &Alert, spec: &PodSpec) -> Result<Value, kube::Error> {
         let task = Task::new(&self.plan, alert, NAMESPACE);
         let task = serde_json::to_string(&task).map_err(kube::Error::SerdeError)?;
         let places = json!({
@@ -254,7 +254,7 @@ impl Jobs {
         if let Err(error) = bound.and(account.await) {
             let text =
                 format!("{}: its identity could not be ended: {}", alert.id, call::told(&error));
-            self.reporter.note(Note::Remark(text));
+            self.reporter.send(Observation::Remark(text));
         }
     }
 
@@ -273,7 +273,7 @@ impl Jobs {
         match done.await {
             Err(error) if !call::is_gone(&error) => {
                 let text = format!("{name}: could not be deleted: {}", call::told(&error));
-                self.reporter.note(Note::Remark(text));
+                self.reporter.send(Observation::Remark(text));
             }
             _ => {}
         }

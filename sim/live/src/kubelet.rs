@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::hearing::Hearing;
-use crate::reporter::Note;
+use crate::agent_reports::AgentReports;
+use crate::reporter::Observation;
 use crate::throttle::Throttle;
 use crate::watch::{PodChange, pods_of_node};
 
@@ -49,8 +49,8 @@ const POD_NETWORK: u32 = u32::from_be_bytes([127, 64, 0, 2]);
 pub struct Shared {
     /// The plan.
     pub plan: Arc<Plan>,
-    /// Hears the agents.
-    pub hearing: Hearing,
+    /// Receives the agents' reports.
+    pub agent_reports: AgentReports,
     /// Clients of the API server.
     pub clients: Clients,
     /// Vault.
@@ -64,13 +64,13 @@ impl Shared {
     /// What all nodes of a run share.
     pub fn new(
         plan: Arc<Plan>,
-        hearing: Hearing,
+        agent_reports: AgentReports,
         clients: Clients,
         platform: &Platform,
     ) -> Arc<Self> {
         let (vault, postgres) = (platform.vault.clone(), platform.postgres);
         let next_ip = AtomicU32::new(POD_NETWORK);
-        Arc::new(Self { plan, hearing, clients, vault, postgres, next_ip })
+        Arc::new(Self { plan, agent_reports, clients, vault, postgres, next_ip })
     }
 
     fn pod_ip(&self) -> Ipv4Addr {
@@ -125,8 +125,8 @@ impl HollowNode {
         &self.name
     }
 
-    /// Where the shared watch tells of the node's pods.
-    pub fn teller(&self) -> mpsc::UnboundedSender<PodChange> {
+    /// Where a shared watch sends the changes of the node's pods.
+    pub fn changes(&self) -> mpsc::UnboundedSender<PodChange> {
         self.changes.clone()
     }
 
@@ -186,7 +186,8 @@ impl Kubelet {
     pub fn next_relist(&self) -> Instant {
         let knobs = &self.shared.plan.scenario().cluster.node;
         let period = u128::from(knobs.relist_period.0.max(1));
-        let zero = self.shared.hearing.reporter.clock().instant(alertstorm_model::time::Time::ZERO);
+        let zero =
+            self.shared.agent_reports.reporter.clock().instant(alertstorm_model::time::Time::ZERO);
         let since = Instant::now().saturating_duration_since(zero + self.relist_offset).as_nanos();
         let nanos = (since / period + 1) * period;
         zero + self.relist_offset + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -308,11 +309,11 @@ impl Kubelet {
     async fn run(
         self: Arc<Self>,
         mut changes: mpsc::UnboundedReceiver<PodChange>,
-        tell: mpsc::UnboundedSender<PodChange>,
+        sender: mpsc::UnboundedSender<PodChange>,
         mut power: watch::Receiver<bool>,
     ) {
         loop {
-            let running = Arc::clone(&self).work(&mut changes, tell.clone());
+            let running = Arc::clone(&self).work(&mut changes, sender.clone());
             tokio::select! {
                 () = running => {}
                 _ = power.wait_for(|on| !*on) => {}
@@ -324,8 +325,8 @@ impl Kubelet {
             while changes.try_recv().is_ok() {}
             if let Err(error) = self.register().await {
                 let name = &self.name;
-                let note = format!("{name} could not register again: {}", call::told(&error));
-                self.shared.hearing.reporter.note(Note::Remark(note));
+                let text = format!("{name} could not register again: {}", call::told(&error));
+                self.shared.agent_reports.reporter.send(Observation::Remark(text));
             }
         }
     }
@@ -334,16 +335,16 @@ impl Kubelet {
     async fn work(
         self: Arc<Self>,
         changes: &mut mpsc::UnboundedReceiver<PodChange>,
-        tell: mpsc::UnboundedSender<PodChange>,
+        sender: mpsc::UnboundedSender<PodChange>,
     ) {
         let mut tasks = JoinSet::new();
         let shared_watch = self.shared.plan.scenario().cluster.node.shared_watch;
         if !shared_watch {
             let (client, name) = (self.client.clone(), self.name.clone());
-            let reporter = self.shared.hearing.reporter.clone();
+            let reporter = self.shared.agent_reports.reporter.clone();
             tasks.spawn(async move {
-                let tell = |change| drop(tell.send(change));
-                pods_of_node(client, NAMESPACE, &name, &reporter, tell).await;
+                let send = |change| drop(sender.send(change));
+                pods_of_node(client, NAMESPACE, &name, &reporter, send).await;
             });
         }
         // Heartbeats of many nodes are spread over the period, as they are where nodes started at

@@ -13,7 +13,7 @@ use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Engine;
 use alertstorm_model::time::Time;
 
-use crate::reporter::{Note, Reporter};
+use crate::reporter::{Observation, Reporter};
 
 /// How often Vault is asked which leases are left; a revocation is seen up to this much late.
 pub const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -58,8 +58,8 @@ impl LeaseBook {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, at: Time, inv: InvestigationId, fact: Fact) {
-        self.reporter.note(Note::Fact(Event::of(at, inv, fact)));
+    fn record(&self, at: Time, inv: InvestigationId, fact: Fact) {
+        self.reporter.send(Observation::Fact(Event::of(at, inv, fact)));
     }
 
     /// Vault gave a lease out. Its time began after it was asked for and before the answer; of the
@@ -78,14 +78,14 @@ impl LeaseBook {
         let open = Open { number, inv, issued, expires, returned: None };
         inner.open.insert(id.to_owned(), open);
         inner.all.insert(id.to_owned(), inv);
-        self.tell(issued, inv, Fact::LeaseIssued { lease: number, domain, expires });
+        self.record(issued, inv, Fact::LeaseIssued { lease: number, domain, expires });
     }
 
     /// Vault renewed a lease.
     pub fn renewed(&self, id: &str, at: Time, expires: Time) {
         if let Some(open) = self.lock().open.get_mut(id) {
             open.expires = expires;
-            self.tell(at, open.inv, Fact::LeaseRenewed { lease: open.number });
+            self.record(at, open.inv, Fact::LeaseRenewed { lease: open.number });
         }
     }
 
@@ -95,13 +95,13 @@ impl LeaseBook {
         for open in inner.open.values_mut().filter(|open| open.inv == inv) {
             if open.returned.is_none() {
                 open.returned = Some(at);
-                self.tell(at, inv, Fact::LeaseReturned { lease: open.number });
+                self.record(at, inv, Fact::LeaseReturned { lease: open.number });
             }
         }
     }
 
     /// A pod has told all that it will: what Vault ended meanwhile ends in the book too.
-    pub fn told_all(&self, inv: InvestigationId) {
+    pub fn journal_read(&self, inv: InvestigationId) {
         let mut inner = self.lock();
         let of = |open: &Open| open.inv == inv;
         let own: Vec<String> =
@@ -124,7 +124,7 @@ impl LeaseBook {
         } else {
             Fact::LeaseRevoked { lease }
         };
-        self.tell(at, open.inv, fact);
+        self.record(at, open.inv, fact);
     }
 
     /// Leases that may be alive.
@@ -181,7 +181,7 @@ impl LeaseBook {
         for id in ids {
             if let Some(open) = inner.open.remove(id) {
                 lost += 1;
-                self.tell(now, open.inv, Fact::LeaseIrrevocable { lease: open.number });
+                self.record(now, open.inv, Fact::LeaseIrrevocable { lease: open.number });
             }
         }
         lost

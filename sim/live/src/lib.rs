@@ -4,11 +4,12 @@
 //! Futures that another crate awaits are boxed here. The code of a future is generated in the crate
 //! that polls it, and the Kubernetes client would be compiled there a second time.
 
+mod agent_reports;
 mod alerts;
 mod engine;
 mod faults;
 mod forensics;
-mod hearing;
+
 mod jobs;
 mod kubelet;
 mod leases;

@@ -17,8 +17,8 @@ use kube::api::LogParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
-use crate::hearing::Hearing;
-use crate::reporter::Note;
+use crate::agent_reports::AgentReports;
+use crate::reporter::Observation;
 use crate::watch::{PodChange, has_run};
 
 /// How long a log is asked for.
@@ -42,7 +42,7 @@ struct Known {
 /// Reads the journals of pods as they end.
 #[derive(Clone)]
 pub struct Pods {
-    hearing: Hearing,
+    agent_reports: AgentReports,
     client: Client,
     known: Arc<Mutex<Known>>,
 }
@@ -75,8 +75,8 @@ fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>)
 
 impl Pods {
     /// A reader with the controller's client.
-    pub fn new(hearing: Hearing, client: Client) -> Self {
-        Self { hearing, client, known: Arc::default() }
+    pub fn new(agent_reports: AgentReports, client: Client) -> Self {
+        Self { agent_reports, client, known: Arc::default() }
     }
 
     /// Notes whose journals were told before.
@@ -99,7 +99,7 @@ impl Pods {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         while known.tasks.try_join_next().is_some() {}
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
-            let now = if has_run(pod) { Time::ZERO } else { self.hearing.reporter.now() };
+            let now = if has_run(pod) { Time::ZERO } else { self.agent_reports.reporter.now() };
             known.placed.entry(id).or_insert(now);
         }
         let untold = !known.told.contains(&id);
@@ -114,13 +114,13 @@ impl Pods {
         self.look(pod);
         let Some(id) = investigation_of(&pod.name_any()) else { return };
         if ended(pod).is_none() {
-            self.hearing.reporter.note(Note::ToldAll(id));
+            self.agent_reports.reporter.send(Observation::JournalRead(id));
         }
     }
 
     async fn read(&self, id: InvestigationId, pod: &Pod) {
         let Some(end) = ended(pod) else { return };
-        let (reporter, name) = (&self.hearing.reporter, pod.name_any());
+        let (reporter, name) = (&self.agent_reports.reporter, pod.name_any());
         let seen = reporter.now();
         let journal = end.message.as_deref().and_then(Journal::read);
         let entries = match &journal {
@@ -135,7 +135,11 @@ impl Pods {
             let at = zero + at.since(Time::ZERO);
             (at, told.counted_from(zero))
         };
-        self.hearing.hear_all(id, &name, entries.into_iter().map(on_the_runs_clock).collect());
+        self.agent_reports.receive_journal(
+            id,
+            &name,
+            entries.into_iter().map(on_the_runs_clock).collect(),
+        );
         let last = start.map(|start| start + length);
         let finished = end.finished_at.as_ref().map(|time| time.0.as_nanosecond());
         let finished = finished.map(|nanos| reporter.clock().of_wall(nanos));
@@ -146,8 +150,8 @@ impl Pods {
         };
         let at = at.unwrap_or(seen).min(seen);
         let outcome = outcome(pod, end, journal.as_ref());
-        reporter.note(Note::Fact(Event::of(at, id, Fact::Ended { outcome })));
-        reporter.note(Note::ToldAll(id));
+        reporter.send(Observation::Fact(Event::of(at, id, Fact::Ended { outcome })));
+        reporter.send(Observation::JournalRead(id));
     }
 
     /// The agent's start on the run's clock. Its node's clock may be off; but an agent starts after
@@ -160,7 +164,7 @@ impl Pods {
         length: Span,
         seen: Time,
     ) -> Time {
-        let reporter = &self.hearing.reporter;
+        let reporter = &self.agent_reports.reporter;
         let claimed = reporter.clock().of_wall(i128::from(journal.start));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = known.placed.get(&id).copied().unwrap_or(Time::ZERO);
@@ -170,7 +174,7 @@ impl Pods {
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
         if off > CLOCKS_AGREE && known.skewed.insert(node.clone()) {
             let how = if claimed > start { "ahead" } else { "behind" };
-            reporter.note(Note::Remark(format!(
+            reporter.send(Observation::Remark(format!(
                 "the clock of node {node} is at least {off} {how}: what its agents told is moved"
             )));
         }
@@ -184,7 +188,7 @@ impl Pods {
             Ok(text) => Journal::read_log(&text),
             Err(error) => {
                 let why = format!("{name}: its log could not be read: {}", call::told(&error));
-                self.hearing.reporter.note(Note::Invalid(why));
+                self.agent_reports.reporter.send(Observation::Invalid(why));
                 Vec::new()
             }
         }

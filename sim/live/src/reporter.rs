@@ -1,5 +1,5 @@
-//! What tasks tell the engine: facts with the instant at which they were seen, and observations
-//! that the controller must hear of. Everyone shares one monotonic clock.
+//! Messages of the other tasks to the engine, and the monotonic clock of a run, by which all tasks time
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,7 +12,7 @@ use alertstorm_model::time::{Span, Time};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Duration, Instant};
 
-/// The run's clock: its zero is the run's start, which is set when all is ready.
+/// The clock of a run. Time zero is the run's start, which is set once the platform is ready.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     zero: Arc<OnceLock<(Instant, i128)>>,
@@ -25,7 +25,7 @@ fn wall() -> i128 {
 }
 
 impl Clock {
-    /// The run starts, or has started, at an instant; the first word counts.
+    /// Sets the run's start, in the future or the past. Only the first call has an effect.
     pub fn start(&self, zero: Instant) {
         let now = Instant::now();
         let ahead = zero.saturating_duration_since(now).as_nanos() as i128;
@@ -42,48 +42,48 @@ impl Clock {
         self.zero.get().map_or_else(Instant::now, |(zero, _)| *zero)
     }
 
-    /// The time of an instant that is told in nanoseconds since 1970; zero before the start.
+    /// Converts nanoseconds since 1970 to a time of the run; zero if before the start.
     pub fn of_wall(&self, nanos: i128) -> Time {
         let zero = self.zero.get().map_or_else(wall, |(_, wall)| *wall);
         Time(u64::try_from((nanos - zero).max(0)).unwrap_or(u64::MAX))
     }
 
-    /// Now; zero before the start.
+    /// The current time; zero before the start.
     pub fn now(&self) -> Time {
         let since = Instant::now().saturating_duration_since(self.zero());
         Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// The instant of a time of the run.
+    /// Converts a time of the run to an instant.
     pub fn instant(&self, at: Time) -> Instant {
         self.zero() + Duration::from_nanos(at.0)
     }
 }
 
-/// A span as the runtime's duration.
+/// Converts a span to a duration.
 pub const fn duration(span: Span) -> Duration {
     Duration::from_nanos(span.0)
 }
 
-/// What a watch showed.
+/// The state of an object that a watch of the API server reported.
 #[derive(Clone, Debug)]
-pub enum Seen {
-    /// A Job, as it is.
+pub enum WatchEvent {
+    /// A Job was created or changed.
     Job {
-        /// Whose.
+        /// From the Job's label.
         id: InvestigationId,
-        /// Whether it is finished, and why where it failed.
+        /// None while the Job is not finished.
         finished: Option<Finished>,
     },
-    /// A Job is gone.
-    JobGone(InvestigationId),
-    /// A pod, as it is.
+    /// A Job was deleted.
+    JobDeleted(InvestigationId),
+    /// A pod was created or changed.
     Pod {
-        /// Whose.
+        /// From the pod's label.
         id: InvestigationId,
-        /// Whether it has a node.
+        /// Whether `spec.nodeName` is set.
         scheduled: bool,
-        /// Whether its container has run.
+        /// Whether its container is running or has terminated.
         has_run: bool,
     },
 }
@@ -91,76 +91,76 @@ pub enum Seen {
 /// How a Job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// Complete.
+    /// The condition `Complete`.
     Complete,
-    /// Failed at its deadline.
+    /// The condition `Failed` with the reason `DeadlineExceeded`.
     DeadlineExceeded,
-    /// Failed otherwise.
+    /// The condition `Failed` with another reason.
     Failed,
 }
 
 /// A message to the engine.
 #[derive(Debug)]
-pub enum Note {
+pub enum Observation {
     /// A fact for the log.
     Fact(Event),
-    /// An alert is due.
+    /// The intended instant of an alert has come.
     Due(Alert),
-    /// Every alert has come.
+    /// The plan has no more alerts.
     AllCame,
-    /// The API server has the Job, or does not.
+    /// The creation of a Job succeeded or failed for good.
     JobAnswered {
-        /// Whose.
+        /// The Job's investigation.
         id: InvestigationId,
-        /// When.
+        /// When the response arrived.
         at: Time,
-        /// Whether it is there.
+        /// Whether the Job exists.
         created: bool,
     },
-    /// A watch showed something.
-    Seen {
-        /// What.
-        what: Seen,
-        /// When.
+    /// An event of a watch.
+    Watch {
+        /// The object's state.
+        event: WatchEvent,
+        /// When it arrived.
         at: Time,
     },
-    /// A pod has told all that it will.
-    ToldAll(InvestigationId),
-    /// A pod has not told all in time.
-    Untold(InvestigationId),
-    /// A server died and was started again, or was found changed.
+    /// The journal of a pod's agent was read to its end.
+    JournalRead(InvestigationId),
+    /// The journal of a pod's agent was not read in time.
+    JournalMissing(InvestigationId),
+    /// A remark for the report.
     Remark(String),
-    /// A task failed in a way that makes the run's figures doubtful.
+    /// An error of the harness that makes the run invalid.
     Invalid(String),
-    /// An alert that was turned away comes again.
+    /// An alert that was turned away is sent again.
     Redeliver(InvestigationId),
-    /// The controller asked to be woken.
+    /// A timer that the controller set has expired.
     Wake,
-    /// The controller's process dies, and with it all that it knew.
+    /// The controller's process crashes and loses its state.
     ControllerCrashes,
-    /// It starts again; these Jobs are there, finished or not.
+    /// The controller restarts and lists these Jobs; true if the Job is finished.
     ControllerStarts(Vec<(InvestigationId, bool)>),
-    /// A fault's beginning (true) or end.
+    /// A fault, by its index in the plan, begins (true) or ends.
     Fault(usize, bool),
 }
 
-/// Tells the engine.
+/// Sends messages to the engine; clones share the channel and the counts.
 #[derive(Clone, Debug)]
 pub struct Reporter {
     clock: Clock,
-    notes: UnboundedSender<Note>,
-    /// Errors that were followed by another attempt, by what failed: their number, and the last one.
+    engine: UnboundedSender<Observation>,
+    /// Number of errors that were retried and the last of them, by operation.
     retried: Arc<Mutex<BTreeMap<&'static str, (u64, String)>>>,
 }
 
 impl Reporter {
-    /// A reporter, and the engine's end.
-    pub fn new(clock: Clock) -> (Self, UnboundedReceiver<Note>) {
-        let (notes, inbox) = unbounded_channel();
-        (Self { clock, notes, retried: Arc::default() }, inbox)
+    /// A reporter, and the receiver for the engine.
+    pub fn new(clock: Clock) -> (Self, UnboundedReceiver<Observation>) {
+        let (engine, inbox) = unbounded_channel();
+        (Self { clock, engine, retried: Arc::default() }, inbox)
     }
 
-    /// The run's clock.
+    /// The clock of the run.
     pub const fn clock(&self) -> &Clock {
         &self.clock
     }
@@ -170,9 +170,9 @@ impl Reporter {
         self.clock.now()
     }
 
-    /// Sends a note. Nobody listens any more once the run is over.
-    pub fn note(&self, note: Note) {
-        let _ = self.notes.send(note);
+    /// Sends a message. After the run, when the receiver is dropped, messages are discarded.
+    pub fn send(&self, observation: Observation) {
+        let _ = self.engine.send(observation);
     }
 
     /// Logs and counts an error of something that is tried again.
@@ -193,9 +193,9 @@ impl Reporter {
         retried.iter().map(line).collect()
     }
 
-    /// A fact of an investigation, now.
+    /// Sends a fact of an investigation with the current time.
     pub fn fact(&self, id: InvestigationId, fact: Fact) {
-        self.note(Note::Fact(Event::of(self.now(), id, fact)));
+        self.send(Observation::Fact(Event::of(self.now(), id, fact)));
     }
 }
 

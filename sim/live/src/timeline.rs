@@ -24,7 +24,7 @@ pub struct Timeline {
     /// When the request that creates its Job was sent.
     pub sent: Option<Time>,
     /// Its pod's journal was read, or is no longer waited for.
-    pub told_all: bool,
+    pub journal_read: bool,
     /// How and when its Job finished, while its pod's journal is waited for.
     pub finished: Option<(Time, Finished)>,
     /// When its Job was collected, while its pod's journal is waited for.
@@ -48,7 +48,7 @@ impl Timeline {
             closed: false,
             ended: false,
             ended_at: Time::ZERO,
-            told_all: false,
+            journal_read: false,
             finished: None,
             gone: None,
             cost_micro_usd: 0,
@@ -88,7 +88,7 @@ impl Timeline {
     pub fn may_have_journal(&self, finished: Finished, all: bool) -> bool {
         let stopped = finished == Finished::DeadlineExceeded;
         let never_ran = stopped && all && self.reached(Stage::PodScheduled).is_none();
-        !self.told_all && !never_ran
+        !self.journal_read && !never_ran
     }
 
     /// Where the time up to `until` went. Only the gaps between recorded times are known, so each gap
@@ -210,7 +210,7 @@ mod tests {
         assert!(timeline.may_have_journal(Finished::DeadlineExceeded, false));
         timeline.reach(Stage::PodScheduled, Time(9));
         assert!(timeline.may_have_journal(Finished::DeadlineExceeded, true));
-        timeline.told_all = true;
+        timeline.journal_read = true;
         assert!(!timeline.may_have_journal(Finished::Complete, false));
     }
 

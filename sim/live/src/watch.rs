@@ -15,7 +15,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 
-use crate::reporter::{Finished, Note, Reporter, Seen};
+use crate::reporter::{Finished, Observation, Reporter, WatchEvent};
 
 /// Pauses after a watch failed: short, as a watch that is late makes every latency late.
 struct Pauses(Duration);
@@ -62,9 +62,9 @@ pub fn has_run(pod: &Pod) -> bool {
         || containers.filter_map(|container| container.state.as_ref()).any(ran)
 }
 
-fn pod_seen(id: InvestigationId, pod: &Pod) -> Seen {
+fn pod_event(id: InvestigationId, pod: &Pod) -> WatchEvent {
     let scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    Seen::Pod { id, scheduled, has_run: has_run(pod) }
+    WatchEvent::Pod { id, scheduled, has_run: has_run(pod) }
 }
 
 /// Watches the Jobs of a run until it is aborted.
@@ -75,22 +75,22 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
     let mut stream = pin!(follow(api, &selector));
     while let Some(event) = stream.next().await {
         let at = reporter.now();
-        let tell = |what: Seen| reporter.note(Note::Seen { what, at });
+        let send = |event: WatchEvent| reporter.send(Observation::Watch { event, at });
         match event {
             Ok(Event::Apply(job)) => {
                 let Some(id) = investigation_of(&job.name_any()) else { continue };
                 known.insert(job.name_any(), id);
-                tell(Seen::Job { id, finished: finished(&job) });
+                send(WatchEvent::Job { id, finished: finished(&job) });
             }
             Ok(Event::InitApply(job)) => {
                 let Some(id) = investigation_of(&job.name_any()) else { continue };
                 listed.insert(job.name_any(), id);
-                tell(Seen::Job { id, finished: finished(&job) });
+                send(WatchEvent::Job { id, finished: finished(&job) });
             }
             Ok(Event::Delete(job)) => {
                 if let Some(id) = known.remove(&job.name_any()) {
-                    tell(Seen::Job { id, finished: finished(&job) });
-                    tell(Seen::JobGone(id));
+                    send(WatchEvent::Job { id, finished: finished(&job) });
+                    send(WatchEvent::JobDeleted(id));
                 }
             }
             Ok(Event::Init) => listed.clear(),
@@ -98,7 +98,7 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
                 // What was known and is not listed went while nobody watched.
                 for (name, id) in &known {
                     if !listed.contains_key(name) {
-                        tell(Seen::JobGone(*id));
+                        send(WatchEvent::JobDeleted(*id));
                     }
                 }
                 known = std::mem::take(&mut listed);
@@ -124,7 +124,7 @@ pub async fn pods(
         match event {
             Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                 if let Some(id) = investigation_of(&pod.name_any()) {
-                    reporter.note(Note::Seen { what: pod_seen(id, &pod), at });
+                    reporter.send(Observation::Watch { event: pod_event(id, &pod), at });
                 }
                 also(PodChange::Is(Box::new(pod)));
             }
@@ -152,7 +152,7 @@ pub async fn pods_of_node(
     namespace: &str,
     node: &str,
     reporter: &Reporter,
-    tell: impl Fn(PodChange),
+    send: impl Fn(PodChange),
 ) {
     let api: Api<Pod> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
@@ -160,14 +160,14 @@ pub async fn pods_of_node(
     let mut listed = Vec::new();
     while let Some(event) = stream.next().await {
         match event {
-            Ok(Event::Apply(pod)) => tell(PodChange::Is(Box::new(pod))),
+            Ok(Event::Apply(pod)) => send(PodChange::Is(Box::new(pod))),
             Ok(Event::InitApply(pod)) => {
                 listed.push(pod.name_any());
-                tell(PodChange::Is(Box::new(pod)));
+                send(PodChange::Is(Box::new(pod)));
             }
-            Ok(Event::Delete(pod)) => tell(PodChange::Gone(Box::new(pod))),
+            Ok(Event::Delete(pod)) => send(PodChange::Gone(Box::new(pod))),
             Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitDone) => tell(PodChange::All(std::mem::take(&mut listed))),
+            Ok(Event::InitDone) => send(PodChange::All(std::mem::take(&mut listed))),
             Err(error) => reporter.failed("a node's watch of its pods", &error),
         }
     }

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::time::sleep;
 
 use super::Engine;
-use crate::reporter::{Note, Seen};
+use crate::reporter::{Observation, WatchEvent};
 use crate::shard::{Memory, OpenMemory};
 use crate::timeline::Timeline;
 
@@ -38,7 +38,7 @@ impl Engine<'_> {
             Box::pin(async move {
                 loop {
                     if let Ok(found) = jobs.list(&selector).await {
-                        return reporter.note(Note::ControllerStarts(found));
+                        return reporter.send(Observation::ControllerStarts(found));
                     }
                     sleep(Duration::from_secs(1)).await;
                 }
@@ -79,7 +79,7 @@ impl Engine<'_> {
                     self.deliver(Input::Alert(alert));
                 }
                 (timeline.sent, timeline.ended) = (open.sent, open.ended);
-                timeline.told_all = open.told_all;
+                timeline.journal_read = open.journal_read;
                 timeline.cost_micro_usd = open.cost_micro_usd;
                 self.open += 1;
             } else if there.contains(&alert.id) {
@@ -104,7 +104,8 @@ impl Engine<'_> {
                 self.stage(id, now, Stage::JobCreated);
             } else if created {
                 // It finished and was collected while no shard watched.
-                self.reporter.note(Note::Seen { what: Seen::JobGone(id), at: now });
+                self.reporter
+                    .send(Observation::Watch { event: WatchEvent::JobDeleted(id), at: now });
             }
         }
         self.controller_started(found);

@@ -8,7 +8,7 @@ use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::reporter::Note;
+use crate::reporter::Observation;
 
 /// The period of ticks.
 const TICK: Duration = Duration::from_millis(25);
@@ -35,7 +35,7 @@ pub(crate) trait Driven {
     type Message;
 
     /// The next message; none when all senders are gone. Must be cancel safe.
-    async fn next(&mut self, inbox: &mut UnboundedReceiver<Note>) -> Option<Self::Message>;
+    async fn next(&mut self, inbox: &mut UnboundedReceiver<Observation>) -> Option<Self::Message>;
     /// Handles a message.
     async fn handle(&mut self, message: Self::Message, host: &impl Host);
     /// Called when no note waits in the inbox: writes the events that are due.
@@ -87,7 +87,7 @@ impl RunLoop {
     pub async fn advance<D: Driven>(
         &mut self,
         driven: &mut D,
-        inbox: &mut UnboundedReceiver<Note>,
+        inbox: &mut UnboundedReceiver<Observation>,
         host: &impl Host,
         pause: &mut dyn FnMut(Time) -> ControlFlow<()>,
     ) -> bool {

@@ -13,7 +13,7 @@ use kube::client::Body;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::reporter::{Clock, Finished, Seen};
+use crate::reporter::{Clock, Finished, WatchEvent};
 use crate::shard::{Memory, OpenMemory};
 
 const ID: InvestigationId = InvestigationId(0);
@@ -29,7 +29,7 @@ impl Host for NoHost {
 }
 
 /// A plan of one alert, and the Jobs of an API server that never answers.
-fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, UnboundedReceiver<Note>) {
+fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, UnboundedReceiver<Observation>) {
     let plan = load("alerts: [{flood: 1}]", "plan", &[], &NoFiles);
     let plan = Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}")));
     let silent = tower::service_fn(|_: http::Request<Body>| async {
@@ -54,21 +54,26 @@ fn before() -> (Vec<Event>, Memory) {
         Fact::Alert { intended: Time::ZERO, domain: Domain::Network, severity: Severity::Low };
     let stages = [Stage::Admitted, Stage::JobCreated, Stage::PodCreated, Stage::PodScheduled];
     let stages: Vec<_> = stages.into_iter().zip((1..).map(Time)).collect();
-    let mut told = vec![Event::of(Time::ZERO, ID, alert), Event::of(Time(1), ID, Fact::JobSent)];
-    told.extend(stages.iter().map(|&(stage, at)| Event::of(at, ID, Fact::Stage { stage })));
+    let mut reported =
+        vec![Event::of(Time::ZERO, ID, alert), Event::of(Time(1), ID, Fact::JobSent)];
+    reported.extend(stages.iter().map(|&(stage, at)| Event::of(at, ID, Fact::Stage { stage })));
     let open = OpenMemory { sent: Some(Time(1)), stages, ..OpenMemory::new(ID) };
-    (told, Memory { open: vec![open], ..Memory::default() })
+    (reported, Memory { open: vec![open], ..Memory::default() })
 }
 
-/// The measures of a run whose second shard receives `notes`.
-async fn succeeded_by(memory: &Memory, told: Vec<Event>, notes: Vec<Note>) -> Measures {
+/// The measures of a run whose second shard receives `observations`.
+async fn succeeded_by(
+    memory: &Memory,
+    reported: Vec<Event>,
+    observations: Vec<Observation>,
+) -> Measures {
     let (plan, jobs, reporter, mut inbox) = plan_and_jobs();
-    let mut events = told;
+    let mut events = reported;
     let (selector, book) = (jobs.selector(), LeaseBook::new(reporter.clone()));
     let mut engine = Engine::new(plan, &mut events, reporter.clone(), jobs, selector, book, true);
     tokio::time::advance(Duration::from_secs(5)).await;
     engine.resume(Part::WHOLE, memory, &[(ID, true)]);
-    notes.into_iter().for_each(|note| reporter.note(note));
+    observations.into_iter().for_each(|observation| reporter.send(observation));
     engine.close(&mut inbox, &NoHost);
     drop(engine);
     events.sort_by_key(|event| event.at);
@@ -82,20 +87,20 @@ fn seconds(n: u64) -> Time {
     Time::ZERO + Span::secs(n)
 }
 
-fn job(at: Time) -> Note {
-    Note::Seen { what: Seen::Job { id: ID, finished: Some(Finished::Complete) }, at }
+fn job(at: Time) -> Observation {
+    Observation::Watch { event: WatchEvent::Job { id: ID, finished: Some(Finished::Complete) }, at }
 }
 
-fn pod(at: Time) -> Note {
-    Note::Seen { what: Seen::Pod { id: ID, scheduled: true, has_run: true }, at }
+fn pod(at: Time) -> Observation {
+    Observation::Watch { event: WatchEvent::Pod { id: ID, scheduled: true, has_run: true }, at }
 }
 
 /// The watches' messages and then the journal make a valid run.
-async fn resolves((told, memory): (Vec<Event>, Memory), mut shown: Vec<Note>) {
+async fn resolves((reported, memory): (Vec<Event>, Memory), mut shown: Vec<Observation>) {
     let outcome = Outcome::Resolved;
-    shown.push(Note::Fact(Event::of(seconds(4), ID, Fact::Ended { outcome })));
-    shown.push(Note::ToldAll(ID));
-    let measures = succeeded_by(&memory, told, shown).await;
+    shown.push(Observation::Fact(Event::of(seconds(4), ID, Fact::Ended { outcome })));
+    shown.push(Observation::JournalRead(ID));
+    let measures = succeeded_by(&memory, reported, shown).await;
     assert_eq!(measures.invalid, Vec::<String>::new());
     assert_eq!(measures.outcome(Outcome::Resolved), 1);
     assert_eq!(measures.accounting.finished, 1);
@@ -108,23 +113,23 @@ async fn a_pod_that_the_watch_shows_after_its_job_finished_ran_before() {
 
 #[tokio::test(start_paused = true)]
 async fn a_job_is_collected_after_it_finished_even_if_its_journal_arrives_last() {
-    let gone = Note::Seen { what: Seen::JobGone(ID), at: seconds(7) };
+    let gone = Observation::Watch { event: WatchEvent::JobDeleted(ID), at: seconds(7) };
     resolves(before(), vec![pod(seconds(5)), job(seconds(6)), gone]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_journal_of_a_pod_that_no_watch_has_shown_yet_is_waited_for() {
-    let (mut told, mut memory) = before();
+    let (mut reported, mut memory) = before();
     memory.open[0].stages.truncate(2);
-    told.truncate(4);
-    resolves((told, memory), vec![job(seconds(6)), pod(seconds(7))]).await;
+    reported.truncate(4);
+    resolves((reported, memory), vec![job(seconds(6)), pod(seconds(7))]).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_remark_names_the_agent_whose_journal_never_arrives() {
-    let (told, memory) = before();
-    let notes = vec![pod(seconds(5)), job(seconds(6)), Note::Untold(ID)];
-    let measures = succeeded_by(&memory, told, notes).await;
+    let (reported, memory) = before();
+    let observations = vec![pod(seconds(5)), job(seconds(6)), Observation::JournalMissing(ID)];
+    let measures = succeeded_by(&memory, reported, observations).await;
     assert_eq!(measures.invalid, Vec::<String>::new());
     assert_eq!(measures.accounting.finished, 1);
     assert!(measures.remarks.iter().any(|remark| remark.contains("no journal received")));

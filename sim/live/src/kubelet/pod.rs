@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::resident::Resident;
 use super::{Kubelet, PATIENCE};
-use crate::reporter::{Note, Reporter, duration};
+use crate::reporter::{Observation, Reporter, duration};
 
 /// From the container's start to the agent's first step, as in the twin's costs.
 const AGENT_START: Duration = Duration::from_millis(20);
@@ -64,7 +64,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<b
         Some("Running") => {
             // It ran before the node lost its power.
             let outcome = Outcome::Evicted;
-            kubelet.shared.hearing.reporter.fact(alert.id, Fact::Ended { outcome });
+            kubelet.shared.agent_reports.reporter.fact(alert.id, Fact::Ended { outcome });
             report(&kubelet, &subject, &Container::Ended { started: None, outcome }).await;
             gone(&kubelet, &subject, stop).await;
         }
@@ -89,7 +89,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 async fn lives(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
-    let reporter = &kubelet.shared.hearing.reporter;
+    let reporter = &kubelet.shared.agent_reports.reporter;
     let (id, pod) = (subject.alert.id, &subject.pod);
     let begun = tokio::select! {
         begun = begins(kubelet, subject) => begun,
@@ -99,7 +99,9 @@ async fn lives(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
         Ok(identity) => identity,
         Err(why) => {
             if !*stop.borrow() {
-                reporter.note(Note::Remark(format!("{id}: the pod could not be started: {why}")));
+                reporter.send(Observation::Remark(format!(
+                    "{id}: the pod could not be started: {why}"
+                )));
             }
             let outcome = Outcome::Evicted;
             reporter.fact(id, Fact::Ended { outcome });
@@ -192,10 +194,10 @@ async fn begins(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, S
     kubelet.event(pod, "Created", "Container created");
     // The namespace's CA bundle, and the projected tokens.
     let bundle = kubelet.config_maps();
-    let told = |error: kube::Error| call::told(&error);
-    admitted(kubelet, || bundle.get("kube-root-ca.crt")).await.map_err(told)?;
-    let vault = token(kubelet, pod, Some("vault")).await.map_err(told)?;
-    let kubernetes = token(kubelet, pod, None).await.map_err(told)?;
+    let message = |error: kube::Error| call::told(&error);
+    admitted(kubelet, || bundle.get("kube-root-ca.crt")).await.map_err(message)?;
+    let vault = token(kubelet, pod, Some("vault")).await.map_err(message)?;
+    let kubernetes = token(kubelet, pod, None).await.map_err(message)?;
     sleep_until(started_at).await;
     Ok(Identity { vault, kubernetes })
 }
@@ -252,7 +254,7 @@ async fn kwok(kubelet: &Arc<Kubelet>, subject: &Subject) {
     let running = Container::Running { started };
     patch(kubelet, subject, &running).await;
     let outcome = Outcome::Resolved;
-    kubelet.shared.hearing.reporter.fact(subject.alert.id, Fact::Ended { outcome });
+    kubelet.shared.agent_reports.reporter.fact(subject.alert.id, Fact::Ended { outcome });
     patch(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
 }
 
@@ -280,8 +282,8 @@ async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
     });
     match done.await {
         Err(error) if !call::is_gone(&error) => {
-            let note = format!("{name}: its status could not be written: {}", call::told(&error));
-            kubelet.shared.hearing.reporter.note(Note::Remark(note));
+            let text = format!("{name}: its status could not be written: {}", call::told(&error));
+            kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
         }
         _ => {}
     }
@@ -350,8 +352,8 @@ async fn gone(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiv
     });
     match done.await {
         Err(error) if !call::is_gone(&error) && !call::is_conflict(&error) => {
-            let note = format!("{name}: could not be let go: {}", call::told(&error));
-            kubelet.shared.hearing.reporter.note(Note::Remark(note));
+            let text = format!("{name}: could not be let go: {}", call::told(&error));
+            kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
         }
         _ => {}
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_agent::names::application_object;
-use alertstorm_agent::{Acted, Told, World};
+use alertstorm_agent::{Acted, AgentReport, World};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::{Refuser, Verb};
 use alertstorm_model::quantity::Bytes;
@@ -33,11 +33,11 @@ pub(super) struct Resident {
 
 impl World for Resident {
     fn now(&self) -> Time {
-        self.shared.hearing.reporter.now()
+        self.shared.agent_reports.reporter.now()
     }
 
-    fn tell(&self, told: Told) {
-        self.shared.hearing.hear(self.id, &self.pod, self.now(), told);
+    fn report(&self, report: AgentReport) {
+        self.shared.agent_reports.receive(self.id, &self.pod, self.now(), report);
     }
 
     async fn on_kubernetes(&self, verb: Verb) -> Acted {

@@ -24,7 +24,7 @@ use crate::alerts::Alerts;
 use crate::engine::{Engine, Lags};
 use crate::forensics;
 use crate::jobs::Jobs;
-use crate::reporter::Note;
+use crate::reporter::Observation;
 use crate::shard::fleet;
 use crate::shard::fleet::merge::Merge;
 use crate::usage::harness_cpu;
@@ -36,7 +36,7 @@ const LEAD: Duration = Duration::from_millis(300);
 pub(super) struct Driven<'a> {
     pub lead: Lead<'a>,
     pub run: host::Run,
-    pub inbox: UnboundedReceiver<Note>,
+    pub inbox: UnboundedReceiver<Observation>,
     pub trails_before: forensics::Read,
     /// Whether the user ended it.
     pub interrupted: bool,
@@ -68,14 +68,14 @@ pub(super) async fn drive<'a>(
         platform,
         tokens,
         clients,
-        hearing,
+        agent_reports,
         mut inbox,
         nodes,
         scraper,
         trails_before,
         fleet,
     } = prepared;
-    let reporter = hearing.reporter.clone();
+    let reporter = agent_reports.reporter.clone();
     let lead = if fleet.is_some() { fleet::LEAD } else { LEAD };
     reporter.clock().start(Instant::now() + lead);
     let agents = platform.agents.clone();
@@ -88,7 +88,7 @@ pub(super) async fn drive<'a>(
     let (mut lead, restart): (_, Arc<dyn Fn() + Send + Sync>) = match fleet {
         Some(mut fleet) => {
             fleet.begin(reporter.clock().wall_zero()).await?;
-            let merge = Merge::new(fleet, sink, hearing.clone());
+            let merge = Merge::new(fleet, sink, agent_reports.clone());
             // Each shard has a controller of its own, and makes its crashes.
             (Lead::Fleet(Box::new(merge)), Arc::new(|| {}))
         }
@@ -99,7 +99,7 @@ pub(super) async fn drive<'a>(
                 reporter.clone(),
                 Arc::clone(&jobs),
                 selector.clone(),
-                hearing.book.clone(),
+                agent_reports.book.clone(),
                 in_pods,
             );
             let lists = engine.lists();
@@ -120,7 +120,7 @@ pub(super) async fn drive<'a>(
         provider,
         platform,
         reviewer: tokens.vault,
-        hearing,
+        agent_reports,
         nodes,
         scraper: Arc::new(scraper),
         sampling: Arc::default(),

@@ -15,13 +15,13 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 use super::error::RunError;
+use crate::agent_reports::AgentReports;
 use crate::engine::Host;
 use crate::faults;
-use crate::hearing::Hearing;
 use crate::kubelet::HollowNode;
 use crate::leases;
 use crate::pods::Pods;
-use crate::reporter::Note;
+use crate::reporter::Observation;
 use crate::scrape::Scraper;
 use crate::watch::{self, PodChange};
 
@@ -32,7 +32,7 @@ pub(super) struct Run {
     pub platform: Platform,
     /// The token with which Vault asks the API server.
     pub reviewer: String,
-    pub hearing: Hearing,
+    pub agent_reports: AgentReports,
     pub nodes: Vec<HollowNode>,
     pub scraper: Arc<Scraper>,
     pub sampling: Arc<AtomicBool>,
@@ -65,7 +65,8 @@ impl Run {
             true => provider.vault(),
             false => Err(VaultError::Unavailable("it is another vault".to_owned())),
         };
-        let (book, prefixes) = (self.hearing.book.clone(), leases::prefixes(self.plan.scenario()));
+        let (book, prefixes) =
+            (self.agent_reports.book.clone(), leases::prefixes(self.plan.scenario()));
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
         tasks.spawn(leases::follow(of_the_book, book, prefixes, in_pods));
         Ok(())
@@ -73,28 +74,28 @@ impl Run {
 
     fn watch(&self, backend: &Client, selector: &str, tasks: &mut JoinSet<()>) {
         let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
-        let (client, reporter) = (backend.clone(), self.hearing.reporter.clone());
+        let (client, reporter) = (backend.clone(), self.agent_reports.reporter.clone());
         tasks.spawn(watch::jobs(client, namespace.clone(), selector.clone(), reporter));
-        let (client, reporter) = (backend.clone(), self.hearing.reporter.clone());
+        let (client, reporter) = (backend.clone(), self.agent_reports.reporter.clone());
         tasks.spawn(watch::pods(client, namespace, selector, reporter, self.also(backend)));
     }
 
     /// Who else hears of every pod: the nodes that share a watch, or the reader of journals.
     fn also(&self, backend: &Client) -> Box<dyn Fn(PodChange) + Send> {
         if let Agents::Pods(_) = self.platform.agents {
-            let pods = Pods::new(self.hearing.clone(), backend.clone());
+            let pods = Pods::new(self.agent_reports.clone(), backend.clone());
             return Box::new(move |change| pods.see(&change));
         }
         if !self.plan.scenario().cluster.node.shared_watch {
             return Box::new(|_| {});
         }
-        let tellers: BTreeMap<String, _> =
-            self.nodes.iter().map(|node| (node.name().to_owned(), node.teller())).collect();
+        let senders: BTreeMap<String, _> =
+            self.nodes.iter().map(|node| (node.name().to_owned(), node.changes())).collect();
         Box::new(move |change| {
             let (PodChange::Is(pod) | PodChange::Gone(pod)) = &change else { return };
             let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-            if let Some(teller) = node.and_then(|node| tellers.get(node)) {
-                let _ = teller.send(change);
+            if let Some(changes) = node.and_then(|node| senders.get(node)) {
+                let _ = changes.send(change);
             }
         })
     }
@@ -102,7 +103,7 @@ impl Run {
     pub fn plan_faults(&self, tasks: &mut JoinSet<()>) {
         // Controllers are in the shards, and so are their crashes.
         let here = |kind| !(self.sharded && kind == FaultKind::ControllerCrash);
-        faults::plan(&self.plan, &self.hearing.reporter, here, tasks);
+        faults::plan(&self.plan, &self.agent_reports.reporter, here, tasks);
     }
 
     /// Sees to a Vault that is back: it is unsealed, and where it lost its memory it is configured
@@ -112,11 +113,12 @@ impl Run {
         let (around, reviewer) = (self.platform.around.clone(), self.reviewer.clone());
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
         let booked = Arc::clone(&self.booked);
-        let Hearing { reporter, book, .. } = self.hearing.clone();
+        let AgentReports { reporter, book, .. } = self.agent_reports.clone();
         async move {
             let mut configured = generation.lock().await;
             if let Err(error) = provider.vault_ready().await {
-                return reporter.note(Note::Invalid(format!("vault did not come back: {error}")));
+                return reporter
+                    .send(Observation::Invalid(format!("vault did not come back: {error}")));
             }
             let now = provider.generation();
             if std::mem::replace(&mut *configured, now) == now {
@@ -125,7 +127,7 @@ impl Run {
             let forgotten = book.lost(&book.open());
             lost.fetch_add(forgotten, Ordering::SeqCst);
             booked.store(now, Ordering::SeqCst);
-            reporter.note(Note::Remark(format!(
+            reporter.send(Observation::Remark(format!(
                 "vault lost its memory: it knows nothing of {forgotten} leases that were alive; \
                  nobody revokes them, and at their source they live until their own time is over"
             )));
@@ -134,20 +136,21 @@ impl Run {
             };
             if let Err(error) = done.await {
                 let why = format!("vault could not be configured again: {error}");
-                reporter.note(Note::Invalid(why));
+                reporter.send(Observation::Invalid(why));
             }
         }
     }
 
     /// A fault of a server's process: it is killed, and started again.
     fn outage(&self, program: Program, begins: bool) {
-        let (provider, reporter) = (Arc::clone(&self.provider), self.hearing.reporter.clone());
+        let (provider, reporter) =
+            (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
         let back = (program == Program::Vault && !begins).then(|| self.vault_back());
         self.runtime.spawn(async move {
             if let Err(error) = provider.outage(program, begins).await {
                 let what = if begins { "killed" } else { "started again" };
                 let why = format!("{} could not be {what}: {error}", program.file());
-                return reporter.note(Note::Invalid(why));
+                return reporter.send(Observation::Invalid(why));
             }
             if let Some(back) = back {
                 back.await;
@@ -159,11 +162,12 @@ impl Run {
         if let Some(node) = self.nodes.get(number as usize) {
             return node.power(on);
         }
-        let (provider, reporter) = (Arc::clone(&self.provider), self.hearing.reporter.clone());
+        let (provider, reporter) =
+            (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
         self.runtime.spawn(async move {
             if let Err(error) = provider.power(number, on).await {
                 let why = format!("node {number} could not be switched: {error}");
-                reporter.note(Note::Invalid(why));
+                reporter.send(Observation::Invalid(why));
             }
         });
     }
@@ -173,7 +177,8 @@ impl Run {
             self.runtime.spawn(self.vault_back());
             return;
         }
-        let (provider, reporter) = (Arc::clone(&self.provider), self.hearing.reporter.clone());
+        let (provider, reporter) =
+            (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
         self.runtime.spawn(async move {
             let sealed = match provider.vault() {
                 Ok(vault) => {
@@ -182,7 +187,7 @@ impl Run {
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = sealed {
-                reporter.note(Note::Invalid(format!("vault could not be sealed: {error}")));
+                reporter.send(Observation::Invalid(format!("vault could not be sealed: {error}")));
             }
         });
     }
@@ -202,7 +207,7 @@ impl Host for Run {
             FaultKind::VaultSealed => self.seal(begins),
             FaultKind::NodeDown => self.power(fault.node, !begins),
             FaultKind::ControllerCrash if begins => {
-                self.hearing.reporter.note(Note::ControllerCrashes)
+                self.agent_reports.reporter.send(Observation::ControllerCrashes)
             }
             FaultKind::ControllerCrash => (self.restart)(),
             FaultKind::SlowFsync => {}
@@ -212,7 +217,9 @@ impl Host for Run {
     fn look(&self) {
         for program in self.provider.deaths() {
             let name = program.file();
-            self.hearing.reporter.note(Note::Remark(format!("{name} died, and was started again")));
+            self.agent_reports
+                .reporter
+                .send(Observation::Remark(format!("{name} died, and was started again")));
             if program == Program::Vault {
                 self.runtime.spawn(self.vault_back());
             }
@@ -224,14 +231,15 @@ impl Host for Run {
             return;
         }
         let (scraper, provider) = (Arc::clone(&self.scraper), Arc::clone(&self.provider));
-        let (reporter, sampling) = (self.hearing.reporter.clone(), Arc::clone(&self.sampling));
+        let (reporter, sampling) =
+            (self.agent_reports.reporter.clone(), Arc::clone(&self.sampling));
         self.runtime.spawn(async move {
             let vault = provider.vault().ok();
             let usage = provider.usage().await;
             let sample: Sample = scraper.sample(&usage, vault.as_ref(), false).await;
             let at = reporter.now();
             let fact = Fact::Sample { sample: Box::new(sample) };
-            reporter.note(Note::Fact(Event::platform(at, fact)));
+            reporter.send(Observation::Fact(Event::platform(at, fact)));
             sampling.store(false, Ordering::SeqCst);
         });
     }

@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use super::drive::Driven;
 use super::error::RunError;
 use super::host::Run;
+use crate::agent_reports::AgentReports;
 use crate::engine::Lags;
-use crate::hearing::Hearing;
 use crate::usage::resident_max;
 use crate::{forensics, leases};
 
@@ -37,7 +37,7 @@ pub(super) async fn judge(
         resident_bytes: Some(resident_max()),
     });
     lead.platform(Fact::Sample { sample: Box::new(sample) });
-    for text in run.hearing.reporter.failures() {
+    for text in run.agent_reports.reporter.failures() {
         lead.platform(Fact::Remark { text: text.into() });
     }
     for why in invalid.into_iter().chain(lags.doubts()) {
@@ -56,7 +56,7 @@ async fn verdict(
 ) -> Result<(forensics::Verdict, Vec<String>), RunError> {
     run.provider.settle_trails().await?;
     let trails = run.platform.trails.clone();
-    let (from, Hearing { truth, book, .. }) = (*from, run.hearing.clone());
+    let (from, AgentReports { truth, book, .. }) = (*from, run.agent_reports.clone());
     let read = tokio::task::spawn_blocking(move || forensics::judge(&trails, &from, &truth, &book));
     let mut verdict = match read.await {
         Ok(verdict) => verdict?,
@@ -64,7 +64,8 @@ async fn verdict(
     };
     let vault = run.provider.vault()?;
     let left = leases::listed(&vault, &leases::prefixes(run.plan.scenario())).await?;
-    let alive: std::collections::BTreeSet<String> = run.hearing.book.open().into_iter().collect();
+    let alive: std::collections::BTreeSet<String> =
+        run.agent_reports.book.open().into_iter().collect();
     verdict.leases.alive = alive.intersection(&left).count() as u64;
     verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
     verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::host::Run;
 use crate::engine::{self, Engine, Lags, RunLoop};
-use crate::reporter::Note;
+use crate::reporter::Observation;
 use crate::shard::fleet::Fleet;
 use crate::shard::fleet::merge::Merge;
 
@@ -37,7 +37,7 @@ impl Lead<'_> {
     /// Runs to the end; whether it was asked to end before.
     pub async fn run(
         &mut self,
-        inbox: &mut UnboundedReceiver<Note>,
+        inbox: &mut UnboundedReceiver<Observation>,
         run: &Run,
         watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
     ) -> bool {
@@ -66,7 +66,7 @@ impl Lead<'_> {
     }
 
     /// Writes all that is left.
-    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Note>, run: &Run) {
+    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Observation>, run: &Run) {
         match self {
             Self::Engine(engine) => engine.close(inbox, run),
             Self::Fleet(merge) => merge.close(inbox, run),

@@ -16,12 +16,12 @@ use tokio::time::{Instant, sleep};
 
 use super::error::RunError;
 use super::teardown::Made;
+use crate::agent_reports::AgentReports;
 use crate::forensics::{self, Truth};
-use crate::hearing::Hearing;
 use crate::jobs;
 use crate::kubelet::{HollowNode, Shared};
 use crate::leases::LeaseBook;
-use crate::reporter::{Clock, Note, Reporter};
+use crate::reporter::{Clock, Observation, Reporter};
 use crate::scrape::Scraper;
 use crate::shard::Shards;
 use crate::shard::fleet::Fleet;
@@ -36,8 +36,8 @@ pub(super) struct Prepared {
     pub platform: Platform,
     pub tokens: Tokens,
     pub clients: Clients,
-    pub hearing: Hearing,
-    pub inbox: UnboundedReceiver<Note>,
+    pub agent_reports: AgentReports,
+    pub inbox: UnboundedReceiver<Observation>,
     pub nodes: Vec<HollowNode>,
     pub scraper: Scraper,
     /// How far the trails were before the run.
@@ -74,7 +74,7 @@ pub(super) async fn prepare(
     let clients = Clients::new(&platform, &tokens, &plan)?;
 
     let (reporter, inbox) = Reporter::new(Clock::default());
-    let hearing = Hearing {
+    let agent_reports = AgentReports {
         reporter: reporter.clone(),
         book: LeaseBook::new(reporter.clone()),
         truth: Truth::default(),
@@ -85,8 +85,8 @@ pub(super) async fn prepare(
             let count = plan.scenario().cluster.nodes.get() as usize;
             progress(&format!("registering {count} hollow nodes"));
             made.hollow_nodes = count;
-            let (plan, hearing) = (Arc::clone(&plan), hearing.clone());
-            let shared = Shared::new(plan, hearing, clients.clone(), &platform);
+            let (plan, agent_reports) = (Arc::clone(&plan), agent_reports.clone());
+            let shared = Shared::new(plan, agent_reports, clients.clone(), &platform);
             let nodes = register(&shared, &clients, count, &mut made.tasks).await?;
             nodes_ready(&admin, count).await?;
             nodes
@@ -106,7 +106,17 @@ pub(super) async fn prepare(
         }
         _ => None,
     };
-    Ok(Prepared { platform, tokens, clients, hearing, inbox, nodes, scraper, trails_before, fleet })
+    Ok(Prepared {
+        platform,
+        tokens,
+        clients,
+        agent_reports,
+        inbox,
+        nodes,
+        scraper,
+        trails_before,
+        fleet,
+    })
 }
 
 async fn register(

@@ -23,9 +23,9 @@ use tokio::time::{Instant, sleep};
 
 use super::manifests::{self, Shards};
 use super::memory::Register;
-use super::wire::{Begin, LagsSoFar, Orders, Says};
+use super::wire::{Begin, LagsSoFar, Orders, ShardMessage};
 use crate::engine::Lags;
-use logs::Heard;
+use logs::PodLogEvent;
 
 /// Shards that have not said hello by then will not.
 const HELLO_WITHIN: Duration = Duration::from_secs(240);
@@ -75,7 +75,7 @@ pub struct Fleet {
     plan: Arc<Plan>,
     client: Client,
     shards: Vec<Shard>,
-    heard: UnboundedReceiver<Heard>,
+    logs: UnboundedReceiver<PodLogEvent>,
     /// Reads pods' logs.
     readers: JoinSet<()>,
     register: Register,
@@ -113,14 +113,14 @@ impl Fleet {
         let api: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
         call::patiently(PATIENCE, || async { api.create(&PostParams::default(), &job).await })
             .await?;
-        let (told, heard) = unbounded_channel();
+        let (events, logs) = unbounded_channel();
         let mut readers = JoinSet::new();
-        readers.spawn(logs::follow(client.clone(), told));
+        readers.spawn(logs::follow(client.clone(), events));
         let mut fleet = Self {
             plan,
             client,
             shards: (0..shards.count.get()).map(|_| Shard::default()).collect(),
-            heard,
+            logs,
             readers,
             register: Register::default(),
             zero: 0,
@@ -134,15 +134,17 @@ impl Fleet {
     async fn all_ready(&mut self) -> Result<(), FleetError> {
         let until = Instant::now() + HELLO_WITHIN;
         while self.shards.iter().any(|shard| shard.pod.is_none()) {
-            let heard = tokio::time::timeout_at(until, self.heard.recv()).await;
-            match heard {
-                Ok(Some(Heard::Line { pod, says: Says::Hello { shard }, .. })) => {
+            let event = tokio::time::timeout_at(until, self.logs.recv()).await;
+            match event {
+                Ok(Some(PodLogEvent::Line {
+                    pod, message: ShardMessage::Hello { shard }, ..
+                })) => {
                     if let Some(shard) = self.shards.get_mut(shard as usize) {
                         shard.pod = Some(pod);
                     }
                 }
                 // One that dies before the run says hello again in another pod.
-                Ok(Some(Heard::End { pod, shard })) => {
+                Ok(Some(PodLogEvent::End { pod, shard })) => {
                     let of = self.shards.get_mut(shard as usize);
                     if let Some(of) = of.filter(|of| of.pod.as_ref() == Some(&pod)) {
                         of.pod = None;

@@ -30,8 +30,8 @@ impl Known {
         let mut open = self.memory.clone();
         // Its pod has told how its agent ended, and whom it told that died with it: the successor
         // reads the journal again, of which nothing is told twice.
-        if open.told_all && !open.ended {
-            (open.told_all, open.cost_micro_usd) = (false, 0);
+        if open.journal_read && !open.ended {
+            (open.journal_read, open.cost_micro_usd) = (false, 0);
         }
         open
     }
@@ -44,7 +44,7 @@ pub struct Register(BTreeMap<InvestigationId, Known>);
 impl Register {
     /// Notes an event, of `shard` or, where that is none, of one of the agents; whether it tells
     /// something new.
-    pub fn note(&mut self, shard: Option<u32>, event: &Event) -> bool {
+    pub fn record(&mut self, shard: Option<u32>, event: &Event) -> bool {
         let Some(id) = event.inv else { return true };
         // Agents, leases and their like are heard of after their shard has told of the alert.
         let known = match (self.0.get_mut(&id), shard) {
@@ -62,7 +62,7 @@ impl Register {
             &Fact::Stage { stage } => {
                 let stages = &mut known.memory.stages;
                 let late = known.finished.is_some() && is_agents(&event.fact);
-                if late || stages.iter().any(|(told, _)| *told == stage) {
+                if late || stages.iter().any(|(reached, _)| *reached == stage) {
                     return false;
                 }
                 stages.push((stage, event.at));
@@ -85,7 +85,7 @@ impl Register {
     /// Notes that an agent's journal was told; whether it was not before.
     pub fn journal(&mut self, shard: u32, id: InvestigationId) -> bool {
         let known = self.0.entry(id).or_insert_with(|| Known::new(shard, id));
-        !std::mem::replace(&mut known.memory.told_all, true)
+        !std::mem::replace(&mut known.memory.journal_read, true)
     }
 
     /// What the successor of `shard` must know.
@@ -124,13 +124,13 @@ mod tests {
         for (id, facts) in &facts {
             for (at, fact) in facts.iter().enumerate() {
                 let event = Event::of(Time(at as u64), InvestigationId(*id), fact.clone());
-                assert!(register.note(Some(1), &event));
+                assert!(register.record(Some(1), &event));
             }
         }
         let finished = Event::of(Time(9), InvestigationId(6), stage(Stage::JobFinished));
-        assert!(register.note(Some(1), &finished) && !register.note(Some(1), &finished));
+        assert!(register.record(Some(1), &finished) && !register.record(Some(1), &finished));
         let late = Event::of(Time(9), InvestigationId(6), stage(Stage::AgentDone));
-        assert!(!register.note(Some(1), &late), "a Job that is finished reaches no more stages");
+        assert!(!register.record(Some(1), &late), "a Job that is finished reaches no more stages");
         assert!(
             register.journal(1, InvestigationId(3)) && !register.journal(1, InvestigationId(3))
         );
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(memory.over, [InvestigationId(0)]);
         assert_eq!(memory.finished, [(InvestigationId(6), Time(9))]);
         let [open] = &memory.open[..] else { panic!("{memory:?}") };
-        assert!(!open.told_all && open.sent == Some(Time(1)) && !open.ended);
+        assert!(!open.journal_read && open.sent == Some(Time(1)) && !open.ended);
         assert_eq!(open.stages, [(Stage::JobCreated, Time(2))]);
         assert_eq!(register.memory(0), Memory::default());
     }
@@ -148,16 +148,16 @@ mod tests {
     fn an_end_that_was_not_told_is_read_again() {
         let (mut register, id) = (Register::default(), InvestigationId(3));
         let of = |fact| Event::of(Time(1), id, fact);
-        register.note(Some(1), &of(Fact::JobSent));
+        register.record(Some(1), &of(Fact::JobSent));
         register.journal(1, id);
         let cost = Fact::Hypothesis { tool_calls: 1, tokens: 1, cost_micro_usd: 7 };
-        register.note(None, &of(cost));
+        register.record(None, &of(cost));
         // The shard died between the journal and the outcome.
         let [open] = &register.memory(1).open[..] else { panic!("one is under way") };
-        assert!(!open.told_all && open.cost_micro_usd == 0);
+        assert!(!open.journal_read && open.cost_micro_usd == 0);
         assert!(!register.journal(1, id), "what it tells again is not heard again");
-        register.note(Some(1), &of(Fact::Ended { outcome: Outcome::Resolved }));
+        register.record(Some(1), &of(Fact::Ended { outcome: Outcome::Resolved }));
         let [open] = &register.memory(1).open[..] else { panic!("one is under way") };
-        assert!(open.told_all && open.cost_micro_usd == 7);
+        assert!(open.journal_read && open.cost_micro_usd == 7);
     }
 }

@@ -21,15 +21,15 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::manifests::{self, ORDERS};
-use super::wire::{Begin, LagsSoFar, Orders, Says, Wire};
+use super::wire::{Begin, LagsSoFar, Orders, ShardMessage, Wire};
+use crate::agent_reports::AgentReports;
 use crate::alerts::Alerts;
 use crate::engine::{self, Engine, Host, RunLoop};
 use crate::forensics::Truth;
-use crate::hearing::Hearing;
 use crate::jobs::Jobs;
 use crate::leases::LeaseBook;
 use crate::pods::Pods;
-use crate::reporter::{Clock, Note, Reporter};
+use crate::reporter::{Clock, Observation, Reporter};
 use crate::usage::{harness_cpu, resident_max};
 use crate::{faults, watch};
 
@@ -81,7 +81,9 @@ struct OwnFaults {
 impl Host for OwnFaults {
     fn fault(&self, number: usize, begins: bool) {
         match (self.plan.faults()[number].kind, begins) {
-            (FaultKind::ControllerCrash, true) => self.reporter.note(Note::ControllerCrashes),
+            (FaultKind::ControllerCrash, true) => {
+                self.reporter.send(Observation::ControllerCrashes)
+            }
             (FaultKind::ControllerCrash, false) => (self.restart)(),
             _ => {}
         }
@@ -127,23 +129,23 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let plan = Arc::new(part.of_plan(&plan)?);
     let client = client(&plan).await?;
     let wire = Wire::default();
-    wire.say(Says::Hello { shard: part.index() });
+    wire.send(ShardMessage::Hello { shard: part.index() });
     let begin = begin(&client, part).await?;
 
     let (reporter, mut inbox) = Reporter::new(Clock::default());
     reporter.clock().start(instant_of(begin.zero));
-    let hearing = Hearing {
+    let agent_reports = AgentReports {
         reporter: reporter.clone(),
         book: LeaseBook::new(reporter.clone()),
         truth: Truth::default(),
         wire: Some(wire.clone()),
     };
     let agents = Agents::Pods(orders.pods);
-    let (book, mut sink) = (hearing.book.clone(), wire.clone());
+    let (book, mut sink) = (agent_reports.book.clone(), wire.clone());
     let jobs = Jobs::new(Arc::clone(&plan), client.clone(), agents, reporter.clone(), part);
     let selector = jobs.selector();
     let mut known: BTreeSet<InvestigationId> =
-        begin.memory.iter().flat_map(super::wire::Memory::told_of).collect();
+        begin.memory.iter().flat_map(super::wire::Memory::investigations).collect();
     let mut engine = Engine::new(
         Arc::clone(&plan),
         &mut sink,
@@ -154,10 +156,10 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         true,
     );
     let mut tasks = JoinSet::new();
-    let pods = Pods::new(hearing, client.clone());
+    let pods = Pods::new(agent_reports, client.clone());
     if let Some(memory) = &begin.memory {
         let found = jobs.list(&selector).await?;
-        pods.know(memory.open.iter().filter(|open| open.told_all).map(|open| open.id));
+        pods.know(memory.open.iter().filter(|open| open.journal_read).map(|open| open.id));
         known.extend(engine.resume(part, memory, &found));
     }
     let namespace = NAMESPACE.to_owned();
@@ -184,7 +186,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         };
         let paused = run_loop.advance(&mut engine, &mut inbox, &host, &mut due).await;
         let used = harness_cpu().saturating_sub(began).as_nanos() as u64;
-        wire.say(Says::Lags(LagsSoFar::new(&engine.lags, used, resident_max())));
+        wire.send(ShardMessage::Lags(LagsSoFar::new(&engine.lags, used, resident_max())));
         told = Instant::now();
         if !paused {
             break;
@@ -197,7 +199,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     engine.close(&mut inbox, &host);
     drop(engine);
     tasks.shutdown().await;
-    wire.say(Says::Done);
+    wire.send(ShardMessage::Done);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alertstorm_agent::Told;
+use alertstorm_agent::AgentReport;
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{InvestigationId, Stage};
 use alertstorm_model::time::Time;
@@ -33,15 +33,15 @@ pub struct Orders {
 pub struct Line {
     /// Its number, from 0: a log that is read twice tells nothing twice.
     pub n: u64,
-    /// What it says.
+    /// The message.
     #[serde(flatten)]
-    pub says: Says,
+    pub message: ShardMessage,
 }
 
-/// What a line says.
+/// A message of a shard, as a line of its pod's log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Says {
+pub enum ShardMessage {
     /// The shard is ready to begin.
     Hello {
         /// Which it is, from 0.
@@ -56,7 +56,7 @@ pub enum Says {
         /// The pod.
         pod: String,
         /// When and what.
-        log: Vec<(Time, Told)>,
+        log: Vec<(Time, AgentReport)>,
     },
     /// How late the shard was so far, and what it used.
     Lags(LagsSoFar),
@@ -133,7 +133,7 @@ pub struct Memory {
 
 impl Memory {
     /// Every investigation that was told of.
-    pub fn told_of(&self) -> impl Iterator<Item = InvestigationId> {
+    pub fn investigations(&self) -> impl Iterator<Item = InvestigationId> {
         let over = self.over.iter().copied();
         let finished = self.finished.iter().map(|(id, _)| *id);
         over.chain(finished).chain(self.open.iter().map(|open| open.id))
@@ -156,7 +156,7 @@ pub struct OpenMemory {
     pub ended: bool,
     /// Whether its agent's journal was read.
     #[serde(default)]
-    pub told_all: bool,
+    pub journal_read: bool,
     /// What it cost so far, in millionths of a dollar.
     #[serde(default)]
     pub cost_micro_usd: u64,
@@ -170,7 +170,7 @@ impl OpenMemory {
             sent: None,
             stages: Vec::new(),
             ended: false,
-            told_all: false,
+            journal_read: false,
             cost_micro_usd: 0,
         }
     }
@@ -184,10 +184,10 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Says something. Whoever reads the log has gone where it cannot be written.
-    pub fn say(&self, says: Says) {
+    /// ShardMessage something. Whoever reads the log has gone where it cannot be written.
+    pub fn send(&self, message: ShardMessage) {
         let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = Line { n: self.next.fetch_add(1, Ordering::Relaxed), says };
+        let line = Line { n: self.next.fetch_add(1, Ordering::Relaxed), message };
         if let Ok(mut text) = serde_json::to_string(&line) {
             text.push('\n');
             let mut out = std::io::stdout().lock();
@@ -196,15 +196,15 @@ impl Wire {
     }
 
     /// Tells an agent's journal.
-    pub fn journal(&self, id: InvestigationId, pod: &str, log: &[(Time, Told)]) {
-        self.say(Says::Journal { id, pod: pod.to_owned(), log: log.to_vec() });
+    pub fn journal(&self, id: InvestigationId, pod: &str, log: &[(Time, AgentReport)]) {
+        self.send(ShardMessage::Journal { id, pod: pod.to_owned(), log: log.to_vec() });
     }
 }
 
 impl Sink for Wire {
     fn take(&mut self, event: &Event) {
         if !is_agents(&event.fact) {
-            self.say(Says::Event(event.clone()));
+            self.send(ShardMessage::Event(event.clone()));
         }
     }
 }
@@ -217,15 +217,15 @@ mod tests {
     #[test]
     fn a_line_is_read_as_it_was_written() {
         let id = InvestigationId(7);
-        let said = [
-            Says::Hello { shard: 2 },
-            Says::Event(Event::of(Time(5), id, Fact::JobSent)),
-            Says::Event(Event::platform(Time(6), Fact::Pressure { shedding: true })),
-            Says::Journal { id, pod: "p".into(), log: vec![(Time(9), Told::Login)] },
-            Says::Done,
+        let messages = [
+            ShardMessage::Hello { shard: 2 },
+            ShardMessage::Event(Event::of(Time(5), id, Fact::JobSent)),
+            ShardMessage::Event(Event::platform(Time(6), Fact::Pressure { shedding: true })),
+            ShardMessage::Journal { id, pod: "p".into(), log: vec![(Time(9), AgentReport::Login)] },
+            ShardMessage::Done,
         ];
-        for (n, says) in said.into_iter().enumerate() {
-            let line = Line { n: n as u64, says };
+        for (n, message) in messages.into_iter().enumerate() {
+            let line = Line { n: n as u64, message };
             let text = serde_json::to_string(&line).unwrap();
             assert!(!text.contains('\n'));
             assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line, "{text}");

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::manifests::LABEL;
-use super::super::wire::{Line, Says};
+use super::super::wire::{Line, ShardMessage};
 
 /// How often it is looked for new pods.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -23,7 +23,7 @@ const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
 /// What was heard of a shard.
 #[derive(Debug)]
-pub enum Heard {
+pub enum PodLogEvent {
     /// It said something.
     Line {
         /// Its pod.
@@ -31,7 +31,7 @@ pub enum Heard {
         /// Which it is.
         shard: u32,
         /// What.
-        says: Says,
+        message: ShardMessage,
     },
     /// Lines are missing.
     Lost {
@@ -66,7 +66,7 @@ fn has_ended(pod: &Pod) -> bool {
 }
 
 /// Follows the logs of every pod of the fleet until it is aborted.
-pub async fn follow(client: Client, told: UnboundedSender<Heard>) {
+pub async fn follow(client: Client, events: UnboundedSender<PodLogEvent>) {
     let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
     let params = ListParams::default().labels(LABEL);
     let mut known = BTreeSet::new();
@@ -80,7 +80,7 @@ pub async fn follow(client: Client, told: UnboundedSender<Heard>) {
             if let Some(shard) = shard_of(&pod).filter(|_| has_begun(&pod))
                 && known.insert(pod.name_any())
             {
-                readers.spawn(read(api.clone(), pod.name_any(), shard, told.clone()));
+                readers.spawn(read(api.clone(), pod.name_any(), shard, events.clone()));
             }
         }
         sleep(LOOK_EVERY).await;
@@ -88,7 +88,7 @@ pub async fn follow(client: Client, told: UnboundedSender<Heard>) {
 }
 
 /// Reads one log to its end.
-async fn read(api: Api<Pod>, pod: String, shard: u32, told: UnboundedSender<Heard>) {
+async fn read(api: Api<Pod>, pod: String, shard: u32, events: UnboundedSender<PodLogEvent>) {
     let mut next = 0;
     let mut last_time = false;
     loop {
@@ -97,19 +97,19 @@ async fn read(api: Api<Pod>, pod: String, shard: u32, told: UnboundedSender<Hear
             let mut lines = log.lines();
             while let Ok(Some(text)) = lines.try_next().await {
                 // What is cut off, or was said by a program that panics, is no line.
-                let Ok(Line { n, says }) = serde_json::from_str(&text) else { continue };
+                let Ok(Line { n, message }) = serde_json::from_str(&text) else { continue };
                 if n < next {
                     continue;
                 }
                 if n > next {
-                    let _ = told.send(Heard::Lost { pod: pod.clone(), lines: n - next });
+                    let _ = events.send(PodLogEvent::Lost { pod: pod.clone(), lines: n - next });
                 }
                 next = n + 1;
-                let _ = told.send(Heard::Line { pod: pod.clone(), shard, says });
+                let _ = events.send(PodLogEvent::Line { pod: pod.clone(), shard, message });
             }
         }
         if last_time {
-            let _ = told.send(Heard::End { pod, shard });
+            let _ = events.send(PodLogEvent::End { pod, shard });
             return;
         }
         // The log is at its end where the pod is; else the connection was.

@@ -7,19 +7,19 @@ use alertstorm_model::time::Time;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Fleet;
-use super::logs::Heard;
+use super::logs::PodLogEvent;
+use crate::agent_reports::AgentReports;
 use crate::engine::{Driven, Host, slowest_of_job_controller};
-use crate::hearing::Hearing;
-use crate::reporter::{Note, Reporter};
+use crate::reporter::{Observation, Reporter};
 use crate::shard::manifests;
-use crate::shard::wire::{Begin, Says};
+use crate::shard::wire::{Begin, ShardMessage};
 
 /// A message to the merger.
 pub(crate) enum Message {
     /// From a task of this process.
-    Note(Note),
+    Task(Observation),
     /// From a shard.
-    Heard(Heard),
+    Shard(PodLogEvent),
 }
 
 /// The merger of a fleet's events.
@@ -27,20 +27,20 @@ pub struct Merge<'a> {
     fleet: Fleet,
     sink: &'a mut dyn Sink,
     reporter: Reporter,
-    hearing: Hearing,
+    agent_reports: AgentReports,
 }
 
 impl<'a> Merge<'a> {
     /// The merger of a fleet that was started.
-    pub fn new(fleet: Fleet, sink: &'a mut dyn Sink, hearing: Hearing) -> Self {
-        let reporter = hearing.reporter.clone();
-        Self { fleet, sink, reporter, hearing }
+    pub fn new(fleet: Fleet, sink: &'a mut dyn Sink, agent_reports: AgentReports) -> Self {
+        let reporter = agent_reports.reporter.clone();
+        Self { fleet, sink, reporter, agent_reports }
     }
 
     /// Handles the messages that are left, and flushes the event log.
-    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Note>, host: &impl Host) {
-        while let Ok(note) = inbox.try_recv() {
-            self.note(note, host);
+    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Observation>, host: &impl Host) {
+        while let Ok(observation) = inbox.try_recv() {
+            self.observation(observation, host);
         }
         self.sink.flush();
     }
@@ -81,17 +81,17 @@ impl<'a> Merge<'a> {
             }
             _ => {}
         }
-        if self.fleet.register.note(shard, &event) {
+        if self.fleet.register.record(shard, &event) {
             self.sink.take(&event);
         }
     }
 
-    fn note(&mut self, note: Note, host: &impl Host) {
-        match note {
-            Note::Fact(event) => self.event(None, event),
-            Note::Remark(text) => self.remark(text),
-            Note::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
-            Note::Fault(number, begins) => {
+    fn observation(&mut self, observation: Observation, host: &impl Host) {
+        match observation {
+            Observation::Fact(event) => self.event(None, event),
+            Observation::Remark(text) => self.remark(text),
+            Observation::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
+            Observation::Fault(number, begins) => {
                 let kind = self.fleet.plan.faults()[number].kind;
                 self.platform(Fact::Fault { kind, began: begins });
                 host.fault(number, begins);
@@ -101,26 +101,26 @@ impl<'a> Merge<'a> {
         }
     }
 
-    async fn hear(&mut self, heard: Heard) {
-        match heard {
-            Heard::Line { pod, shard, says } => self.said(shard, pod, says).await,
-            Heard::Lost { pod, lines } => {
+    async fn log_event(&mut self, event: PodLogEvent) {
+        match event {
+            PodLogEvent::Line { pod, shard, message } => self.message(shard, pod, message).await,
+            PodLogEvent::Lost { pod, lines } => {
                 let why = format!(
                     "{lines} lines of the log of {pod} are lost: its kubelet rotated the log"
                 );
                 self.platform(Fact::Invalid { why: why.into() });
             }
-            Heard::End { pod, shard } => self.ended(shard, &pod).await,
+            PodLogEvent::End { pod, shard } => self.ended(shard, &pod).await,
         }
     }
 
-    async fn said(&mut self, shard: u32, pod: String, says: Says) {
-        match says {
-            Says::Hello { .. } => self.replaced(shard, pod).await,
-            Says::Event(event) => self.event(Some(shard), event),
-            Says::Journal { id, pod, log } => self.journal(shard, id, &pod, log),
-            Says::Lags(lags) => drop(self.fleet.lags.insert(pod, lags)),
-            Says::Done => {
+    async fn message(&mut self, shard: u32, pod: String, message: ShardMessage) {
+        match message {
+            ShardMessage::Hello { .. } => self.replaced(shard, pod).await,
+            ShardMessage::Event(event) => self.event(Some(shard), event),
+            ShardMessage::Journal { id, pod, log } => self.journal(shard, id, &pod, log),
+            ShardMessage::Lags(lags) => drop(self.fleet.lags.insert(pod, lags)),
+            ShardMessage::Done => {
                 if let Some(shard) = self.fleet.shards.get_mut(shard as usize) {
                     shard.done = true;
                 }
@@ -133,10 +133,10 @@ impl<'a> Merge<'a> {
         shard: u32,
         id: InvestigationId,
         pod: &str,
-        log: Vec<(Time, alertstorm_agent::Told)>,
+        log: Vec<(Time, alertstorm_agent::AgentReport)>,
     ) {
         if self.fleet.register.journal(shard, id) {
-            self.hearing.hear_all(id, pod, log);
+            self.agent_reports.receive_journal(id, pod, log);
         }
     }
 
@@ -185,19 +185,19 @@ impl<'a> Merge<'a> {
 impl Driven for Merge<'_> {
     type Message = Message;
 
-    async fn next(&mut self, inbox: &mut UnboundedReceiver<Note>) -> Option<Message> {
+    async fn next(&mut self, inbox: &mut UnboundedReceiver<Observation>) -> Option<Message> {
         tokio::select! {
             biased;
-            Some(note) = inbox.recv() => Some(Message::Note(note)),
-            Some(heard) = self.fleet.heard.recv() => Some(Message::Heard(heard)),
+            Some(observation) = inbox.recv() => Some(Message::Task(observation)),
+            Some(event) = self.fleet.logs.recv() => Some(Message::Shard(event)),
             else => None,
         }
     }
 
     async fn handle(&mut self, message: Message, host: &impl Host) {
         match message {
-            Message::Note(note) => self.note(note, host),
-            Message::Heard(heard) => self.hear(heard).await,
+            Message::Task(observation) => self.observation(observation, host),
+            Message::Shard(event) => self.log_event(event).await,
         }
     }
 
@@ -213,7 +213,7 @@ impl Driven for Merge<'_> {
     }
 
     fn leases_until(&self) -> Option<Time> {
-        self.hearing.book.last_expiry()
+        self.agent_reports.book.last_expiry()
     }
 
     fn is_open(&self) -> bool {

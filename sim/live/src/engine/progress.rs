@@ -10,7 +10,7 @@ use alertstorm_model::time::{Span, Time};
 
 use super::Engine;
 use super::lags::record;
-use crate::reporter::{Finished, Note, Seen};
+use crate::reporter::{Finished, Observation, WatchEvent};
 
 /// How long a finished Job waits for its pod's journal: longer than the reader retries the pod's log
 /// (20 s).
@@ -31,9 +31,9 @@ impl Engine<'_> {
         self.deliver(Input::JobCreated(id));
     }
 
-    pub(super) fn seen(&mut self, what: Seen, at: Time) {
-        match what {
-            Seen::Job { id, finished } => {
+    pub(super) fn watch_event(&mut self, event: WatchEvent, at: Time) {
+        match event {
+            WatchEvent::Job { id, finished } => {
                 let Some(timeline) = self.all.get_mut(&id) else { return };
                 timeline.shown = true;
                 if let Some(answered) = timeline.answered.take() {
@@ -43,12 +43,12 @@ impl Engine<'_> {
                     self.job_finished(id, at, finished);
                 }
             }
-            Seen::JobGone(id) => {
+            WatchEvent::JobDeleted(id) => {
                 // If it is not over, it was deleted before it finished.
                 self.job_finished(id, at, Finished::Failed);
                 self.job_gone(id, at);
             }
-            Seen::Pod { id, scheduled, has_run } => {
+            WatchEvent::Pod { id, scheduled, has_run } => {
                 self.stage(id, at, Stage::PodCreated);
                 if scheduled {
                     self.stage(id, at, Stage::PodScheduled);
@@ -116,9 +116,9 @@ impl Engine<'_> {
     }
 
     /// The journal is complete, or no longer waited for; whether a finished Job waited for it.
-    pub(super) fn told_all(&mut self, id: InvestigationId) -> bool {
+    pub(super) fn journal_read(&mut self, id: InvestigationId) -> bool {
         let Some(timeline) = self.all.get_mut(&id) else { return false };
-        timeline.told_all = true;
+        timeline.journal_read = true;
         let waited = timeline.finished.take();
         if let Some((at, finished)) = waited {
             self.job_finished(id, at, finished);
@@ -130,7 +130,7 @@ impl Engine<'_> {
     fn await_journal(&mut self, id: InvestigationId, at: Time, finished: Finished) {
         let Some(timeline) = self.all.get_mut(&id) else { return };
         if timeline.finished.replace((at, finished)).is_none() {
-            self.later(at + WAIT_FOR_JOURNAL, Note::Untold(id));
+            self.later(at + WAIT_FOR_JOURNAL, Observation::JournalMissing(id));
         }
     }
 }

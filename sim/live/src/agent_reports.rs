@@ -1,0 +1,70 @@
+//! Receives agents' reports. They become events, changes of the lease book, and the ground truth for
+//! the forensics.
+
+use alertstorm_agent::AgentReport;
+use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::phase::Action;
+use alertstorm_model::time::Time;
+
+use crate::forensics::Truth;
+use crate::leases::LeaseBook;
+use crate::reporter::{Observation, Reporter};
+use crate::shard::wire::Wire;
+
+/// The receiver of agents' reports; clones share the same state.
+#[derive(Clone, Debug)]
+pub struct AgentReports {
+    /// Sends messages to the engine.
+    pub reporter: Reporter,
+    /// The run's leases. In a shard it is unused: the process that merges the shards keeps the leases.
+    pub book: LeaseBook,
+    /// What agents did, to compare the servers' audit logs with.
+    pub truth: Truth,
+    /// In a shard: forwards each journal to the process that merges the shards.
+    pub wire: Option<Wire>,
+}
+
+impl AgentReports {
+    /// Receives the whole journal of the agent of `id`, which ran in `pod`.
+    pub fn receive_journal(&self, id: InvestigationId, pod: &str, log: Vec<(Time, AgentReport)>) {
+        if let Some(wire) = &self.wire {
+            wire.journal(id, pod, &log);
+        }
+        for (at, report) in log {
+            let of_leases = matches!(
+                report,
+                AgentReport::Issued(..) | AgentReport::Renewed(..) | AgentReport::Returned
+            );
+            if self.wire.is_none() || !of_leases {
+                self.receive(id, pod, at, report);
+            }
+        }
+        self.book.journal_read(id);
+    }
+
+    /// Receives one report of the agent of `id`, which runs in `pod`; `at` is on the run's clock.
+    pub fn receive(&self, id: InvestigationId, pod: &str, at: Time, report: AgentReport) {
+        let fact = |fact: Fact| self.reporter.send(Observation::Fact(Event::of(at, id, fact)));
+        match report {
+            AgentReport::Stage(stage) => fact(Fact::Stage { stage }),
+            AgentReport::Hypothesis(tool_calls, tokens, cost_micro_usd) => {
+                fact(Fact::Hypothesis { tool_calls, tokens, cost_micro_usd });
+            }
+            AgentReport::Acted(verb, target) => {
+                fact(Fact::Acted { action: Action { verb, target } });
+            }
+            AgentReport::Denied(verb, target, by) => {
+                self.truth.denied(by);
+                fact(Fact::Denied { action: Action { verb, target }, by });
+            }
+            AgentReport::Login => self.truth.session(pod, id),
+            AgentReport::User(user) => self.truth.user(&user, id),
+            AgentReport::Issued(lease, domain, asked, ttl) => {
+                self.book.issued(&lease, id, domain, at, asked + ttl);
+            }
+            AgentReport::Renewed(lease, asked, ttl) => self.book.renewed(&lease, at, asked + ttl),
+            AgentReport::Returned => self.book.returned(id, at),
+        }
+    }
+}
