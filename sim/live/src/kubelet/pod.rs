@@ -23,8 +23,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::node::{Kubelet, PATIENCE};
 use super::resident::Resident;
-use super::{Kubelet, PATIENCE};
 use crate::reporter::{Observation, Reporter, duration};
 
 /// From the container's start to the agent's first step, as in the twin's costs.

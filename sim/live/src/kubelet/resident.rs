@@ -16,7 +16,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::Shared;
+use super::shared::Shared;
 
 /// An agent gives a write to the API server up after this.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,0 +1,48 @@
+//! What the hollow nodes of a run share.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use alertstorm_agent::vault::Address;
+use alertstorm_model::scenario::Plan;
+use alertstorm_platform::{Clients, Platform};
+
+use crate::agent_reports::AgentReports;
+
+/// The first pod IP. All are loopback addresses; each agent connects from its pod's address.
+const POD_NETWORK: u32 = u32::from_be_bytes([127, 64, 0, 2]);
+
+/// What the hollow nodes of a run share.
+#[derive(Debug)]
+pub struct Shared {
+    pub plan: Arc<Plan>,
+    /// Receives the agents' reports.
+    pub agent_reports: AgentReports,
+    /// Clients of the API server, one for each node and each agent.
+    pub clients: Clients,
+    /// How agents connect to Vault.
+    pub vault: Address,
+    /// PostgreSQL's address and port.
+    pub postgres: SocketAddr,
+    next_ip: AtomicU32,
+}
+
+impl Shared {
+    /// What the nodes of a run on `platform` share.
+    pub fn new(
+        plan: Arc<Plan>,
+        agent_reports: AgentReports,
+        clients: Clients,
+        platform: &Platform,
+    ) -> Arc<Self> {
+        let (vault, postgres) = (platform.vault.clone(), platform.postgres);
+        let next_ip = AtomicU32::new(POD_NETWORK);
+        Arc::new(Self { plan, agent_reports, clients, vault, postgres, next_ip })
+    }
+
+    /// An IP that no other pod of the run has.
+    pub fn pod_ip(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.next_ip.fetch_add(1, Ordering::Relaxed))
+    }
+}
