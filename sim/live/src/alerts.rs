@@ -1,4 +1,5 @@
-//! The alerts of a plan at their intended instants: an open loop, which waits for nobody.
+//! Sends the alerts of a plan at their intended instants. This is an open loop: alerts are sent on time
+//! even if earlier ones are not handled yet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use alertstorm_model::scenario::{Part, Plan};
 
 use crate::reporter::{Observation, Reporter};
 
-/// A thread of its own: the runtime's timers are as coarse as a millisecond.
+/// The thread that sends the alerts. It is no task, because the runtime's timers have a resolution of
+/// one millisecond.
 #[derive(Debug)]
 pub struct Alerts {
     stop: Arc<AtomicBool>,
@@ -20,9 +22,8 @@ pub struct Alerts {
 }
 
 impl Alerts {
-    /// Begins to tell of alerts as they are due.
-    ///
-    /// Only those of a part, and not those that are `known` already.
+    /// Starts the thread. It sends the alerts of `part` except those in `known`, which the shard that died
+    /// has handled.
     pub fn start(
         plan: Arc<Plan>,
         part: Part,
@@ -48,11 +49,11 @@ impl Alerts {
         Self { stop, thread }
     }
 
-    /// No more alerts.
+    /// Stops the thread, if it has not ended by itself.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();
-        // A thread that panicked has no more to tell.
+        // After a panic of the thread there is nothing left to stop.
         let _ = self.thread.join();
     }
 }

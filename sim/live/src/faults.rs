@@ -1,11 +1,12 @@
-//! The faults of a plan, at their instants.
+//! Timers of a plan's faults.
 
 use alertstorm_model::scenario::{FaultKind, Plan};
 use tokio::task::JoinSet;
 
 use crate::reporter::{Observation, Reporter};
 
-/// Tells the engine of the beginnings and ends of the plan's faults, of the kinds that are `here`'s.
+/// Starts a task for the beginning and the end of each fault whose kind `here` accepts. At that instant
+/// it sends the engine a message.
 pub fn plan(
     plan: &Plan,
     reporter: &Reporter,

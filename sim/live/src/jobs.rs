@@ -1,4 +1,5 @@
-//! Jobs as the investigation controller creates and deletes them.
+//! The investigation controller's requests to the API server: Jobs and, with one identity per
+//! investigation, ServiceAccounts and RoleBindings.
 
 use std::sync::Arc;
 
@@ -26,16 +27,17 @@ use tokio::time::{Instant, sleep};
 use crate::reporter::{Observation, Reporter};
 use crate::throttle::Throttle;
 
-/// A creation that fails for so long is told to the controller, which tries again.
+/// How long a request is retried. The controller then receives the failure and retries by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Pods of an earlier run that are not gone by then are left.
+/// How long to wait for the deletion of an earlier run's pods. A pod on a node without power stays
+/// until the node is back.
 const CLEARED_WITHIN: Duration = Duration::from_secs(90);
 
-/// The image of a container that nobody will run.
+/// The image's name in hollow pods, where no container runs.
 const HOLLOW_IMAGE: &str = "alertstorm/agent";
 
-/// The controller's client of the API server.
+/// The controller's client: a number of connections and a token bucket.
 pub struct Jobs {
     plan: Arc<Plan>,
     client: Client,
@@ -46,10 +48,10 @@ pub struct Jobs {
     part: Part,
 }
 
-/// The label of a shard's objects.
+/// The label of a shard's objects; its value is the shard's index.
 const SHARD: &str = "alertstorm.dev/shard";
 
-/// The Job, in Kubernetes' own form; `image` and `env` are its agent's.
+/// The Job as JSON.
 fn object(template: &JobTemplate, image: &str, env: &Value) -> Value {
     let seconds = |span: alertstorm_model::time::Span| span.0.div_ceil(1_000_000_000);
     let labels: serde_json::Map<String, Value> =
@@ -113,8 +115,8 @@ fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, kube::Error>
     serde_json::from_value(value).map_err(kube::Error::SerdeError)
 }
 
-/// What is there already is as good as made.
-fn made<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
+/// 409 counts as success: an earlier attempt created the object, and its response was lost.
+fn created<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match done {
         Err(error) if !call::is_conflict(&error) => Err(error),
         _ => Ok(()),
@@ -122,7 +124,7 @@ fn made<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
 }
 
 impl Jobs {
-    /// The client of a plan's controller.
+    /// A client for the controller of `plan`; in a shard for its part only.
     pub fn new(
         plan: Arc<Plan>,
         client: Client,
@@ -136,7 +138,7 @@ impl Jobs {
         Arc::new(Self { client, agents, reporter, connections, bucket, plan, part })
     }
 
-    /// The selector of the run's objects, in a shard of the shard's own.
+    /// The label selector of the run's objects, or of the shard's.
     pub fn selector(&self) -> String {
         let Some(first) = self.plan.alerts().next() else { return String::new() };
         let template = self.template(&first);
@@ -154,13 +156,14 @@ impl Jobs {
         template
     }
 
-    async fn turn(&self) {
+    /// Waits for a token of the client's bucket.
+    async fn take_token(&self) {
         if let Some(bucket) = &self.bucket {
             bucket.take().await;
         }
     }
 
-    /// Creates an alert's Job, and first its identity where it has one of its own.
+    /// Creates an alert's Job and, before it, the investigation's identity if it has its own.
     pub async fn create(self: Arc<Self>, alert: Alert) {
         let Ok(_connection) = self.connections.acquire().await else {
             return;
@@ -168,7 +171,7 @@ impl Jobs {
         self.reporter.fact(alert.id, Fact::JobSent);
         let created = self.try_create(&alert).await;
         if let Err(error) = &created {
-            let text = format!("{}: its Job could not be created: {}", alert.id, call::told(error));
+            let text = format!("failed to create the Job of {}: {}", alert.id, call::told(error));
             self.reporter.send(Observation::Remark(text));
         }
         let (id, at) = (alert.id, self.reporter.now());
@@ -187,13 +190,13 @@ impl Jobs {
         let job: Job = typed(job)?;
         let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
         let create = || async {
-            self.turn().await;
-            made(api.create(&PostParams::default(), &job).await)
+            self.take_token().await;
+            created(api.create(&PostParams::default(), &job).await)
         };
         call::patiently(PATIENCE, create).await
     }
 
-    /// What an agent in a pod is told: its task, and where the servers are.
+    /// The environment variables of an agent's container.
     fn environment(&self, alert: &Alert, spec: &PodSpec) -> Result<Value, kube::Error> {
         let task = Task::new(&self.plan, alert, NAMESPACE);
         let task = serde_json::to_string(&task).map_err(kube::Error::SerdeError)?;
@@ -222,18 +225,18 @@ impl Jobs {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
         let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
         let create = || async {
-            self.turn().await;
-            made(accounts.create(&PostParams::default(), &account).await)
+            self.take_token().await;
+            created(accounts.create(&PostParams::default(), &account).await)
         };
         call::patiently(PATIENCE, create).await?;
         let create = || async {
-            self.turn().await;
-            made(bindings.create(&PostParams::default(), &binding).await)
+            self.take_token().await;
+            created(bindings.create(&PostParams::default(), &binding).await)
         };
         call::patiently(PATIENCE, create).await
     }
 
-    /// Takes back what a finished investigation's identity was.
+    /// Deletes the identity of a finished investigation, if it has its own.
     pub async fn end_identity(self: Arc<Self>, alert: Alert) {
         if self.plan.scenario().identity != IdentityKind::PerInvestigation {
             return;
@@ -243,17 +246,17 @@ impl Jobs {
         let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
         let params = DeleteParams::default();
         let binding = call::patiently(PATIENCE, || async {
-            self.turn().await;
+            self.take_token().await;
             call::deleted(bindings.delete(&name, &params).await)
         });
-        let bound = binding.await;
+        let binding = binding.await;
         let account = call::patiently(PATIENCE, || async {
-            self.turn().await;
+            self.take_token().await;
             call::deleted(accounts.delete(&name, &params).await)
         });
-        if let Err(error) = bound.and(account.await) {
+        if let Err(error) = binding.and(account.await) {
             let text =
-                format!("{}: its identity could not be ended: {}", alert.id, call::told(&error));
+                format!("failed to delete the identity of {}: {}", alert.id, call::told(&error));
             self.reporter.send(Observation::Remark(text));
         }
     }
@@ -267,19 +270,19 @@ impl Jobs {
             ..DeleteParams::default()
         };
         let done = call::patiently(PATIENCE, || async {
-            self.turn().await;
+            self.take_token().await;
             api.delete(&name, &params).await
         });
         match done.await {
             Err(error) if !call::is_gone(&error) => {
-                let text = format!("{name}: could not be deleted: {}", call::told(&error));
+                let text = format!("failed to delete the Job {name}: {}", call::told(&error));
                 self.reporter.send(Observation::Remark(text));
             }
             _ => {}
         }
     }
 
-    /// The Jobs that are there: after a restart the controller knows no others.
+    /// Lists the Jobs of a selector for a controller that starts: true if the Job is finished.
     pub async fn list(&self, selector: &str) -> Result<Vec<(InvestigationId, bool)>, kube::Error> {
         let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
         let params = ListParams::default().labels(selector);
@@ -292,7 +295,7 @@ impl Jobs {
         Ok(found.collect())
     }
 
-    /// Deletes everything of the run.
+    /// Deletes the run's Jobs and identities.
     pub async fn clean(&self) -> Result<(), kube::Error> {
         let params = ListParams::default().labels(&self.selector());
         let delete = DeleteParams {
@@ -318,10 +321,10 @@ impl Jobs {
     }
 }
 
-/// Deletes every Job of ours, whichever run's, and waits until their pods are gone.
+/// Deletes the Jobs of all runs, and waits up to [`CLEARED_WITHIN`] until their pods are gone.
 ///
 /// # Errors
-/// The first call that fails for good.
+/// The first request that still fails after its retries.
 pub async fn clear(client: &Client) -> Result<(), kube::Error> {
     let ours = ListParams::default().labels("app.kubernetes.io/managed-by=alertstorm");
     let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
@@ -339,6 +342,5 @@ pub async fn clear(client: &Client) -> Result<(), kube::Error> {
         }
         sleep(Duration::from_millis(500)).await;
     }
-    // A pod on a node without power stays until the node is back.
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The leases of a run: which Vault gave out, to whom, and what became of them. Vault tells nobody
-//! when it has revoked a lease, so it is asked which are left.
+//! The lease book: the leases that Vault issued in a run, their investigations, and their ends. Vault
+//! sends no event when it revokes a lease, so its leases are listed periodically.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,12 @@ use alertstorm_model::time::Time;
 
 use crate::reporter::{Observation, Reporter};
 
-/// How often Vault is asked which leases are left; a revocation is seen up to this much late.
-pub const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How often it is asked for leases that it gave up: every so many looks.
+/// The period of listing Vault's leases. A revocation is recorded up to this late.
+pub const LIST_EVERY: Duration = Duration::from_millis(500);
+/// Irrevocable leases are listed with every N-th list.
 const IRREVOCABLE_EVERY: u32 = 10;
 
-/// A lease that is alive as far as is known.
+/// A lease that has not ended, as of the last list.
 #[derive(Clone, Debug)]
 struct Open {
     number: u64,
@@ -34,14 +34,14 @@ struct Open {
 struct Inner {
     next: u64,
     open: BTreeMap<String, Open>,
-    /// Leases that Vault has, or had until the instant, and that nobody has told of yet: a pod tells
-    /// of its leases at its end.
+    /// Leases that were listed before an agent reported them (an agent in a pod reports when it ends),
+    /// and since when they are no longer listed.
     unclaimed: BTreeMap<String, Option<Time>>,
-    /// Every lease ever issued, for the reconciliation.
+    /// Every reported lease, for the reconciliation with Vault's audit log.
     all: BTreeMap<String, InvestigationId>,
 }
 
-/// The book of leases, shared by the agents and whoever asks Vault.
+/// The lease book; clones share it.
 #[derive(Clone, Debug)]
 pub struct LeaseBook {
     inner: Arc<Mutex<Inner>>,
@@ -62,8 +62,8 @@ impl LeaseBook {
         self.reporter.send(Observation::Fact(Event::of(at, inv, fact)));
     }
 
-    /// Vault gave a lease out. Its time began after it was asked for and before the answer; of the
-    /// two the earlier counts for `expires`, so that what ran out is not taken for revoked.
+    /// Records a lease that Vault issued. Its time-to-live began between the request and the response.
+    /// `expires` counts from the request, so that a lease that expired does not count as revoked.
     pub fn issued(
         &self,
         id: &str,
@@ -81,7 +81,7 @@ impl LeaseBook {
         self.record(issued, inv, Fact::LeaseIssued { lease: number, domain, expires });
     }
 
-    /// Vault renewed a lease.
+    /// Records a renewal.
     pub fn renewed(&self, id: &str, at: Time, expires: Time) {
         if let Some(open) = self.lock().open.get_mut(id) {
             open.expires = expires;
@@ -89,7 +89,7 @@ impl LeaseBook {
         }
     }
 
-    /// An agent revoked its token, and with it all its leases.
+    /// Records that an agent revoked its token, and with it all of its leases.
     pub fn returned(&self, inv: InvestigationId, at: Time) {
         let mut inner = self.lock();
         for open in inner.open.values_mut().filter(|open| open.inv == inv) {
@@ -100,7 +100,7 @@ impl LeaseBook {
         }
     }
 
-    /// A pod has told all that it will: what Vault ended meanwhile ends in the book too.
+    /// All leases of the investigation are reported now. Those that are no longer listed have ended.
     pub fn journal_read(&self, inv: InvestigationId) {
         let mut inner = self.lock();
         let of = |open: &Open| open.inv == inv;
@@ -113,11 +113,11 @@ impl LeaseBook {
         }
     }
 
-    /// Vault has ended a lease.
+    /// Records that a lease ended: it expired if nobody revoked it before `expires`.
     fn end(&self, inner: &mut Inner, id: &str, at: Time) {
         let Some(open) = inner.open.remove(id) else { return };
         let lease = open.number;
-        // It cannot have ended before it was given back.
+        // A revocation cannot end it before it was requested.
         let at = at.max(open.returned.unwrap_or(open.issued));
         let fact = if open.returned.is_none() && at >= open.expires {
             Fact::LeaseExpired { lease, lag: at.since(open.expires) }
@@ -127,31 +127,31 @@ impl LeaseBook {
         self.record(at, open.inv, fact);
     }
 
-    /// Leases that may be alive.
+    /// The number of leases that have not ended.
     pub fn alive(&self) -> usize {
         self.lock().open.len()
     }
 
-    /// The latest instant at which a lease ends by itself.
+    /// When the last lease that has not ended will expire.
     pub fn last_expiry(&self) -> Option<Time> {
         self.lock().open.values().map(|open| open.expires).max()
     }
 
-    /// Every lease that was ever issued.
+    /// Every lease that agents reported.
     pub fn all(&self) -> BTreeMap<String, InvestigationId> {
         self.lock().all.clone()
     }
 
-    /// The leases that are alive as far as is known.
+    /// The ids of leases that have not ended.
     pub fn open(&self) -> Vec<String> {
         self.lock().open.keys().cloned().collect()
     }
 
-    /// Vault was asked at `asked`, and these were left: the others have ended.
+    /// Records the result of a list that was requested at `asked`: other leases have ended.
     fn left(&self, asked: Time, left: &std::collections::BTreeSet<String>) {
         let now = self.reporter.now();
         let mut inner = self.lock();
-        // A lease issued after the question is not in the answer, and is alive.
+        // A lease issued after the request may be missing in the response.
         let gone = |id: &String, open: &Open| open.issued < asked && !left.contains(id);
         let ended: Vec<String> = inner
             .open
@@ -163,7 +163,7 @@ impl LeaseBook {
             self.end(&mut inner, &id, now);
         }
         for id in left {
-            // Whose it is, its pod will tell.
+            // The agent has not reported it yet.
             if !inner.all.contains_key(id) {
                 inner.unclaimed.entry(id.clone()).or_default();
             }
@@ -173,7 +173,8 @@ impl LeaseBook {
         }
     }
 
-    /// Vault gave these up, or does not know them any more: nobody will revoke them.
+    /// Records leases that Vault will not revoke: it gave up, or lost its storage. Returns how many of
+    /// them had not ended.
     pub fn lost(&self, ids: &[String]) -> usize {
         let now = self.reporter.now();
         let mut inner = self.lock();
@@ -188,7 +189,7 @@ impl LeaseBook {
     }
 }
 
-/// The prefixes below which the run's leases are.
+/// The prefixes of the run's lease ids.
 pub fn prefixes(scenario: &Scenario) -> Vec<String> {
     let mut all = Vec::new();
     for &target in Domain::ALL {
@@ -206,10 +207,10 @@ pub fn prefixes(scenario: &Scenario) -> Vec<String> {
     all
 }
 
-/// Every lease that Vault has below the prefixes.
+/// Lists the ids of Vault's leases with these prefixes.
 ///
 /// # Errors
-/// [`VaultError`].
+/// The first request that fails.
 pub async fn listed(
     vault: &Vault,
     prefixes: &[String],
@@ -222,45 +223,46 @@ pub async fn listed(
     Ok(all)
 }
 
-/// The leases that Vault gave up revoking.
+/// Lists the leases that Vault has failed to revoke and no longer retries.
 ///
 /// # Errors
-/// [`VaultError`].
+/// If the request fails.
 pub async fn irrevocable(vault: &Vault) -> Result<Vec<String>, VaultError> {
     let answer = vault.read("sys/leases?type=irrevocable&limit=none").await?;
     let leases = answer.data["leases"].as_array().into_iter().flatten();
     Ok(leases.filter_map(|lease| lease["lease_id"].as_str().map(str::to_owned)).collect())
 }
 
-/// Asks the Vault that the book is of which leases are left, until it is aborted; also where the book has none alive, if
-/// agents are `in_pods`, which tell of them late.
+/// Lists Vault's leases for the lease book until it is aborted. `client` fails if Vault lost its storage
+/// since. While no lease is alive nothing is listed, except if agents run `in_pods`, as these report
+/// their leases late.
 pub async fn follow(
-    of_the_book: impl Fn() -> Result<Vault, VaultError>,
+    client: impl Fn() -> Result<Vault, VaultError>,
     book: LeaseBook,
     prefixes: Vec<String>,
     in_pods: bool,
 ) {
-    let mut looks = 0_u32;
+    let mut lists = 0_u32;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        looks = looks.wrapping_add(1);
+        tokio::time::sleep(LIST_EVERY).await;
+        lists = lists.wrapping_add(1);
         if !in_pods && book.alive() == 0 {
             continue;
         }
-        let Ok(vault) = of_the_book() else { continue };
+        let Ok(vault) = client() else { continue };
         let asked = book.reporter.now();
         let left = listed(&vault, &prefixes).await;
-        // Unless it was replaced meanwhile.
-        let still = of_the_book().is_ok();
+        // Vault may have lost its storage before it answered.
+        let still = client().is_ok();
         match left {
             Ok(left) if still => book.left(asked, &left),
             Ok(_) => {}
             Err(error) => book.reporter.failed("the list of Vault's leases", &error),
         }
-        if looks.is_multiple_of(IRREVOCABLE_EVERY)
-            && let Ok(given_up) = irrevocable(&vault).await
+        if lists.is_multiple_of(IRREVOCABLE_EVERY)
+            && let Ok(irrevocable) = irrevocable(&vault).await
         {
-            book.lost(&given_up);
+            book.lost(&irrevocable);
         }
     }
 }

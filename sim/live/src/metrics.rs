@@ -1,9 +1,9 @@
-//! The text format of Prometheus, as far as counters need it: names, labels, values. A reader of
-//! lines, as the API server's page has tens of thousands and few of them are wanted.
+//! Parses the text format of Prometheus: names, labels, values. It parses only the lines of the wanted
+//! metrics, because the API server's page has tens of thousands of lines.
 
 use std::collections::BTreeMap;
 
-/// One line.
+/// A sample: one line of the text format.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line<'a> {
     /// The metric.
@@ -14,7 +14,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line; comments and what is no line of the format are none.
+    /// Parses a line; none for comments and malformed lines.
     fn read(text: &'a str) -> Option<Self> {
         let end = text.find(['{', ' '])?;
         let (name, rest) = text.split_at(end);
@@ -26,11 +26,11 @@ impl<'a> Line<'a> {
         (!name.starts_with('#')).then_some(Self { name, labels, value })
     }
 
-    /// The value of a label; empty where there is none.
+    /// The value of a label with its escapes; empty if there is no such label.
     pub fn label(&self, name: &str) -> &'a str {
         let mut rest = self.labels;
         while let Some((key, after)) = rest.split_once("=\"") {
-            // A quotation mark in a value has a backslash before it.
+            // A quotation mark within a value is escaped by a backslash.
             let mut end = 0;
             let bytes = after.as_bytes();
             while end < bytes.len() && bytes[end] != b'"' {
@@ -45,7 +45,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The lines of these metrics.
+/// The samples of the metrics in `names`.
 pub fn lines<'a>(page: &'a str, names: &[&str]) -> impl Iterator<Item = Line<'a>> {
     page.lines().filter_map(move |text| {
         let end = text.find(['{', ' '])?;
@@ -53,19 +53,19 @@ pub fn lines<'a>(page: &'a str, names: &[&str]) -> impl Iterator<Item = Line<'a>
     })
 }
 
-/// A histogram's buckets: the upper bound in nanoseconds, and the observations up to it.
+/// A histogram: upper bounds in nanoseconds, and the cumulative number of observations up to each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buckets(BTreeMap<u64, u64>);
 
 impl Buckets {
-    /// Adds a line of a histogram in seconds.
+    /// Adds a `_bucket` sample, whose bound `le` is in seconds. Samples with the same bound are summed.
     pub fn add(&mut self, line: &Line<'_>) {
         let bound = line.label("le").parse::<f64>().unwrap_or(f64::INFINITY);
         let bound = if bound.is_finite() { (bound * 1e9) as u64 } else { u64::MAX };
         *self.0.entry(bound).or_default() += line.value as u64;
     }
 
-    /// What was observed since `before`.
+    /// The observations since `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let new = |(bound, count): (&u64, &u64)| {
@@ -74,12 +74,12 @@ impl Buckets {
         Self(self.0.iter().map(new).collect())
     }
 
-    /// Observations.
+    /// The number of observations.
     pub fn count(&self) -> u64 {
         self.0.values().copied().max().unwrap_or(0)
     }
 
-    /// A quantile in nanoseconds, by linear interpolation within its bucket, as Prometheus has it.
+    /// A quantile in nanoseconds, interpolated like Prometheus' `histogram_quantile`.
     pub fn quantile(&self, q: f64) -> u64 {
         let rank = q * self.count() as f64;
         let (mut bound_below, mut count_below) = (0_u64, 0_u64);

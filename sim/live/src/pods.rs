@@ -1,5 +1,6 @@
-//! Agents in real pods: what they told is in their termination messages, and in their logs where
-//! that is too long. Instants are an agent's own, from its start by its node's clock on.
+//! Reads the journals of agents in real pods: from the termination message, or from the pod's log if the
+//! journal does not fit. Times in a journal count from the agent's start; the start is by the node's
+//! clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,20 +22,20 @@ use crate::agent_reports::AgentReports;
 use crate::reporter::Observation;
 use crate::watch::{PodChange, has_run};
 
-/// How long a log is asked for.
+/// How long the request for a pod's log is retried.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A clock that is off by less is taken as it is: the watch's own delay is of this size.
+/// A node's clock that is off by less is not corrected: a watch event itself arrives this late.
 const CLOCKS_AGREE: Span = Span::millis(100);
 
 #[derive(Default)]
 struct Known {
-    /// When a pod was first seen on its node; zero where it had begun by then, which tells nothing.
-    placed: BTreeMap<InvestigationId, Time>,
-    /// Pods whose journals were read.
+    /// When a watch first showed the pod as scheduled; zero if its container had run by then.
+    scheduled: BTreeMap<InvestigationId, Time>,
+    /// Names of pods whose journals are read by this process.
     read: BTreeSet<String>,
-    /// Investigations whose journals another has read before.
-    told: BTreeSet<InvestigationId>,
-    /// Nodes whose clocks were told to be off.
+    /// Investigations whose journals were read by the shard that this one replaces.
+    by_predecessor: BTreeSet<InvestigationId>,
+    /// Nodes with a remark about their clock.
     skewed: BTreeSet<String>,
     tasks: JoinSet<()>,
 }
@@ -47,13 +48,13 @@ pub struct Pods {
     known: Arc<Mutex<Known>>,
 }
 
-/// The agent's container, where it has ended.
+/// The state of the agent's container if it has terminated.
 fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     statuses.first()?.state.as_ref()?.terminated.as_ref()
 }
 
-/// How an agent ended, by its own word and the kubelet's.
+/// An agent's outcome: from its journal, or else from the pod's status.
 fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>) -> Outcome {
     if end.reason.as_deref() == Some("OOMKilled") {
         return Outcome::OomKilled;
@@ -61,12 +62,13 @@ fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>)
     if let Some(outcome) = journal.and_then(|journal| journal.outcome) {
         return outcome;
     }
-    // A node that lost its power knows no more than that the container is not there.
+    // The kubelet restarted, as after a power loss, and does not find the container.
     if matches!(end.reason.as_deref(), Some("ContainerStatusUnknown" | "Unknown")) {
         return Outcome::Evicted;
     }
     let evicted = pod.status.as_ref().and_then(|status| status.reason.as_deref()).is_some();
-    // Whoever deletes a pod ends its agent; why, the Job's clock tells.
+    // The agent was stopped by the pod's deletion. If the Job's deadline is over, the engine takes that
+    // for the cause.
     match evicted || pod.metadata.deletion_timestamp.is_some() {
         true => Outcome::Evicted,
         false => Outcome::Crashed,
@@ -74,44 +76,43 @@ fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>)
 }
 
 impl Pods {
-    /// A reader with the controller's client.
+    /// A reader that uses the controller's client.
     pub fn new(agent_reports: AgentReports, client: Client) -> Self {
         Self { agent_reports, client, known: Arc::default() }
     }
 
-    /// Notes whose journals were told before.
-    pub fn know(&self, told: impl IntoIterator<Item = InvestigationId>) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).told.extend(told);
+    /// Skips the journals of these investigations: the shard that died has read them.
+    pub fn skip(&self, read: impl IntoIterator<Item = InvestigationId>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).by_predecessor.extend(read);
     }
 
-    /// Sees what a watch shows.
-    pub fn see(&self, change: &PodChange) {
+    /// Handles an event of the watch of pods.
+    pub fn change(&self, change: &PodChange) {
         match change {
-            PodChange::Is(pod) => self.look(pod),
-            PodChange::Gone(pod) => self.gone(pod),
+            PodChange::Is(pod) => self.changed(pod),
+            PodChange::Gone(pod) => self.deleted(pod),
             PodChange::All(_) => {}
         }
     }
 
-    /// Looks at a pod as a watch shows it.
-    fn look(&self, pod: &Pod) {
+    fn changed(&self, pod: &Pod) {
         let Some(id) = investigation_of(&pod.name_any()) else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         while known.tasks.try_join_next().is_some() {}
         if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
             let now = if has_run(pod) { Time::ZERO } else { self.agent_reports.reporter.now() };
-            known.placed.entry(id).or_insert(now);
+            known.scheduled.entry(id).or_insert(now);
         }
-        let untold = !known.told.contains(&id);
-        if untold && ended(pod).is_some() && known.read.insert(pod.name_any()) {
+        let unread = !known.by_predecessor.contains(&id);
+        if unread && ended(pod).is_some() && known.read.insert(pod.name_any()) {
             let (this, pod) = (self.clone(), pod.clone());
             known.tasks.spawn(async move { this.read(id, &pod).await });
         }
     }
 
-    /// A pod is gone: nothing more comes of it.
-    fn gone(&self, pod: &Pod) {
-        self.look(pod);
+    /// If the pod was deleted before its container terminated, it leaves no journal.
+    fn deleted(&self, pod: &Pod) {
+        self.changed(pod);
         let Some(id) = investigation_of(&pod.name_any()) else { return };
         if ended(pod).is_none() {
             self.agent_reports.reporter.send(Observation::JournalRead(id));
@@ -121,7 +122,7 @@ impl Pods {
     async fn read(&self, id: InvestigationId, pod: &Pod) {
         let Some(end) = ended(pod) else { return };
         let (reporter, name) = (&self.agent_reports.reporter, pod.name_any());
-        let seen = reporter.now();
+        let now = reporter.now();
         let journal = end.message.as_deref().and_then(Journal::read);
         let entries = match &journal {
             Some(journal) if journal.more => self.log(&name).await,
@@ -129,53 +130,53 @@ impl Pods {
             None => Vec::new(),
         };
         let length = entries.last().map_or(Span::ZERO, |(at, _)| at.since(Time::ZERO));
-        let start = journal.as_ref().map(|journal| self.start(id, pod, journal, length, seen));
-        let zero = start.unwrap_or(seen);
-        let on_the_runs_clock = |(at, told): Entry| {
+        let start = journal.as_ref().map(|journal| self.start(id, pod, journal, length, now));
+        let zero = start.unwrap_or(now);
+        let on_run_clock = |(at, report): Entry| {
             let at = zero + at.since(Time::ZERO);
-            (at, told.counted_from(zero))
+            (at, report.counted_from(zero))
         };
         self.agent_reports.receive_journal(
             id,
             &name,
-            entries.into_iter().map(on_the_runs_clock).collect(),
+            entries.into_iter().map(on_run_clock).collect(),
         );
         let last = start.map(|start| start + length);
         let finished = end.finished_at.as_ref().map(|time| time.0.as_nanosecond());
         let finished = finished.map(|nanos| reporter.clock().of_wall(nanos));
-        // The kubelet says it in whole seconds; the agent's last word was not after its end.
+        // `finishedAt` has a resolution of one second, and may precede the journal's last entry.
         let at = match journal.as_ref().and_then(|journal| journal.outcome) {
             Some(_) => last.or(finished),
             None => finished.max(last),
         };
-        let at = at.unwrap_or(seen).min(seen);
+        let at = at.unwrap_or(now).min(now);
         let outcome = outcome(pod, end, journal.as_ref());
         reporter.send(Observation::Fact(Event::of(at, id, Fact::Ended { outcome })));
         reporter.send(Observation::JournalRead(id));
     }
 
-    /// The agent's start on the run's clock. Its node's clock may be off; but an agent starts after
-    /// its pod was placed, and has told all before its end was seen.
+    /// The agent's start on the run's clock. The node's clock may be off, so the start is clamped: it is
+    /// after the pod was scheduled, and the journal, `length` long, ended before `now`.
     fn start(
         &self,
         id: InvestigationId,
         pod: &Pod,
         journal: &Journal,
         length: Span,
-        seen: Time,
+        now: Time,
     ) -> Time {
         let reporter = &self.agent_reports.reporter;
         let claimed = reporter.clock().of_wall(i128::from(journal.start));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let earliest = known.placed.get(&id).copied().unwrap_or(Time::ZERO);
-        let latest = Time(seen.0.saturating_sub(length.0));
+        let earliest = known.scheduled.get(&id).copied().unwrap_or(Time::ZERO);
+        let latest = Time(now.0.saturating_sub(length.0));
         let start = claimed.max(earliest).min(latest);
         let off = claimed.since(start).max(start.since(claimed));
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
         if off > CLOCKS_AGREE && known.skewed.insert(node.clone()) {
             let how = if claimed > start { "ahead" } else { "behind" };
             reporter.send(Observation::Remark(format!(
-                "the clock of node {node} is at least {off} {how}: what its agents told is moved"
+                "the clock of node {node} is at least {off} {how}; the times of its agents' journals are corrected"
             )));
         }
         start
@@ -187,7 +188,7 @@ impl Pods {
         match call::patiently(PATIENCE, || async { pods.logs(name, &params).await }).await {
             Ok(text) => Journal::read_log(&text),
             Err(error) => {
-                let why = format!("{name}: its log could not be read: {}", call::told(&error));
+                let why = format!("failed to read the log of {name}: {}", call::told(&error));
                 self.agent_reports.reporter.send(Observation::Invalid(why));
                 Vec::new()
             }

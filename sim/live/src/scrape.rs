@@ -1,5 +1,5 @@
-//! The control plane's load without a Prometheus: the servers' own metrics, read at the run's
-//! start, at a slow pace, and at its end; what is told is the difference to the start.
+//! Samples of the servers' metrics, read from the servers directly. They are read at the run's start, at
+//! every sample, and at its end; a sample holds the differences to the start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use alertstorm_platform::{MetricsOf, Page, Platform};
 use crate::metrics::{Buckets, lines};
 use kube::Client;
 
-/// A page that takes longer is left out.
+/// A metrics page that takes longer is left out of the sample.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The metrics that are wanted.
+/// The metrics that samples are made of.
 const WANTED: [&str; 16] = [
     "apiserver_request_total",
     "apiserver_request_duration_seconds_bucket",
@@ -37,7 +37,7 @@ const WANTED: [&str; 16] = [
     "scheduler_scheduling_attempt_duration_seconds_bucket",
 ];
 
-/// What Vault's telemetry calls them, and we.
+/// Vault's summaries and their names in the report.
 const OF_VAULT: [(&str, &str); 7] = [
     ("vault_core_handle_login_request", "vault: login"),
     ("vault_core_handle_request", "vault: request"),
@@ -48,24 +48,24 @@ const OF_VAULT: [(&str, &str); 7] = [
     ("vault_expire_renew", "vault: a lease is renewed"),
 ];
 
-/// What the servers say at an instant.
+/// All counters at one time, since the servers' starts.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    /// By method and resource: requests, and those answered 429.
+    /// By verb and resource: requests, and those rejected with 429.
     calls: BTreeMap<(String, String), (u64, u64)>,
-    /// By level: dispatched, rejected, and seconds in queues and in execution.
+    /// By priority level: requests dispatched and rejected, seconds in queues and in execution.
     levels: BTreeMap<String, (u64, u64, f64, f64)>,
     etcd: Etcd,
     depths: BTreeMap<String, u64>,
-    /// Seconds that a component's clients waited for a token.
+    /// Seconds that a component's client waited for its token bucket.
     limited: BTreeMap<&'static str, f64>,
     histograms: BTreeMap<String, Buckets>,
     cpu: BTreeMap<&'static str, (u64, u64)>,
-    /// What Vault did, and how long it took: count, and median and 99th percentile in seconds.
+    /// Vault's summaries: count, median and 99th percentile in milliseconds.
     vault: BTreeMap<&'static str, (u64, f64, f64)>,
 }
 
-/// Reads the servers' metrics.
+/// Reads the servers' metrics pages.
 pub struct Scraper {
     http: reqwest::Client,
     pages: Vec<MetricsOf>,
@@ -73,12 +73,12 @@ pub struct Scraper {
     scraper: Client,
     admin: Client,
     cores: u32,
-    /// What the counters were at the run's start.
+    /// The counters at the run's start.
     base: Counters,
     db_bytes_max: std::sync::atomic::AtomicU64,
 }
 
-/// The method of a request, as Kubernetes names it.
+/// The Kubernetes verb of an HTTP method in the API server's metrics.
 fn verb(method: &str) -> String {
     match method {
         "POST" => "create",
@@ -91,10 +91,10 @@ fn verb(method: &str) -> String {
 }
 
 impl Scraper {
-    /// A scraper of a platform.
+    /// A scraper of a platform's metrics pages.
     ///
     /// # Errors
-    /// Where the HTTP client cannot be made.
+    /// If the HTTP client cannot be built.
     pub fn new(
         platform: &Platform,
         token: &str,
@@ -114,7 +114,7 @@ impl Scraper {
         Ok(Self { http, pages, token, scraper, admin, cores, base, db_bytes_max })
     }
 
-    /// What is told from now on is the difference to now.
+    /// Sets the start: later samples are differences to the counters of now.
     pub async fn start(&mut self, usage: &BTreeMap<Program, Usage>, vault: Option<&Vault>) {
         self.base = self.counters(usage, vault).await;
     }
@@ -122,7 +122,7 @@ impl Scraper {
     async fn counters(&self, usage: &BTreeMap<Program, Usage>, vault: Option<&Vault>) -> Counters {
         let mut counters = Counters::default();
         for source in &self.pages {
-            // A server that is down has no counters now; the next look finds them again.
+            // A server that is down is left out of this sample.
             if let Some(text) = self.read(&source.page).await {
                 counters.add(source.component, &text);
             }
@@ -157,7 +157,8 @@ impl Scraper {
         }
     }
 
-    /// The counters since the run's start. `vault` tells what only its root may read.
+    /// The differences to the start. `vault` needs a token that may read `sys/metrics` and the number of
+    /// leases. Wait summaries are only in the `last` sample.
     pub async fn sample(
         &self,
         usage: &BTreeMap<Program, Usage>,
@@ -272,7 +273,7 @@ impl Scraper {
             }
         };
         let mut all: Vec<WaitSummary> = now.histograms.keys().map(summary).collect();
-        // Vault's quantiles are of its last ten seconds with such a request.
+        // Vault computes these quantiles over its last 10 s with such a request.
         all.extend(now.vault.iter().map(|(what, &(count, p50, p99))| {
             let before = self.base.vault.get(what).map_or(0, |before| before.0);
             let nanos = |ms: f64| if ms.is_finite() { (ms * 1e6) as u64 } else { 0 };
@@ -290,7 +291,7 @@ impl Scraper {
 }
 
 impl Counters {
-    /// Vault's summaries, in milliseconds.
+    /// Adds Vault's metrics page.
     fn add_vault(&mut self, page: &str) {
         for (name, what) in OF_VAULT {
             let count = format!("{name}_count");

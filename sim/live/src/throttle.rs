@@ -1,27 +1,27 @@
-//! A client's token bucket, as client-go has one.
+//! A client's token bucket, like client-go's `flowcontrol.NewTokenBucketRateLimiter`.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// Calls a second, and calls at once.
+/// A token bucket: one token per request.
 #[derive(Debug)]
 pub struct Throttle {
     interval: Duration,
     burst: u32,
-    /// When the bucket would be full.
+    /// When the bucket is full again if no more tokens are taken.
     full_at: Mutex<Instant>,
 }
 
 impl Throttle {
-    /// A full bucket.
+    /// A full bucket of `burst` tokens, refilled at `calls_per_s`.
     pub fn new(calls_per_s: f64, burst: u32) -> Self {
         let interval = Duration::from_secs_f64(1.0 / calls_per_s.max(1e-6));
         Self { interval, burst, full_at: Mutex::new(Instant::now()) }
     }
 
-    /// Takes a token, waiting for one where there is none; callers are served in their order.
+    /// Takes a token, and waits for it if the bucket is empty. Callers are served in order.
     pub async fn take(&self) {
         let mut full_at = self.full_at.lock().await;
         let now = Instant::now();

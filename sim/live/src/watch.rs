@@ -1,5 +1,5 @@
-//! Watches of Jobs and pods: resumed from the last resource version and by bookmarks, listed again
-//! after 410 Gone or a restart of the API server, with what vanished meanwhile worked out.
+//! Watches of Jobs and pods. `kube::runtime` resumes a watch from the last resource version and
+//! bookmarks, and lists again after 410 Gone; objects that a new list lacks are reported as deleted.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -17,7 +17,8 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::reporter::{Finished, Observation, Reporter, WatchEvent};
 
-/// Pauses after a watch failed: short, as a watch that is late makes every latency late.
+/// Pauses before a failed watch is retried: 50 ms, doubled up to 1 s. They are short, because a watch
+/// that is late adds to every latency of the run.
 struct Pauses(Duration);
 
 impl Iterator for Pauses {
@@ -36,7 +37,7 @@ impl Backoff for Pauses {
     }
 }
 
-/// How a Job is finished, from its conditions.
+/// How a Job finished, by its conditions; none while it is not finished.
 pub fn finished(job: &Job) -> Option<Finished> {
     let conditions = job.status.as_ref()?.conditions.as_deref()?;
     let of = |kind: &str| conditions.iter().find(|c| c.type_ == kind && c.status == "True");
@@ -50,7 +51,7 @@ pub fn finished(job: &Job) -> Option<Finished> {
     })
 }
 
-/// Whether a pod's container runs or has run.
+/// Whether a pod's container is running or has run.
 pub fn has_run(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
     let containers = status.container_statuses.iter().flatten();
@@ -95,7 +96,7 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
             }
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => {
-                // What was known and is not listed went while nobody watched.
+                // These were deleted while the watch was down.
                 for (name, id) in &known {
                     if !listed.contains_key(name) {
                         send(WatchEvent::JobDeleted(*id));
@@ -103,13 +104,13 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
                 }
                 known = std::mem::take(&mut listed);
             }
-            // The stream goes on by itself.
+            // The stream retries.
             Err(error) => reporter.failed("the watch of Jobs", &error),
         }
     }
 }
 
-/// Watches the pods of a run until it is aborted; `also` hears of every pod too.
+/// Watches the pods of a run until it is aborted; `also` receives every change.
 pub async fn pods(
     client: Client,
     namespace: String,
@@ -135,14 +136,14 @@ pub async fn pods(
     }
 }
 
-/// A pod of a node, as a kubelet's watch shows it.
+/// An event of a watch of pods.
 #[derive(Clone, Debug)]
 pub enum PodChange {
-    /// As it is now.
+    /// Created or changed; its current state.
     Is(Box<Pod>),
-    /// It is gone; as it was last.
+    /// Deleted; its last state.
     Gone(Box<Pod>),
-    /// Every pod of the node was listed; whoever is not among these names is gone.
+    /// The names of all pods: the watch was started anew, and pods without an entry were deleted.
     All(Vec<String>),
 }
 

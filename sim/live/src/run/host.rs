@@ -84,7 +84,7 @@ impl Run {
     fn also(&self, backend: &Client) -> Box<dyn Fn(PodChange) + Send> {
         if let Agents::Pods(_) = self.platform.agents {
             let pods = Pods::new(self.agent_reports.clone(), backend.clone());
-            return Box::new(move |change| pods.see(&change));
+            return Box::new(move |change| pods.change(&change));
         }
         if !self.plan.scenario().cluster.node.shared_watch {
             return Box::new(|_| {});

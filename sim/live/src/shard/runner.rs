@@ -159,13 +159,13 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let pods = Pods::new(agent_reports, client.clone());
     if let Some(memory) = &begin.memory {
         let found = jobs.list(&selector).await?;
-        pods.know(memory.open.iter().filter(|open| open.journal_read).map(|open| open.id));
+        pods.skip(memory.open.iter().filter(|open| open.journal_read).map(|open| open.id));
         known.extend(engine.resume(part, memory, &found));
     }
     let namespace = NAMESPACE.to_owned();
     let (seen, of_jobs) = (reporter.clone(), selector.clone());
     tasks.spawn(watch::jobs(client.clone(), namespace.clone(), of_jobs, seen));
-    let also = move |change| pods.see(&change);
+    let also = move |change| pods.change(&change);
     tasks.spawn(watch::pods(client, namespace, selector, reporter.clone(), also));
     let lists = engine.lists();
     let host = OwnFaults {
