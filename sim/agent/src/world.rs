@@ -1,5 +1,5 @@
-//! The environment of an agent and the events that it reports. A hollow kubelet and the program in the
-//! pod implement [`World`], each in its own way.
+//! The environment of an agent and the events that it reports. A hollow kubelet and the program in
+//! the pod implement [`World`], each in its own way.
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::vault;
 
-/// An event that an agent reports, timed by [`World::now`]. The serialized names are one letter long:
-/// a pod's termination message holds all of its events in 4096 bytes.
+/// An event that an agent reports, timed by [`World::now`]. The serialized names are one letter
+/// long: a pod's termination message holds all of its events in 4096 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AgentReport {
     /// It reached a stage.
@@ -47,8 +47,8 @@ pub enum AgentReport {
 }
 
 impl AgentReport {
-    /// The same event with its times converted: they count from `start` before, and are on the clock
-    /// of `start` after.
+    /// The same event with its times converted: they count from `start` before, and are on the
+    /// clock of `start` after.
     #[must_use]
     pub fn counted_from(self, start: Time) -> Self {
         let moved = |at: Time| start + at.since(Time::ZERO);

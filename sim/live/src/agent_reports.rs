@@ -1,5 +1,5 @@
-//! Receives agents' reports. They become events, changes of the lease book, and the ground truth for
-//! the forensics.
+//! Receives agents' reports. They become events, changes of the lease book, and the ground truth
+//! for the forensics.
 
 use alertstorm_agent::AgentReport;
 use alertstorm_model::event::{Event, Fact};
@@ -17,7 +17,8 @@ use crate::shard::wire::Wire;
 pub struct AgentReports {
     /// Sends messages to the engine.
     pub reporter: Reporter,
-    /// The run's leases. In a shard it is unused: the process that merges the shards keeps the leases.
+    /// The run's leases. In a shard it is unused: the process that merges the shards keeps the
+    /// leases.
     pub book: LeaseBook,
     /// What agents did, to compare the servers' audit logs with.
     pub truth: Truth,

@@ -1,5 +1,5 @@
-//! Sends the alerts of a plan at their intended instants. This is an open loop: alerts are sent on time
-//! even if earlier ones are not handled yet.
+//! Sends the alerts of a plan at their intended instants. This is an open loop: alerts are sent on
+//! time even if earlier ones are not handled yet.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use alertstorm_model::scenario::{Part, Plan};
 
 use crate::reporter::{Observation, Reporter};
 
-/// The thread that sends the alerts. It is no task, because the runtime's timers have a resolution of
-/// one millisecond.
+/// The thread that sends the alerts. It is no task, because the runtime's timers have a resolution
+/// of one millisecond.
 #[derive(Debug)]
 pub struct Alerts {
     stop: Arc<AtomicBool>,
@@ -22,8 +22,8 @@ pub struct Alerts {
 }
 
 impl Alerts {
-    /// Starts the thread. It sends the alerts of `part` except those in `known`, which the shard that died
-    /// has handled.
+    /// Starts the thread. It sends the alerts of `part` except those in `known`, which the shard
+    /// that died has handled.
     pub fn start(
         plan: Arc<Plan>,
         part: Part,

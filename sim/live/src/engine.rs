@@ -1,5 +1,5 @@
-//! The live engine: runs a plan's alerts through the model's delivery against real servers. One task
-//! owns the state of all investigations and writes every event; other tasks send it messages.
+//! The live engine: runs a plan's alerts through the model's delivery against real servers. One
+//! task owns the state of all investigations and writes every event; other tasks send it messages.
 
 mod held;
 mod lags;

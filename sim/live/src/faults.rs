@@ -5,8 +5,8 @@ use tokio::task::JoinSet;
 
 use crate::reporter::{Observation, Reporter};
 
-/// Starts a task for the beginning and the end of each fault whose kind `here` accepts. At that instant
-/// it sends the engine a message.
+/// Starts a task for the beginning and the end of each fault whose kind `here` accepts. At that
+/// instant it sends the engine a message.
 pub fn plan(
     plan: &Plan,
     reporter: &Reporter,

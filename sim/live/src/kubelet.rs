@@ -1,7 +1,7 @@
-//! Hollow kubelets: each node is a task with an identity of its own that registers, renews its Lease,
-//! watches its pods, and runs each pod's agent as a task. Behaviour of pkg/kubelet v1.36.3: a status
-//! update is a GET and a PATCH, container changes are found at the next relist, a Lease is renewed
-//! every 10 s, a node's status is reported every 5 min if nothing changes.
+//! Hollow kubelets: each node is a task with an identity of its own that registers, renews its
+//! Lease, watches its pods, and runs each pod's agent as a task. Behaviour of pkg/kubelet v1.36.3:
+//! a status update is a GET and a PATCH, container changes are found at the next relist, a Lease is
+//! renewed every 10 s, a node's status is reported every 5 min if nothing changes.
 
 mod node;
 mod pod;

@@ -1,5 +1,5 @@
-//! The lease book: the leases that Vault issued in a run, their investigations, and their ends. Vault
-//! sends no event when it revokes a lease, so its leases are listed periodically.
+//! The lease book: the leases that Vault issued in a run, their investigations, and their ends.
+//! Vault sends no event when it revokes a lease, so its leases are listed periodically.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,8 +34,8 @@ struct Open {
 struct Inner {
     next: u64,
     open: BTreeMap<String, Open>,
-    /// Leases that were listed before an agent reported them (an agent in a pod reports when it ends),
-    /// and since when they are no longer listed.
+    /// Leases that were listed before an agent reported them (an agent in a pod reports when it
+    /// ends), and since when they are no longer listed.
     unclaimed: BTreeMap<String, Option<Time>>,
     /// Every reported lease, for the reconciliation with Vault's audit log.
     all: BTreeMap<String, InvestigationId>,
@@ -62,8 +62,9 @@ impl LeaseBook {
         self.reporter.send(Observation::Fact(Event::of(at, inv, fact)));
     }
 
-    /// Records a lease that Vault issued. Its time-to-live began between the request and the response.
-    /// `expires` counts from the request, so that a lease that expired does not count as revoked.
+    /// Records a lease that Vault issued. Its time-to-live began between the request and the
+    /// response. `expires` counts from the request, so that a lease that expired does not count as
+    /// revoked.
     pub fn issued(
         &self,
         id: &str,
@@ -100,7 +101,8 @@ impl LeaseBook {
         }
     }
 
-    /// All leases of the investigation are reported now. Those that are no longer listed have ended.
+    /// All leases of the investigation are reported now. Those that are no longer listed have
+    /// ended.
     pub fn journal_read(&self, inv: InvestigationId) {
         let mut inner = self.lock();
         let of = |open: &Open| open.inv == inv;
@@ -173,8 +175,8 @@ impl LeaseBook {
         }
     }
 
-    /// Records leases that Vault will not revoke: it gave up, or lost its storage. Returns how many of
-    /// them had not ended.
+    /// Records leases that Vault will not revoke: it gave up, or lost its storage. Returns how many
+    /// of them had not ended.
     pub fn lost(&self, ids: &[String]) -> usize {
         let now = self.reporter.now();
         let mut inner = self.lock();
@@ -233,9 +235,9 @@ pub async fn irrevocable(vault: &Vault) -> Result<Vec<String>, VaultError> {
     Ok(leases.filter_map(|lease| lease["lease_id"].as_str().map(str::to_owned)).collect())
 }
 
-/// Lists Vault's leases for the lease book until it is aborted. `client` fails if Vault lost its storage
-/// since. While no lease is alive nothing is listed, except if agents run `in_pods`, as these report
-/// their leases late.
+/// Lists Vault's leases for the lease book until it is aborted. `client` fails if Vault lost its
+/// storage since. While no lease is alive nothing is listed, except if agents run `in_pods`, as
+/// these report their leases late.
 pub async fn follow(
     client: impl Fn() -> Result<Vault, VaultError>,
     book: LeaseBook,

@@ -1,5 +1,5 @@
-//! Parses the text format of Prometheus: names, labels, values. It parses only the lines of the wanted
-//! metrics, because the API server's page has tens of thousands of lines.
+//! Parses the text format of Prometheus: names, labels, values. It parses only the lines of the
+//! wanted metrics, because the API server's page has tens of thousands of lines.
 
 use std::collections::BTreeMap;
 
@@ -58,7 +58,8 @@ pub fn lines<'a>(page: &'a str, names: &[&str]) -> impl Iterator<Item = Line<'a>
 pub struct Buckets(BTreeMap<u64, u64>);
 
 impl Buckets {
-    /// Adds a `_bucket` sample, whose bound `le` is in seconds. Samples with the same bound are summed.
+    /// Adds a `_bucket` sample, whose bound `le` is in seconds. Samples with the same bound are
+    /// summed.
     pub fn add(&mut self, line: &Line<'_>) {
         let bound = line.label("le").parse::<f64>().unwrap_or(f64::INFINITY);
         let bound = if bound.is_finite() { (bound * 1e9) as u64 } else { u64::MAX };

@@ -1,6 +1,6 @@
-//! Reads the journals of agents in real pods: from the termination message, or from the pod's log if the
-//! journal does not fit. Times in a journal count from the agent's start; the start is by the node's
-//! clock.
+//! Reads the journals of agents in real pods: from the termination message, or from the pod's log
+//! if the journal does not fit. Times in a journal count from the agent's start; the start is by
+//! the node's clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,8 +67,8 @@ fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>)
         return Outcome::Evicted;
     }
     let evicted = pod.status.as_ref().and_then(|status| status.reason.as_deref()).is_some();
-    // The agent was stopped by the pod's deletion. If the Job's deadline is over, the engine takes that
-    // for the cause.
+    // The agent was stopped by the pod's deletion. If the Job's deadline is over, the engine takes
+    // that for the cause.
     match evicted || pod.metadata.deletion_timestamp.is_some() {
         true => Outcome::Evicted,
         false => Outcome::Crashed,
@@ -155,8 +155,8 @@ impl Pods {
         reporter.send(Observation::JournalRead(id));
     }
 
-    /// The agent's start on the run's clock. The node's clock may be off, so the start is clamped: it is
-    /// after the pod was scheduled, and the journal, `length` long, ended before `now`.
+    /// The agent's start on the run's clock. The node's clock may be off, so the start is clamped:
+    /// it is after the pod was scheduled, and the journal, `length` long, ended before `now`.
     fn start(
         &self,
         id: InvestigationId,

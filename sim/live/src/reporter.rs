@@ -1,5 +1,5 @@
-//! Messages of the other tasks to the engine, and the monotonic clock of a run, by which all tasks time
-//! them.
+//! Messages of the other tasks to the engine, and the monotonic clock of a run, by which all tasks
+//! time them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

@@ -1,5 +1,6 @@
-//! One run on a provider's platform, in four phases: prepare it for the plan, drive the plan on it, judge
-//! the run by the servers' own records, and tear down what the run made. The last one always runs.
+//! One run on a provider's platform, in four phases: prepare it for the plan, drive the plan on it,
+//! judge the run by the servers' own records, and tear down what the run made. The last one always
+//! runs.
 
 mod drive;
 mod error;

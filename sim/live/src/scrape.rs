@@ -1,5 +1,5 @@
-//! Samples of the servers' metrics, read from the servers directly. They are read at the run's start, at
-//! every sample, and at its end; a sample holds the differences to the start.
+//! Samples of the servers' metrics, read from the servers directly. They are read at the run's
+//! start, at every sample, and at its end; a sample holds the differences to the start.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -157,8 +157,8 @@ impl Scraper {
         }
     }
 
-    /// The differences to the start. `vault` needs a token that may read `sys/metrics` and the number of
-    /// leases. Wait summaries are only in the `last` sample.
+    /// The differences to the start. `vault` needs a token that may read `sys/metrics` and the
+    /// number of leases. Wait summaries are only in the `last` sample.
     pub async fn sample(
         &self,
         usage: &BTreeMap<Program, Usage>,

@@ -1,7 +1,8 @@
-//! Past one machine: the load generator as an Indexed Job in the target cluster. Each of its pods is
-//! a *shard*, which runs the engine on its part of the plan and writes what it sees as lines of its
-//! log; the *fleet* here deploys them, reads their logs, and makes one run of it all. Everything
-//! else (Vault's leases, faults, metrics, trails, the books) stays here.
+//! Generates the load of a run in the target cluster, for runs that need more than one machine. An
+//! Indexed Job has one pod per *shard*. A shard runs the engine on its part of the plan and writes
+//! messages to its log. The *fleet*, in this process, deploys the shards, reads their logs, and
+//! merges them into one run. Leases, faults, metrics and audit logs are handled in this process
+//! only.
 
 pub(crate) mod fleet;
 mod manifests;

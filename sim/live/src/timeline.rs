@@ -12,8 +12,8 @@ use crate::reporter::Finished;
 pub struct Timeline {
     /// Its alert.
     pub alert: Alert,
-    /// Nothing more will be recorded: its alert is a duplicate or was shed, or its Job was collected
-    /// while a shard that died was in charge.
+    /// Nothing more will be recorded: its alert is a duplicate or was shed, or its Job was
+    /// collected while a shard that died was in charge.
     pub closed: bool,
     /// Its outcome was recorded.
     pub ended: bool,
@@ -91,9 +91,9 @@ impl Timeline {
         !self.journal_read && !never_ran
     }
 
-    /// Where the time up to `until` went. Only the gaps between recorded times are known, so each gap
-    /// is attributed to the component that ends it; together they are the whole time, but for an
-    /// agent's own work. `job_controller` is what limits the Job controller, by its metrics.
+    /// Where the time up to `until` went. Only the gaps between recorded times are known, so each
+    /// gap is attributed to the component that ends it; together they are the whole time, but for
+    /// an agent's own work. `job_controller` is what limits the Job controller, by its metrics.
     pub fn waits(&self, until: Stage, job_controller: Component) -> Box<[Wait]> {
         let at = |stage: Stage| self.reached(stage);
         let mut gaps = Gaps::new(self.alert.intended, at(until));
@@ -145,8 +145,8 @@ impl Timeline {
     }
 }
 
-/// The way to a stage, gap by gap. Two watches and the agent's clock report the times, so they may be
-/// out of order; a gap neither overlaps the one before nor passes the end.
+/// The way to a stage, gap by gap. Two watches and the agent's clock report the times, so they may
+/// be out of order; a gap neither overlaps the one before nor passes the end.
 struct Gaps {
     cursor: Time,
     end: Time,

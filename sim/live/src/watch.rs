@@ -1,5 +1,6 @@
 //! Watches of Jobs and pods. `kube::runtime` resumes a watch from the last resource version and
-//! bookmarks, and lists again after 410 Gone; objects that a new list lacks are reported as deleted.
+//! bookmarks, and lists again after 410 Gone; objects that a new list lacks are reported as
+//! deleted.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -17,8 +18,8 @@ use kube::{Api, Client, ResourceExt};
 
 use crate::reporter::{Finished, Observation, Reporter, WatchEvent};
 
-/// Pauses before a failed watch is retried: 50 ms, doubled up to 1 s. They are short, because a watch
-/// that is late adds to every latency of the run.
+/// Pauses before a failed watch is retried: 50 ms, doubled up to 1 s. They are short, because a
+/// watch that is late adds to every latency of the run.
 struct Pauses(Duration);
 
 impl Iterator for Pauses {

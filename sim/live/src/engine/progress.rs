@@ -12,8 +12,8 @@ use super::Engine;
 use super::lags::record;
 use crate::reporter::{Finished, Observation, WatchEvent};
 
-/// How long a finished Job waits for its pod's journal: longer than the reader retries the pod's log
-/// (20 s).
+/// How long a finished Job waits for its pod's journal: longer than the reader retries the pod's
+/// log (20 s).
 const WAIT_FOR_JOURNAL: Span = Span::secs(30);
 
 impl Engine<'_> {

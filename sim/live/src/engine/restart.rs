@@ -46,9 +46,9 @@ impl Engine<'_> {
         }
     }
 
-    /// Takes over from a shard that died. `memory` is what that shard reported, which is not reported
-    /// again; `found` are its Jobs. Returns the investigations that have a Job and were never
-    /// reported: the shard died in between.
+    /// Takes over from a shard that died. `memory` is what that shard reported, which is not
+    /// reported again; `found` are its Jobs. Returns the investigations that have a Job and were
+    /// never reported: the shard died in between.
     pub fn resume(
         &mut self,
         part: Part,

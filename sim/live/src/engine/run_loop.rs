@@ -1,5 +1,5 @@
-//! The loop of a run, for the engine and for the merger of shards: it handles messages and ticks until
-//! the run is over.
+//! The loop of a run, for the engine and for the merger of shards: it handles messages and ticks
+//! until the run is over.
 
 use std::ops::ControlFlow;
 use std::time::Duration;

@@ -205,8 +205,8 @@ impl Found {
         investigation_of(&self.logins.get(session)?.account)
     }
 
-    /// The investigation whose Job's pod the session's token named, or else had the address that the
-    /// session spoke from.
+    /// The investigation whose Job's pod the session's token named, or else had the address that
+    /// the session spoke from.
     fn by_job(&self, session: &str) -> Option<InvestigationId> {
         let login = self.logins.get(session)?;
         investigation_of(&login.pod).or_else(|| investigation_of(self.pods.get(&login.address)?))

@@ -1,4 +1,5 @@
-//! The third phase: the servers' counters and trails, and whether the run's own records agree with them.
+//! The third phase: the servers' counters and trails, and whether the run's own records agree with
+//! them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

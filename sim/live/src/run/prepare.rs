@@ -1,4 +1,5 @@
-//! The first phase: the platform is set up for the plan, and everything that watches or drives it is ready.
+//! The first phase: the platform is set up for the plan, and everything that watches or drives it
+//! is ready.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -43,7 +43,8 @@ impl Made {
         Self { plan, provider, admin: None, tasks, hollow_nodes: 0, sharded: false, jobs: None }
     }
 
-    /// Ends every task and takes everything back. Each step is tried, whatever became of the others.
+    /// Ends every task and takes everything back. Each step is tried, whatever became of the
+    /// others.
     pub async fn teardown(mut self, progress: Progress<'_>) -> Vec<TeardownError> {
         self.tasks.shutdown().await;
         let Some(admin) = self.admin.take() else { return Vec::new() };

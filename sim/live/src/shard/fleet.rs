@@ -1,5 +1,5 @@
-//! The fleet of shards: deployed as an Indexed Job, told when to begin and where to go on, heard
-//! through their logs, and taken away at the end.
+//! The fleet of shards: deploys them as an Indexed Job, sends them the run's start and a
+//! predecessor's state, reads their logs, and deletes them at the end.
 
 mod logs;
 pub mod merge;
@@ -27,43 +27,43 @@ use super::wire::{Begin, LagsSoFar, Orders, ShardMessage};
 use crate::engine::Lags;
 use logs::PodLogEvent;
 
-/// Shards that have not said hello by then will not.
-const HELLO_WITHIN: Duration = Duration::from_secs(240);
-/// From the answers to the run's start: every shard has its answer by then.
+/// How long to wait until all shards are ready.
+const READY_WITHIN: Duration = Duration::from_secs(240);
+/// From sending the answers to the run's start. By then every shard must have read its answer.
 pub const LEAD: Duration = Duration::from_secs(3);
-/// How long the API server may be away.
+/// How long requests to the API server are retried.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why there is no fleet.
+/// Why the shards could not be deployed or started.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
-    /// The plan's files are more than a ConfigMap holds.
+    /// The plan's files do not fit in a ConfigMap.
     #[error("the plan's files have {0} bytes, and a ConfigMap holds {max}", max = manifests::PLAN_MAX)]
     PlanTooLarge(usize),
-    /// The plan cannot be divided.
+    /// The plan cannot be divided into shards.
     #[error(transparent)]
     Indivisible(#[from] alertstorm_model::scenario::Indivisible),
-    /// Shards did not start.
-    #[error("shards {0:?} did not start; `kubectl describe pod -n {NAMESPACE} -l {label}` tells why", label = manifests::LABEL)]
+    /// These shards were not ready in time.
+    #[error("shards {0:?} did not start; see `kubectl describe pod -n {NAMESPACE} -l {label}`", label = manifests::LABEL)]
     NotReady(Vec<u32>),
-    /// A call failed for good.
+    /// A request to the API server still failed after its retries.
     #[error("the shards could not be deployed")]
     Api(#[from] kube::Error),
-    /// The orders cannot be written.
-    #[error("the orders of the shards cannot be written")]
+    /// A message to the shards could not be serialized.
+    #[error("failed to serialize a message to the shards")]
     Orders(#[from] serde_json::Error),
 }
 
-/// What is known of one shard.
+/// The state of one shard.
 #[derive(Debug, Default)]
 struct Shard {
-    /// Its pod, once one has said hello.
+    /// Its pod, once one is ready.
     pod: Option<String>,
-    /// Whether that pod has ended, and all that it said was heard.
+    /// Whether that pod has ended and its whole log was read.
     ended: bool,
-    /// A pod that takes its place, and waits to be told where to go on.
+    /// A pod that takes over and waits for its predecessor's state.
     waiting: Option<String>,
-    /// Whether it has told all.
+    /// Whether it has reported everything, or is not replaced again.
     done: bool,
     deaths: u32,
     /// The fleet's answers, by pod.
@@ -76,21 +76,21 @@ pub struct Fleet {
     client: Client,
     shards: Vec<Shard>,
     logs: UnboundedReceiver<PodLogEvent>,
-    /// Reads pods' logs.
+    /// Read the pods' logs.
     readers: JoinSet<()>,
     register: Register,
     /// The run's start, in nanoseconds since 1970.
     zero: u64,
-    /// What each pod said last of how late it was.
+    /// Each pod's latest message about delays.
     lags: BTreeMap<String, LagsSoFar>,
     job_controller: Component,
 }
 
 impl Fleet {
-    /// Deploys the shards, and waits until each is ready to begin.
+    /// Deploys the shards and waits until all are ready.
     ///
     /// # Errors
-    /// What cannot be, or failed.
+    /// [`FleetError`].
     pub async fn deploy(
         plan: Arc<Plan>,
         shards: &Shards,
@@ -132,7 +132,7 @@ impl Fleet {
     }
 
     async fn all_ready(&mut self) -> Result<(), FleetError> {
-        let until = Instant::now() + HELLO_WITHIN;
+        let until = Instant::now() + READY_WITHIN;
         while self.shards.iter().any(|shard| shard.pod.is_none()) {
             let event = tokio::time::timeout_at(until, self.logs.recv()).await;
             match event {
@@ -143,7 +143,7 @@ impl Fleet {
                         shard.pod = Some(pod);
                     }
                 }
-                // One that dies before the run says hello again in another pod.
+                // A shard that dies before the run starts again in another pod.
                 Ok(Some(PodLogEvent::End { pod, shard })) => {
                     let of = self.shards.get_mut(shard as usize);
                     if let Some(of) = of.filter(|of| of.pod.as_ref() == Some(&pod)) {
@@ -161,10 +161,10 @@ impl Fleet {
         Ok(())
     }
 
-    /// Tells every shard when the run begins: in nanoseconds since 1970.
+    /// Sends every shard the run's start, in nanoseconds since 1970.
     ///
     /// # Errors
-    /// Where a call fails for good.
+    /// If a request still fails after its retries.
     pub async fn begin(&mut self, zero: u64) -> Result<(), FleetError> {
         self.zero = zero;
         for index in 0..self.shards.len() {
@@ -181,12 +181,12 @@ impl Fleet {
         Ok(bootstrap::apply_one(&self.client, &object, NAMESPACE).await?)
     }
 
-    /// Ends the readers of the shards' logs.
+    /// Stops reading the shards' logs.
     pub async fn end(mut self) {
         self.readers.shutdown().await;
     }
 
-    /// How late the shards were together, and their processor time.
+    /// The delays of all shards, and their processor time.
     pub fn lags(&self) -> (Lags, Duration) {
         let mut lags = Lags::default();
         self.lags.values().for_each(|of| of.add_to(&mut lags));
@@ -194,10 +194,10 @@ impl Fleet {
     }
 }
 
-/// Deletes the shards of this or an earlier run, and all that is theirs.
+/// Deletes the shards of this or an earlier run, with their ConfigMaps.
 ///
 /// # Errors
-/// Where a call fails for good.
+/// If a request still fails after its retries.
 pub async fn clear(client: &Client) -> Result<(), kube::Error> {
     let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);

@@ -1,4 +1,5 @@
-//! The objects of a fleet: the Indexed Job of its shards, and what they read.
+//! The Kubernetes objects of a fleet: the Indexed Job of its shards, their ConfigMaps and their
+//! Role.
 
 use alertstorm_platform::NAMESPACE;
 use alertstorm_platform::manifests::{RBAC, account, binding, object};
@@ -8,44 +9,44 @@ use serde_json::{Value, json};
 
 use super::wire::Orders;
 
-/// How many shards a run has, and their image.
+/// The shards of a run.
 #[derive(Clone, Debug)]
 pub struct Shards {
-    /// How many.
+    /// Their number.
     pub count: NonZeroU32,
-    /// The image of this program, as the cluster's nodes have it.
+    /// The image with this program.
     pub image: String,
-    /// What a shard runs: files below the folder of its plan, by name.
+    /// The plan's files: path below [`PLAN_FOLDER`], and content.
     pub files: Vec<(String, String)>,
 }
 
-/// Where a shard finds its plan, in its pod.
+/// Where the plan's files are mounted in a shard's pod.
 pub const PLAN_FOLDER: &str = "/plan";
 
-/// The name of the Job, its ConfigMap and its rights.
+/// The name of the Job, of the ConfigMap with the plan, and of the Role.
 pub const NAME: &str = "alertstorm-shards";
-/// The file of the orders in a shard's plan folder.
+/// The file of the [`Orders`] in the plan's folder.
 pub const ORDERS: &str = "orders.json";
-/// Where a shard's token and the authority of the API server are.
+/// Where a shard's token and the certificate authority of the API server are mounted.
 pub const TOKENS: &str = "/var/run/tokens";
 /// The label of a fleet's pods.
 pub const LABEL: &str = "alertstorm.dev/part";
-/// A shard that dies so often is given up (`backoffLimitPerIndex`).
+/// A shard whose pods die more often than this is not replaced again (`backoffLimitPerIndex`).
 pub const DEATHS_MAX: u32 = 4;
-/// A ConfigMap holds no more (the API server's limit on `data`).
+/// Bytes that a ConfigMap's `data` may have: `MaxSecretSize` in Kubernetes.
 pub const PLAN_MAX: usize = 1 << 20;
 
-/// The ConfigMap in which a shard finds the fleet's answer.
+/// The name of the ConfigMap with the fleet's answers to a shard.
 pub fn begin_name(shard: u32) -> String {
     format!("{NAME}-begin-{shard}")
 }
 
-/// The key of the n-th file of the plan: names of files are no keys.
+/// The ConfigMap's key for the n-th file. File names may contain `/`, which keys must not.
 fn key(number: usize) -> String {
     format!("file-{number}")
 }
 
-/// Everything but the Job, in an order in which it can be made.
+/// Every object but the Job, in the order of creation.
 pub fn around(shards: &Shards, orders: &Orders) -> Result<Vec<Value>, serde_json::Error> {
     let mut data = serde_json::Map::new();
     data.insert(ORDERS.to_owned(), serde_json::to_string(orders)?.into());
@@ -53,7 +54,7 @@ pub fn around(shards: &Shards, orders: &Orders) -> Result<Vec<Value>, serde_json
         data.insert(key(number), text.as_str().into());
     }
     let answers: Vec<String> = (0..shards.count.get()).map(begin_name).collect();
-    // What a load generator does is the controller's; only where its orders are is its own.
+    // A shard has the controller's privileges, and may also read the fleet's answers.
     let rules = json!({"rules": [{
         "apiGroups": [""], "resources": ["configmaps"], "resourceNames": answers,
         "verbs": ["get"],
@@ -66,12 +67,12 @@ pub fn around(shards: &Shards, orders: &Orders) -> Result<Vec<Value>, serde_json
     ])
 }
 
-/// The answer to the pods of a shard, by their names.
+/// The ConfigMap with the answers to a shard's pods, by pod name.
 pub fn begin(shard: u32, answers: &serde_json::Map<String, Value>) -> Value {
     object("ConfigMap", "v1", &begin_name(shard), json!({"data": answers}))
 }
 
-/// The Indexed Job.
+/// The Indexed Job. `memory_limit` is in bytes.
 pub fn job(shards: &Shards, memory_limit: u64) -> Value {
     let mut files = vec![json!({"key": ORDERS, "path": ORDERS})];
     for (number, (name, _)) in shards.files.iter().enumerate() {
@@ -103,7 +104,8 @@ pub fn job(shards: &Shards, memory_limit: u64) -> Value {
                 "capabilities": {"drop": ["ALL"]},
             },
             "resources": {
-                // More than an agent has: what measures must not wait.
+                // More than an agent's, because a shard that waits for a core measures wrong
+                // delays.
                 "requests": {"cpu": "200m", "memory": request},
                 "limits": {"memory": memory_limit.to_string()},
             },
@@ -115,7 +117,7 @@ pub fn job(shards: &Shards, memory_limit: u64) -> Value {
         "volumes": [
             {"name": "plan", "configMap": {"name": NAME, "items": files}},
             {"name": "tokens", "projected": {"sources": [
-                // Longer than a run: a shard reads it once.
+                // A day, which is longer than a run: a shard reads the token only once.
                 {"serviceAccountToken": {"path": "kubernetes", "expirationSeconds": 86_400}},
                 {"configMap": {
                     "name": "kube-root-ca.crt",

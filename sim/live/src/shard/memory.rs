@@ -1,5 +1,5 @@
-//! What the shards told so far, by investigation: it sees that nothing is told twice, and is what a
-//! shard that replaces another begins with.
+//! What the shards have reported, by investigation. It drops events that are reported twice, and is
+//! the state that a replaced shard's successor starts with.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use alertstorm_model::time::Time;
 
 use super::wire::{Memory, OpenMemory, is_agents};
 
-/// What is known of one investigation.
+/// The reported state of one investigation.
 #[derive(Clone, Debug)]
 struct Known {
     shard: u32,
     memory: OpenMemory,
-    /// Since when its Job is finished.
+    /// When its Job finished.
     finished: Option<Time>,
-    /// Whether nothing more will come.
+    /// Whether there is nothing more to report.
     over: bool,
 }
 
@@ -25,11 +25,11 @@ impl Known {
         Self { shard, memory: OpenMemory::new(id), finished: None, over: false }
     }
 
-    /// What a successor must know of it, where it is under way.
+    /// The state for a successor, if the Job is not finished.
     fn open(&self) -> OpenMemory {
         let mut open = self.memory.clone();
-        // Its pod has told how its agent ended, and whom it told that died with it: the successor
-        // reads the journal again, of which nothing is told twice.
+        // The shard died between the journal and the outcome, which it takes from the pod's status.
+        // The successor reads both again; `journal` drops the repeated journal.
         if open.journal_read && !open.ended {
             (open.journal_read, open.cost_micro_usd) = (false, 0);
         }
@@ -37,16 +37,16 @@ impl Known {
     }
 }
 
-/// What shards told.
+/// The reported state of all investigations.
 #[derive(Debug, Default)]
 pub struct Register(BTreeMap<InvestigationId, Known>);
 
 impl Register {
-    /// Notes an event, of `shard` or, where that is none, of one of the agents; whether it tells
-    /// something new.
+    /// Records an event of `shard` or, if that is none, of an agent. Returns false if it was
+    /// reported before.
     pub fn record(&mut self, shard: Option<u32>, event: &Event) -> bool {
         let Some(id) = event.inv else { return true };
-        // Agents, leases and their like are heard of after their shard has told of the alert.
+        // An event without a shard belongs to an investigation that a shard has reported.
         let known = match (self.0.get_mut(&id), shard) {
             (Some(known), _) => known,
             (None, Some(shard)) => self.0.entry(id).or_insert_with(|| Known::new(shard, id)),
@@ -82,13 +82,13 @@ impl Register {
         true
     }
 
-    /// Notes that an agent's journal was told; whether it was not before.
+    /// Records that an agent's journal was read. Returns false if it was read before.
     pub fn journal(&mut self, shard: u32, id: InvestigationId) -> bool {
         let known = self.0.entry(id).or_insert_with(|| Known::new(shard, id));
         !std::mem::replace(&mut known.memory.journal_read, true)
     }
 
-    /// What the successor of `shard` must know.
+    /// The state for the successor of `shard`.
     pub fn memory(&self, shard: u32) -> Memory {
         let mut memory = Memory::default();
         for (id, known) in self.0.iter().filter(|(_, known)| known.shard == shard) {
@@ -108,7 +108,7 @@ mod tests {
     use alertstorm_model::investigation::{Domain, Outcome, Severity};
 
     #[test]
-    fn a_successor_knows_what_was_told_and_tells_none_of_it_again() {
+    fn a_successor_receives_the_reported_state_and_repeated_events_are_dropped() {
         let mut register = Register::default();
         let alert = |n: u64| Fact::Alert {
             intended: Time(n),
@@ -130,7 +130,7 @@ mod tests {
         let finished = Event::of(Time(9), InvestigationId(6), stage(Stage::JobFinished));
         assert!(register.record(Some(1), &finished) && !register.record(Some(1), &finished));
         let late = Event::of(Time(9), InvestigationId(6), stage(Stage::AgentDone));
-        assert!(!register.record(Some(1), &late), "a Job that is finished reaches no more stages");
+        assert!(!register.record(Some(1), &late), "a stage after the Job finished is dropped");
         assert!(
             register.journal(1, InvestigationId(3)) && !register.journal(1, InvestigationId(3))
         );
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_not_told_is_read_again() {
+    fn a_journal_whose_outcome_was_not_reported_is_read_again() {
         let (mut register, id) = (Register::default(), InvestigationId(3));
         let of = |fact| Event::of(Time(1), id, fact);
         register.record(Some(1), &of(Fact::JobSent));
@@ -153,11 +153,11 @@ mod tests {
         let cost = Fact::Hypothesis { tool_calls: 1, tokens: 1, cost_micro_usd: 7 };
         register.record(None, &of(cost));
         // The shard died between the journal and the outcome.
-        let [open] = &register.memory(1).open[..] else { panic!("one is under way") };
+        let [open] = &register.memory(1).open[..] else { panic!("one investigation is open") };
         assert!(!open.journal_read && open.cost_micro_usd == 0);
-        assert!(!register.journal(1, id), "what it tells again is not heard again");
+        assert!(!register.journal(1, id), "a repeated journal is dropped");
         register.record(Some(1), &of(Fact::Ended { outcome: Outcome::Resolved }));
-        let [open] = &register.memory(1).open[..] else { panic!("one is under way") };
+        let [open] = &register.memory(1).open[..] else { panic!("one investigation is open") };
         assert!(open.journal_read && open.cost_micro_usd == 7);
     }
 }

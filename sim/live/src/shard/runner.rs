@@ -1,5 +1,5 @@
-//! The program in a shard's pod: the engine on its part of the plan. It knows nobody but the API
-//! server, and tells all in its log.
+//! The program in a shard's pod: runs the engine on its part of the plan. It connects only to the
+//! API server, and writes its messages to its log.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -33,45 +33,47 @@ use crate::reporter::{Clock, Observation, Reporter};
 use crate::usage::{harness_cpu, resident_max};
 use crate::{faults, watch};
 
-/// How often a shard asks whether the run begins.
+/// The period of polling for the fleet's answer.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// How often it tells how late it was.
+/// The period of messages about delays.
 const LAGS_EVERY: Duration = Duration::from_secs(2);
-/// How long the API server may be away.
+/// How long requests to the API server are retried.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Why a shard cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunnerError {
-    /// Something that its pod should have is not there.
-    #[error("{0} is missing or cannot be read: this is the program of a shard's pod")]
+    /// A file or a variable of a shard's pod is missing.
+    #[error("failed to read {0}; `shard` runs only in the pod of a shard")]
     Missing(String),
-    /// Its plan is another than the fleet's.
-    #[error("the plan here has the digest {here}, and that of the run is {run}")]
+    /// The plan differs from the fleet's.
+    #[error(
+        "the shard's plan has the digest {here}, and the run's plan has {run}; the shard's image may be of another version"
+    )]
     OtherPlan {
-        /// Read here.
+        /// The digest of the shard's plan.
         here: String,
-        /// The fleet's.
+        /// The digest of the run's plan.
         run: String,
     },
-    /// The plan cannot be divided.
+    /// The plan cannot be divided into shards.
     #[error(transparent)]
     Indivisible(#[from] Indivisible),
-    /// The API server cannot be reached.
+    /// No client of the API server could be built.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// The authority of the API server cannot be read.
-    #[error("the certificate of the API server's authority cannot be read")]
+    /// The API server's certificate authority is invalid.
+    #[error("the certificate authority of the API server is invalid")]
     Authority(#[from] rustls::Error),
-    /// A call failed for good.
-    #[error("the API server refuses the shard")]
+    /// A request to the API server still failed after its retries.
+    #[error("a request to the API server failed")]
     Api(#[from] kube::Error),
-    /// What the fleet says is no answer.
-    #[error("the fleet's answer cannot be read")]
+    /// The fleet's answer or the orders are malformed.
+    #[error("failed to parse a message of the fleet")]
     Answer(#[from] serde_json::Error),
 }
 
-/// Of a run's faults a shard makes its own controller's crash; the fleet makes the others.
+/// A shard makes only the crashes of its own controller; the fleet makes the other faults.
 struct OwnFaults {
     plan: Arc<Plan>,
     reporter: Reporter,
@@ -95,25 +97,26 @@ impl Host for OwnFaults {
 }
 
 fn variable(name: &str) -> Result<String, RunnerError> {
-    std::env::var(name).map_err(|_| RunnerError::Missing(format!("the variable {name}")))
+    std::env::var(name)
+        .map_err(|_| RunnerError::Missing(format!("the environment variable {name}")))
 }
 
 fn file(path: &str) -> Result<String, RunnerError> {
     std::fs::read_to_string(path).map_err(|_| RunnerError::Missing(path.to_owned()))
 }
 
-/// The orders of a shard, from its plan's folder.
+/// Reads the orders of a shard from its plan's folder.
 ///
 /// # Errors
-/// Where they are not there.
+/// If the file is missing or malformed.
 pub fn orders(folder: &Path) -> Result<Orders, RunnerError> {
     Ok(serde_json::from_str(&file(&folder.join(ORDERS).display().to_string())?)?)
 }
 
-/// Runs the shard of this pod on the plan whose scenario and orders are in its folder.
+/// Runs the shard of this pod.
 ///
 /// # Errors
-/// What is missing, or failed for good.
+/// [`RunnerError`].
 pub fn run(plan: Plan, orders: Orders) -> LocalBoxFuture<'static, Result<(), RunnerError>> {
     let seed = orders.seed;
     Box::pin(run_plan(plan.with_seed(seed), orders))
@@ -125,7 +128,8 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     }
     let index = variable("JOB_COMPLETION_INDEX")?;
     let part = index.parse().ok().and_then(|index| Part::new(index, orders.of));
-    let part = part.ok_or_else(|| RunnerError::Missing("a part for this shard".to_owned()))?;
+    let part =
+        part.ok_or_else(|| RunnerError::Missing("a valid JOB_COMPLETION_INDEX".to_owned()))?;
     let plan = Arc::new(part.of_plan(&plan)?);
     let client = client(&plan).await?;
     let wire = Wire::default();
@@ -163,8 +167,8 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         known.extend(engine.resume(part, memory, &found));
     }
     let namespace = NAMESPACE.to_owned();
-    let (seen, of_jobs) = (reporter.clone(), selector.clone());
-    tasks.spawn(watch::jobs(client.clone(), namespace.clone(), of_jobs, seen));
+    let (of_jobs, for_jobs) = (selector.clone(), reporter.clone());
+    tasks.spawn(watch::jobs(client.clone(), namespace.clone(), of_jobs, for_jobs));
     let also = move |change| pods.change(&change);
     tasks.spawn(watch::pods(client, namespace, selector, reporter.clone(), also));
     let lists = engine.lists();
@@ -178,16 +182,16 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let mut run_loop = RunLoop::new(&plan, engine::SLACK);
     let alerts = Alerts::start(plan, part, known, reporter.clone());
     let began = harness_cpu();
-    let mut told = Instant::now();
+    let mut lags_sent = Instant::now();
     loop {
-        let mut due = |_| match told.elapsed() >= LAGS_EVERY {
+        let mut due = |_| match lags_sent.elapsed() >= LAGS_EVERY {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
         let paused = run_loop.advance(&mut engine, &mut inbox, &host, &mut due).await;
         let used = harness_cpu().saturating_sub(began).as_nanos() as u64;
         wire.send(ShardMessage::Lags(LagsSoFar::new(&engine.lags, used, resident_max())));
-        told = Instant::now();
+        lags_sent = Instant::now();
         if !paused {
             break;
         }
@@ -203,7 +207,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     Ok(())
 }
 
-/// The shard's client, with its pod's own token.
+/// A client with the pod's ServiceAccount token.
 async fn client(plan: &Plan) -> Result<Client, RunnerError> {
     let tokens = manifests::TOKENS;
     let ca = file(&format!("{tokens}/ca.crt"))?;
@@ -231,7 +235,7 @@ async fn begin(client: &Client, part: Part) -> Result<Begin, RunnerError> {
     }
 }
 
-/// The instant of a time in nanoseconds since 1970, by this node's clock.
+/// Converts nanoseconds since 1970 to an instant, by this node's clock.
 fn instant_of(nanos: u64) -> Instant {
     let at = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
     match at.duration_since(SystemTime::now()) {

@@ -1,5 +1,6 @@
-//! What a shard and the fleet tell each other. A shard writes lines of its log; the fleet answers
-//! in one object for each shard, once when the run begins and once for each shard that is replaced.
+//! The messages between a shard and the fleet. A shard writes one message per line to its log. The
+//! fleet answers in one ConfigMap per shard: when the run begins, and whenever the shard is
+//! replaced.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,23 +16,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Lags;
 
-/// What a shard is told beside its plan's files.
+/// The instructions to a shard, besides the plan's files.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Orders {
     /// The whole plan's digest.
     pub plan: String,
-    /// The whole plan's seed, which may not be the file's.
+    /// The whole plan's seed; `--seed` may override the scenario's.
     pub seed: u64,
-    /// How many shards there are.
+    /// The number of shards.
     pub of: std::num::NonZeroU32,
-    /// What agents' pods are made of.
+    /// The image and environment of agents' pods.
     pub pods: PodSpec,
 }
 
-/// A line of a shard's log.
+/// A line of a shard's log, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// Its number, from 0: a log that is read twice tells nothing twice.
+    /// Its number, from 0. A log may be read again after an error; numbers show repeated and lost
+    /// lines.
     pub n: u64,
     /// The message.
     #[serde(flatten)]
@@ -44,41 +46,42 @@ pub struct Line {
 pub enum ShardMessage {
     /// The shard is ready to begin.
     Hello {
-        /// Which it is, from 0.
+        /// Its index, from 0.
         shard: u32,
     },
-    /// A fact that the shard's engine saw; an agent's own come in its journal.
+    /// An event of the shard's engine. An agent's own events are in its journal.
     Event(Event),
-    /// What an agent told, whole, on the run's clock.
+    /// The whole journal of an agent, with times on the run's clock.
     Journal {
-        /// Whose.
+        /// The agent's investigation.
         id: InvestigationId,
-        /// The pod.
+        /// The agent's pod.
         pod: String,
-        /// When and what.
+        /// Its entries.
         log: Vec<(Time, AgentReport)>,
     },
-    /// How late the shard was so far, and what it used.
+    /// The shard's delays and resource use so far.
     Lags(LagsSoFar),
     /// Every alert of the shard's part is accounted for.
     Done,
 }
 
-/// How late a shard was so far. Histograms are counts by value, which merge without loss.
+/// A shard's delays and resource use so far. Histograms are transferred as counts by value, so that
+/// they merge without loss.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LagsSoFar {
     /// From an alert's intended instant to its delivery, in ns.
     pub send: Vec<(u64, u64)>,
-    /// From the answer to a creation to the watch event that shows it, in ns.
+    /// From the response to a Job's creation to the watch event that shows the Job, in ns.
     pub watch: Vec<(u64, u64)>,
     /// Processor time, in ns.
     pub cpu_ns: u64,
-    /// Most memory held, in bytes.
+    /// The largest resident set, in bytes.
     pub resident_max: u64,
 }
 
 impl LagsSoFar {
-    /// As a shard tells it.
+    /// A snapshot of a shard's delays.
     pub fn new(lags: &Lags, cpu_ns: u64, resident_max: u64) -> Self {
         let counts = |of: &Histogram<u64>| {
             let recorded = of.iter_recorded();
@@ -87,18 +90,19 @@ impl LagsSoFar {
         Self { send: counts(&lags.send), watch: counts(&lags.watch), cpu_ns, resident_max }
     }
 
-    /// Adds it to what others told.
+    /// Adds these counts to `lags`.
     pub fn add_to(&self, lags: &mut Lags) {
         for (of, counts) in [(&mut lags.send, &self.send), (&mut lags.watch, &self.watch)] {
             for (value, count) in counts {
-                // It grows as it must: up to 584 years there is room.
+                // The histogram resizes itself, so any value can be recorded.
                 let _ = of.record_n(*value, *count);
             }
         }
     }
 }
 
-/// Whether an agent tells of a fact by itself, so that a shard's engine need not.
+/// Whether agents report such a fact in their journals. A shard's engine does not send it a second
+/// time.
 pub const fn is_agents(fact: &Fact) -> bool {
     match fact {
         Fact::Stage { stage } => matches!(
@@ -110,29 +114,30 @@ pub const fn is_agents(fact: &Fact) -> bool {
     }
 }
 
-/// What the fleet answers a shard's hello with.
+/// The fleet's answer to [`ShardMessage::Hello`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begin {
     /// The run's start, in nanoseconds since 1970.
     pub zero: u64,
-    /// What shards before this one told, where there were some.
+    /// The state of the shard that this one replaces; none for the first.
     #[serde(default)]
     pub memory: Option<Memory>,
 }
 
-/// What a shard that died had told: its successor tells none of it again.
+/// The state of a shard that died, as far as it was reported. Its successor does not report it
+/// again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// Alerts of which nothing more will come: repeats, those turned away, Jobs collected.
+    /// Investigations with nothing more to report: duplicates, shed alerts, and collected Jobs.
     pub over: Vec<InvestigationId>,
-    /// Investigations whose Job is finished and not collected, and since when.
+    /// Investigations whose Job is finished but not collected, and when it finished.
     pub finished: Vec<(InvestigationId, Time)>,
-    /// Investigations under way.
+    /// The other investigations.
     pub open: Vec<OpenMemory>,
 }
 
 impl Memory {
-    /// Every investigation that was told of.
+    /// The ids of all of them.
     pub fn investigations(&self) -> impl Iterator<Item = InvestigationId> {
         let over = self.over.iter().copied();
         let finished = self.finished.iter().map(|(id, _)| *id);
@@ -140,18 +145,18 @@ impl Memory {
     }
 }
 
-/// An investigation under way.
+/// The reported state of an investigation whose Job is not finished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenMemory {
-    /// Which.
+    /// Its id.
     pub id: InvestigationId,
-    /// When its Job was sent.
+    /// When the request that creates its Job was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent: Option<Time>,
-    /// Its stages so far.
+    /// The stages that it reached, with times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<(Stage, Time)>,
-    /// Whether its outcome is known.
+    /// Whether its outcome was reported.
     #[serde(default)]
     pub ended: bool,
     /// Whether its agent's journal was read.
@@ -163,7 +168,7 @@ pub struct OpenMemory {
 }
 
 impl OpenMemory {
-    /// One of which nothing was told yet.
+    /// An investigation of which nothing is reported yet.
     pub const fn new(id: InvestigationId) -> Self {
         Self {
             id,
@@ -176,17 +181,17 @@ impl OpenMemory {
     }
 }
 
-/// Writes lines, each at once and whole.
+/// Writes messages to standard output, which is the shard's log. Lines of several tasks do not mix.
 #[derive(Clone, Debug, Default)]
 pub struct Wire {
     next: Arc<AtomicU64>,
-    alone: Arc<Mutex<()>>,
+    writing: Arc<Mutex<()>>,
 }
 
 impl Wire {
-    /// ShardMessage something. Whoever reads the log has gone where it cannot be written.
+    /// Writes a message. A write error is ignored: without a log there is no reader that misses it.
     pub fn send(&self, message: ShardMessage) {
-        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let line = Line { n: self.next.fetch_add(1, Ordering::Relaxed), message };
         if let Ok(mut text) = serde_json::to_string(&line) {
             text.push('\n');
@@ -195,7 +200,7 @@ impl Wire {
         }
     }
 
-    /// Tells an agent's journal.
+    /// Writes the journal of an agent.
     pub fn journal(&self, id: InvestigationId, pod: &str, log: &[(Time, AgentReport)]) {
         self.send(ShardMessage::Journal { id, pod: pod.to_owned(), log: log.to_vec() });
     }
@@ -215,7 +220,7 @@ mod tests {
     use alertstorm_model::time::Span;
 
     #[test]
-    fn a_line_is_read_as_it_was_written() {
+    fn a_message_survives_its_line_of_the_log() {
         let id = InvestigationId(7);
         let messages = [
             ShardMessage::Hello { shard: 2 },

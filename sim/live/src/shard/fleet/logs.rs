@@ -1,5 +1,5 @@
-//! Logs of shards' pods, line by line as they are written. A log that was read before, because the
-//! API server was away, tells nothing twice; a line that is missing is told.
+//! Follows the logs of shards' pods. After a lost connection a log is read again from its
+//! beginning: lines that were read before are dropped, and missing lines are reported.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,35 +16,35 @@ use tokio::time::sleep;
 use super::super::manifests::LABEL;
 use super::super::wire::{Line, ShardMessage};
 
-/// How often it is looked for new pods.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The label of an Indexed Job's pods.
+/// The period of listing pods.
+const LIST_EVERY: Duration = Duration::from_millis(250);
+/// The label with the index of an Indexed Job's pod.
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 
-/// What was heard of a shard.
+/// An event of the log of a shard's pod.
 #[derive(Debug)]
 pub enum PodLogEvent {
-    /// It said something.
+    /// A message.
     Line {
-        /// Its pod.
+        /// The pod's name.
         pod: String,
-        /// Which it is.
+        /// The shard's index.
         shard: u32,
-        /// What.
+        /// The message.
         message: ShardMessage,
     },
     /// Lines are missing.
     Lost {
-        /// Whose.
+        /// The pod's name.
         pod: String,
-        /// How many.
+        /// Their number.
         lines: u64,
     },
-    /// Its pod has ended, and all that it said was heard.
+    /// The pod has ended, and its whole log was read.
     End {
-        /// Its pod.
+        /// The pod's name.
         pod: String,
-        /// Which it is.
+        /// The shard's index.
         shard: u32,
     },
 }
@@ -53,8 +53,8 @@ fn shard_of(pod: &Pod) -> Option<u32> {
     pod.labels().get(INDEX)?.parse().ok()
 }
 
-/// Whether a pod's container has begun.
-fn has_begun(pod: &Pod) -> bool {
+/// Whether a pod's container has started, so that there is a log.
+fn has_started(pod: &Pod) -> bool {
     let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
     let state = statuses.and_then(|all| all.first()).and_then(|status| status.state.as_ref());
     state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
@@ -65,29 +65,28 @@ fn has_ended(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Follows the logs of every pod of the fleet until it is aborted.
+/// Follows the log of every pod of the fleet until it is aborted.
 pub async fn follow(client: Client, events: UnboundedSender<PodLogEvent>) {
     let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
     let params = ListParams::default().labels(LABEL);
     let mut known = BTreeSet::new();
     let mut readers = JoinSet::new();
     loop {
-        // An API server that is away is asked again.
         let listed = api.list(&params).await;
         let listed =
             listed.inspect_err(|error| tracing::warn!(%error, "could not list the shards"));
         for pod in listed.into_iter().flat_map(|list| list.items) {
-            if let Some(shard) = shard_of(&pod).filter(|_| has_begun(&pod))
+            if let Some(shard) = shard_of(&pod).filter(|_| has_started(&pod))
                 && known.insert(pod.name_any())
             {
                 readers.spawn(read(api.clone(), pod.name_any(), shard, events.clone()));
             }
         }
-        sleep(LOOK_EVERY).await;
+        sleep(LIST_EVERY).await;
     }
 }
 
-/// Reads one log to its end.
+/// Reads the log of one pod to its end.
 async fn read(api: Api<Pod>, pod: String, shard: u32, events: UnboundedSender<PodLogEvent>) {
     let mut next = 0;
     let mut last_time = false;
@@ -96,7 +95,7 @@ async fn read(api: Api<Pod>, pod: String, shard: u32, events: UnboundedSender<Po
         if let Ok(log) = api.log_stream(&pod, &params).await {
             let mut lines = log.lines();
             while let Ok(Some(text)) = lines.try_next().await {
-                // What is cut off, or was said by a program that panics, is no line.
+                // A line may be cut off by a lost connection, or be the output of a panic.
                 let Ok(Line { n, message }) = serde_json::from_str(&text) else { continue };
                 if n < next {
                     continue;
@@ -112,12 +111,13 @@ async fn read(api: Api<Pod>, pod: String, shard: u32, events: UnboundedSender<Po
             let _ = events.send(PodLogEvent::End { pod, shard });
             return;
         }
-        // The log is at its end where the pod is; else the connection was.
+        // If the pod has ended, the log is read once more, completely. Else the connection was
+        // lost.
         match api.get_opt(&pod).await {
             Ok(Some(pod)) => last_time = has_ended(&pod),
             Ok(None) => last_time = true,
             Err(error) => tracing::warn!(%error, shard, "could not look at the shard's pod"),
         }
-        sleep(LOOK_EVERY).await;
+        sleep(LIST_EVERY).await;
     }
 }

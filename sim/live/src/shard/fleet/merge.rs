@@ -1,5 +1,5 @@
-//! Merges the events of a fleet's shards into one run. It takes the engine's place when the load comes
-//! from shards.
+//! Merges the events of a fleet's shards into one run. It takes the engine's place when the load
+//! comes from shards.
 
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::InvestigationId;
