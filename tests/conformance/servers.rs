@@ -130,7 +130,7 @@ fn a_vault_in_memory_is_configured_again(arm: Arm) -> Ran {
     let set = [("faults", faults), ("vault.storage", "inmem")];
     let ran = arm.run(promises::PATIENT, &set);
     promises::accounts_for_all(&ran);
-    assert!(ran.measures.remarks.iter().any(|remark| remark.contains("lost its memory")));
+    assert!(ran.measures.remarks.iter().any(|remark| remark.contains("lost its storage")));
     ran
 }
 

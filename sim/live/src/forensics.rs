@@ -1,5 +1,5 @@
-//! Forensics: what the servers' own trails say, held against what the agents really did. The trails
-//! are read as an investigator would read them, knowing nothing of the harness.
+//! Forensics: compares the servers' audit logs ("trails") with what the agents did. The attribution
+//! uses only the trails, as an investigator after an incident would.
 
 mod trails;
 
@@ -23,7 +23,8 @@ struct Facts {
     pods: BTreeMap<String, InvestigationId>,
 }
 
-/// What agents really did, told by themselves; only answers are judged by it.
+/// What agents did, by their own reports; clones share it. It decides which attributions are right,
+/// and is no input to them.
 #[derive(Clone, Debug, Default)]
 pub struct Truth(Arc<Mutex<Facts>>);
 
@@ -32,17 +33,17 @@ impl Truth {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An agent was refused something.
+    /// Records a denied action.
     pub fn denied(&self, by: Refuser) {
         *self.lock().denied.entry(by).or_default() += 1;
     }
 
-    /// Vault gave an agent this user of PostgreSQL.
+    /// Records the agent that received a PostgreSQL user.
     pub fn user(&self, user: &str, id: InvestigationId) {
         self.lock().users.insert(user.to_owned(), id);
     }
 
-    /// Vault gave a pod's agent a token.
+    /// Records the Vault login of a pod's agent.
     pub fn session(&self, pod: &str, id: InvestigationId) {
         self.lock().pods.insert(pod.to_owned(), id);
     }
@@ -52,23 +53,24 @@ impl Truth {
     }
 }
 
-/// What the trails came to.
+/// The result of the comparison.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// Leases of the trail against the book.
+    /// Leases in the trail and in the lease book.
     pub leases: Reconciliation,
-    /// Refusals told and found.
+    /// Denials that agents reported, and denials in the trails.
     pub denials: Denials,
-    /// Whom the trails name.
+    /// To which investigations the trails attribute actions.
     pub attribution: Vec<Attributed>,
-    /// Requests to Vault with an identity; those that name an investigation by it; and by its Job.
+    /// Agents' requests to Vault; those whose identity names an investigation; those whose pod
+    /// does.
     pub audit: AuditCount,
 }
 
-/// Reads the trails from the places where they stood at the run's start, and judges them.
+/// Reads the trails, starting at `from`, and compares them with `truth` and `book`.
 ///
 /// # Errors
-/// Where a trail cannot be read.
+/// If a trail exists and cannot be read.
 pub fn judge(
     trails: &Trails,
     from: &Read,
@@ -77,11 +79,11 @@ pub fn judge(
 ) -> Result<Verdict, TrailError> {
     let found = trails::read(trails, from)?;
     let booked = book.all();
-    let given: BTreeSet<&String> = found.leases.iter().collect();
-    // What a trail that cannot be read holds, nobody knows.
+    let issued: BTreeSet<&String> = found.leases.iter().collect();
+    // A platform may give no access to a trail: then its count is unknown.
     let in_trail = |trail: &Option<PathBuf>, found: u64| trail.as_ref().map(|_| found);
-    let unmatched = booked.keys().filter(|id| !given.contains(id)).count()
-        + given.iter().filter(|id| !booked.contains_key(id.as_str())).count();
+    let unmatched = booked.keys().filter(|id| !issued.contains(id)).count()
+        + issued.iter().filter(|id| !booked.contains_key(id.as_str())).count();
     let facts = truth.lock();
     let attribution = vec![
         found.attribute_statements(|user| facts.users.get(user).copied()),
@@ -93,7 +95,7 @@ pub fn judge(
     Ok(Verdict {
         leases: Reconciliation {
             booked: booked.len() as u64,
-            in_trail: in_trail(&trails.vault, given.len() as u64),
+            in_trail: in_trail(&trails.vault, issued.len() as u64),
             unmatched: trails.vault.as_ref().map_or(0, |_| unmatched as u64),
             ..Reconciliation::default()
         },

@@ -141,6 +141,6 @@ fn a_restarted_vault_in_dev_mode_is_configured_again() {
     let ran = KIND.run(promises::PATIENT, &set);
     promises::accounts_for_all(&ran);
     let forgot =
-        |fact: &Fact| matches!(fact, Fact::Remark { text } if text.contains("lost its memory"));
+        |fact: &Fact| matches!(fact, Fact::Remark { text } if text.contains("lost its storage"));
     assert!(ran.events.iter().any(|event| forgot(&event.fact)));
 }

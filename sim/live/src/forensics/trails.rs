@@ -1,4 +1,4 @@
-//! The three trails: Vault's audit device, the API server's audit log, PostgreSQL's log.
+//! Parses the three trails: Vault's audit device, the API server's audit log, PostgreSQL's log.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,15 +13,15 @@ use alertstorm_platform::identity::investigation_of;
 use alertstorm_platform::{NAMESPACE, Trails};
 use serde_json::Value;
 
-/// A trail that cannot be read.
+/// A trail could not be read.
 #[derive(Debug, thiserror::Error)]
-#[error("the trail {path} cannot be read")]
+#[error("failed to read the audit log {path}")]
 pub struct TrailError {
     path: PathBuf,
     source: io::Error,
 }
 
-/// How long each trail was at the run's start.
+/// The length of each trail in bytes at the run's start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Read {
     vault: u64,
@@ -30,7 +30,7 @@ pub struct Read {
 }
 
 impl Read {
-    /// As they are now; a trail that is not there yet is empty.
+    /// The current lengths; zero for a trail that does not exist yet.
     pub fn now(trails: &Trails) -> Self {
         let length = |path: &Option<PathBuf>| {
             let file = path.as_ref().and_then(|path| std::fs::metadata(path).ok());
@@ -44,39 +44,39 @@ impl Read {
     }
 }
 
-/// A login, as Vault's trail has it.
+/// A login in Vault's trail.
 #[derive(Clone, Debug)]
 struct Login {
     account: String,
     address: String,
-    /// The pod, where the token itself named it.
+    /// The pod's name from the ServiceAccount token; empty if the token has none.
     pod: String,
 }
 
-/// A request with an identity: the session's name in the trail.
+/// The accessor of a Vault token, which identifies a login's session in the trail.
 type Session = String;
 
-/// What the trails hold.
+/// What the trails contain about agents.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Leases that Vault gave out.
+    /// Ids of the leases that Vault issued.
     pub leases: Vec<String>,
-    /// Refusals.
+    /// Requests that the API server denied (403).
     pub rbac_denials: u64,
-    /// Refusals.
+    /// Requests that a Vault policy denied.
     pub vault_denials: u64,
-    /// Refusals.
+    /// Statements and logins that PostgreSQL denied.
     pub database_denials: u64,
     logins: BTreeMap<Session, Login>,
-    /// Which session a user of PostgreSQL was made for.
+    /// The session that requested a PostgreSQL user, by user.
     users: BTreeMap<String, Session>,
-    /// Sessions of requests, each time one was made.
+    /// The session of each request to Vault.
     requests: Vec<Session>,
-    /// User and address of each statement.
+    /// The user of each statement.
     statements: Vec<String>,
     /// ServiceAccount and pod of each write to Kubernetes.
     writes: Vec<(String, String)>,
-    /// The pod that had an address.
+    /// The pod of each IP.
     pods: BTreeMap<String, String>,
 }
 
@@ -116,7 +116,7 @@ fn text(value: &Value) -> &str {
 impl Found {
     fn vault(&mut self, entry: &Value) {
         let path = text(&entry["request"]["path"]);
-        // What the harness itself asks has the root policy, which no agent has.
+        // The harness's own requests have other policies.
         let policies = entry["auth"]["policies"].as_array().into_iter().flatten();
         let is_agent =
             policies.filter_map(Value::as_str).any(|policy| policy.starts_with(POLICIES));
@@ -140,7 +140,7 @@ impl Found {
             return;
         }
         if text(&entry["error"]).contains("permission denied") {
-            // What an agent asks of its own token after a refusal is no action of its.
+            // After a denial an agent looks up its token, which is no action.
             if !path.starts_with("auth/token/") {
                 self.vault_denials += 1;
             }
@@ -170,7 +170,7 @@ impl Found {
         }
         let prefix = format!("system:serviceaccount:{NAMESPACE}:");
         let Some(account) = text(&user["username"]).strip_prefix(&prefix) else { return };
-        // The harness's own accounts are no agents.
+        // Skips the harness's own ServiceAccounts.
         if !account.starts_with("agent-") && !account.starts_with("inv-") {
             return;
         }
@@ -193,26 +193,26 @@ impl Found {
         if no_such_user || rest.contains(" ERROR: ") && rest.contains("permission denied") {
             self.database_denials += 1;
         } else if rest.contains(" LOG: ") && rest.contains("statement: ") {
-            // What the harness sets up itself is no statement of an agent.
+            // Skips the statements of the set-up; Vault's users start with `v-`.
             if user.starts_with("v-") {
                 self.statements.push(user.to_owned());
             }
         }
     }
 
-    /// The investigation that a session's own identity names.
+    /// The investigation that the session's ServiceAccount names; none for a shared one.
     fn by_identity(&self, session: &str) -> Option<InvestigationId> {
         investigation_of(&self.logins.get(session)?.account)
     }
 
-    /// The investigation whose Job's pod the session's token named, or else had the address that
-    /// the session spoke from.
+    /// The investigation of the session's pod: the pod that its token names, or else the pod that had
+    /// the address of its login.
     fn by_job(&self, session: &str) -> Option<InvestigationId> {
         let login = self.logins.get(session)?;
         investigation_of(&login.pod).or_else(|| investigation_of(self.pods.get(&login.address)?))
     }
 
-    /// Who made each statement in PostgreSQL.
+    /// Attributes each statement in PostgreSQL; `truth` returns a user's investigation.
     pub fn attribute_statements(
         &self,
         truth: impl Fn(&str) -> Option<InvestigationId>,
@@ -227,7 +227,7 @@ impl Found {
         answers.0
     }
 
-    /// Who made each write to Kubernetes.
+    /// Attributes each write to Kubernetes; `truth` returns a pod's investigation.
     pub fn attribute_kubernetes_writes(
         &self,
         truth: impl Fn(&str) -> Option<InvestigationId>,
@@ -239,8 +239,8 @@ impl Found {
         answers.0
     }
 
-    /// Who made each request to Vault: for these the trail of Jobs is what identities are held
-    /// against, and the other way round.
+    /// Attributes each request to Vault. There is no other truth for these: attributions by
+    /// identity and by Job are compared with each other.
     pub fn attribute_vault_requests(&self) -> Attributed {
         let mut answers = Answers::new("vault requests");
         for session in &self.requests {

@@ -1,4 +1,5 @@
-//! The second phase: alerts, watches, faults and samples, until every alert is accounted for.
+//! The second phase: sends alerts, watches, makes faults and takes samples, until every alert is
+//! accounted for.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -29,24 +30,24 @@ use crate::shard::fleet;
 use crate::shard::fleet::merge::Merge;
 use crate::usage::harness_cpu;
 
-/// From the last preparation to the run's start.
+/// From the end of the preparation to the run's start.
 const LEAD: Duration = Duration::from_millis(300);
 
-/// A run whose alerts are accounted for.
+/// A run that has ended.
 pub(super) struct Driven<'a> {
     pub lead: Lead<'a>,
     pub run: host::Run,
     pub inbox: UnboundedReceiver<Observation>,
     pub trails_before: forensics::Read,
-    /// Whether the user ended it.
+    /// Whether the user ended it early.
     pub interrupted: bool,
     pub lags: Lags,
-    /// Processor time of the harness, its shards included.
+    /// Processor time of this process and of all shards.
     pub used: Duration,
 }
 
 impl Driven<'_> {
-    /// Writes all events that are still buffered, and ends the readers of the shards' logs.
+    /// Writes all events that are still buffered, and stops reading the shards' logs.
     pub async fn close(mut self) {
         self.lead.close(&mut self.inbox, &self.run);
         if let Some(fleet) = self.lead.into_fleet() {
@@ -55,7 +56,7 @@ impl Driven<'_> {
     }
 }
 
-/// Drives the plan on a platform that is ready.
+/// Runs the plan on a platform that is ready.
 pub(super) async fn drive<'a>(
     made: &mut Made,
     prepared: Prepared,
@@ -89,7 +90,7 @@ pub(super) async fn drive<'a>(
         Some(mut fleet) => {
             fleet.begin(reporter.clock().wall_zero()).await?;
             let merge = Merge::new(fleet, sink, agent_reports.clone());
-            // Each shard has a controller of its own, and makes its crashes.
+            // Each shard has its own controller and makes its crashes.
             (Lead::Fleet(Box::new(merge)), Arc::new(|| {}))
         }
         None => {

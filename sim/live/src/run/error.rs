@@ -1,4 +1,4 @@
-//! Why a run could not be made, and why what it made could not be taken back.
+//! Errors of a run and of its teardown.
 
 use alertstorm_agent::vault::VaultError;
 use alertstorm_model::scenario::FaultKind;
@@ -8,49 +8,49 @@ use alertstorm_platform::provider::Failure;
 use crate::forensics;
 use crate::shard::FleetError;
 
-/// Why a run could not be made.
+/// An error of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The platform is not there.
+    /// The platform is not available.
     #[error(transparent)]
     Provider(#[from] Failure),
-    /// The authority of the API server cannot be read.
-    #[error("the certificate of the API server's authority cannot be read")]
+    /// The API server's certificate authority is invalid.
+    #[error("the certificate authority of the API server is invalid")]
     Authority(#[from] rustls::Error),
-    /// The API server cannot be reached.
+    /// No client of the API server could be built.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// Vault could not be configured.
-    #[error("vault could not be configured")]
+    /// A request to Vault failed.
+    #[error("a request to Vault failed")]
     Vault(#[from] VaultError),
-    /// Something could not be set up in the cluster.
-    #[error("the cluster could not be set up")]
+    /// A request to the API server failed while the cluster was set up.
+    #[error("failed to set up the cluster")]
     Cluster(#[from] kube::Error),
-    /// The metrics cannot be read.
-    #[error("the metrics cannot be read")]
+    /// The client that reads the metrics could not be built.
+    #[error("failed to build the HTTP client for metrics")]
     Metrics(#[from] reqwest::Error),
-    /// A trail cannot be read.
+    /// An audit log cannot be read.
     #[error(transparent)]
     Trail(#[from] forensics::TrailError),
-    /// Nodes did not get ready.
-    #[error("{0} of the nodes did not get ready")]
+    /// This many nodes were not ready in time.
+    #[error("{0} of the nodes did not become ready")]
     NodesNotReady(usize),
     /// The shards could not be deployed.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// There is no cluster to put shards into.
-    #[error("shards are pods of a cluster, and this provider has hollow nodes")]
+    /// Shards need nodes that run containers.
+    #[error("shards run in pods, but the hollow nodes of this provider run no containers")]
     NoPods,
-    /// The scenario has a fault that this provider cannot make.
-    #[error("this provider cannot make the fault `{0}`")]
+    /// The provider does not support a fault of the scenario.
+    #[error("this provider does not support the fault `{0}`")]
     Fault(FaultKind),
-    /// The run failed, and after it the teardown.
-    #[error("{first}\nand after it: {}", lines(.left))]
+    /// The run failed, and then its teardown.
+    #[error("{first}\nthe teardown failed, too: {}", lines(.left))]
     AndTeardown {
-        /// Why the run failed.
+        /// The error of the run.
         #[source]
         first: Box<Self>,
-        /// What could not be taken back.
+        /// The errors of the teardown.
         left: Vec<TeardownError>,
     },
     /// The run succeeded, and the teardown failed.
@@ -59,7 +59,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// What a run came to, from its phases and its teardown: the first error stays the first.
+    /// The result of a run, from those of its phases and its teardown.
     pub(super) fn of(done: Result<(), Self>, left: Vec<TeardownError>) -> Result<(), Self> {
         match (done, left.is_empty()) {
             (done, true) => done,
@@ -68,7 +68,7 @@ impl RunError {
         }
     }
 
-    /// Why the run itself failed.
+    /// The error of the run itself, without those of its teardown.
     pub fn first(&self) -> &Self {
         match self {
             Self::AndTeardown { first, .. } => first,
@@ -85,24 +85,24 @@ fn lines(left: &[TeardownError]) -> String {
     left.iter().map(with_cause).collect::<Vec<_>>().join("\n")
 }
 
-/// What a run made and could not take back.
+/// Objects of a run that could not be deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum TeardownError {
-    /// The Job of the shards, or what belongs to it.
-    #[error("could not delete the shards; `alertstorm clean` does")]
+    /// The shards' Job or a ConfigMap of it.
+    #[error("failed to delete the shards; `alertstorm clean` deletes them")]
     Shards(#[source] kube::Error),
     /// The run's Jobs and identities.
-    #[error("could not delete the run's Jobs; the next run on this platform does")]
+    #[error("failed to delete the run's Jobs; the next run on this platform deletes them")]
     Jobs(#[source] kube::Error),
     /// Leases that are still alive.
-    #[error("could not revoke the run's leases; they end at their own time")]
+    #[error("failed to revoke the run's leases; they expire at the end of their time-to-live")]
     Leases(#[source] VaultError),
     /// A hollow node.
-    #[error("could not delete the node {name}; the next run on this platform takes it over")]
+    #[error("failed to delete the node {name}; the next run on this platform reuses it")]
     Node {
-        /// Its name.
+        /// The Node's name.
         name: String,
-        /// Why not.
+        /// The cause.
         source: kube::Error,
     },
 }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_teardown_is_reported_beside_the_first_error() {
+    fn a_failed_teardown_does_not_replace_the_error_of_the_run() {
         let error = RunError::of(Err(RunError::NodesNotReady(2)), vec![node()]).unwrap_err();
         assert!(matches!(error.first(), RunError::NodesNotReady(2)));
         let text = error.to_string();

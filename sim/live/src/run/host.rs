@@ -1,4 +1,4 @@
-//! What a run needs beside the engine: watches, faults, samples, and the judgement at its end.
+//! The engine's access to the platform during a run: watches, faults, and samples.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,31 +25,33 @@ use crate::reporter::Observation;
 use crate::scrape::Scraper;
 use crate::watch::{self, PodChange};
 
-/// What the run needs beside the engine.
+/// A run's platform and state, besides the engine.
 pub(super) struct Run {
     pub plan: Arc<Plan>,
     pub provider: Arc<dyn Provider>,
     pub platform: Platform,
-    /// The token with which Vault asks the API server.
+    /// Vault's token for TokenReviews.
     pub reviewer: String,
     pub agent_reports: AgentReports,
     pub nodes: Vec<HollowNode>,
     pub scraper: Arc<Scraper>,
+    /// Whether a sample is being taken.
     pub sampling: Arc<AtomicBool>,
-    /// Leases that were alive when Vault lost its memory.
+    /// The number of leases that were alive when Vault lost its storage.
     pub lost: Arc<AtomicUsize>,
-    /// What was configured last: a Vault of another generation knows nothing of it.
+    /// The generation of Vault's storage (see [`Provider::generation`]) that was configured last.
     pub generation: Arc<Mutex<u64>>,
-    /// The Vault that the book of leases is of.
+    /// The generation of Vault's storage that holds the leases of the lease book.
     pub booked: Arc<AtomicU64>,
     pub runtime: tokio::runtime::Handle,
+    /// Restarts the controller after a crash.
     pub restart: Arc<dyn Fn() + Send + Sync>,
-    /// Whether shards in the cluster make the load, watch it, and make their controllers' crashes.
+    /// Whether shards generate the load. They also watch it, and crash their own controllers.
     pub sharded: bool,
 }
 
 impl Run {
-    /// Watches, and asks Vault for its leases, as long as the run lasts.
+    /// Starts the watches and the listing of Vault's leases.
     pub fn follow(
         &self,
         clients: &Clients,
@@ -60,15 +62,15 @@ impl Run {
             self.watch(&clients.backend()?, selector, tasks);
         }
         let (provider, booked) = (Arc::clone(&self.provider), Arc::clone(&self.booked));
-        // A Vault that lost its memory lists nothing: that is no revocation.
-        let of_the_book = move || match provider.generation() == booked.load(Ordering::SeqCst) {
+        // After Vault lost its storage its list is empty, which must not count as revocations.
+        let client = move || match provider.generation() == booked.load(Ordering::SeqCst) {
             true => provider.vault(),
-            false => Err(VaultError::Unavailable("it is another vault".to_owned())),
+            false => Err(VaultError::Unavailable("it lost its storage".to_owned())),
         };
         let (book, prefixes) =
             (self.agent_reports.book.clone(), leases::prefixes(self.plan.scenario()));
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
-        tasks.spawn(leases::follow(of_the_book, book, prefixes, in_pods));
+        tasks.spawn(leases::follow(client, book, prefixes, in_pods));
         Ok(())
     }
 
@@ -80,7 +82,8 @@ impl Run {
         tasks.spawn(watch::pods(client, namespace, selector, reporter, self.also(backend)));
     }
 
-    /// Who else hears of every pod: the nodes that share a watch, or the reader of journals.
+    /// The other receiver of pod changes: the hollow nodes if they share a watch, or the reader of
+    /// journals.
     fn also(&self, backend: &Client) -> Box<dyn Fn(PodChange) + Send> {
         if let Agents::Pods(_) = self.platform.agents {
             let pods = Pods::new(self.agent_reports.clone(), backend.clone());
@@ -100,15 +103,16 @@ impl Run {
         })
     }
 
+    /// Starts the timers of the plan's faults.
     pub fn plan_faults(&self, tasks: &mut JoinSet<()>) {
-        // Controllers are in the shards, and so are their crashes.
+        // With shards the controllers run in the shards, which make their crashes.
         let here = |kind| !(self.sharded && kind == FaultKind::ControllerCrash);
         faults::plan(&self.plan, &self.agent_reports.reporter, here, tasks);
     }
 
-    /// Sees to a Vault that is back: it is unsealed, and where it lost its memory it is configured
-    /// again, and the leases that it forgot are told.
-    fn vault_back(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Handles a Vault that runs again: unseals it. If it lost its storage, configures it again and
+    /// records its leases as lost.
+    fn vault_restarted(&self) -> impl Future<Output = ()> + Send + use<> {
         let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
         let (around, reviewer) = (self.platform.around.clone(), self.reviewer.clone());
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
@@ -117,39 +121,40 @@ impl Run {
         async move {
             let mut configured = generation.lock().await;
             if let Err(error) = provider.vault_ready().await {
-                return reporter
-                    .send(Observation::Invalid(format!("vault did not come back: {error}")));
+                return reporter.send(Observation::Invalid(format!(
+                    "vault did not become ready after its restart: {error}"
+                )));
             }
             let now = provider.generation();
             if std::mem::replace(&mut *configured, now) == now {
                 return;
             }
-            let forgotten = book.lost(&book.open());
-            lost.fetch_add(forgotten, Ordering::SeqCst);
+            let count = book.lost(&book.open());
+            lost.fetch_add(count, Ordering::SeqCst);
             booked.store(now, Ordering::SeqCst);
             reporter.send(Observation::Remark(format!(
-                "vault lost its memory: it knows nothing of {forgotten} leases that were alive; \
-                 nobody revokes them, and at their source they live until their own time is over"
+                "vault lost its storage, and with it {count} leases that were alive; it will not \
+                 revoke them, and their credentials stay valid until they expire"
             )));
             let done = async {
                 vault::configure(&provider.vault()?, plan.scenario(), &around, &reviewer).await
             };
             if let Err(error) = done.await {
-                let why = format!("vault could not be configured again: {error}");
+                let why = format!("failed to configure vault after its restart: {error}");
                 reporter.send(Observation::Invalid(why));
             }
         }
     }
 
-    /// A fault of a server's process: it is killed, and started again.
+    /// Kills a server's process, or starts it again.
     fn outage(&self, program: Program, begins: bool) {
         let (provider, reporter) =
             (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
-        let back = (program == Program::Vault && !begins).then(|| self.vault_back());
+        let back = (program == Program::Vault && !begins).then(|| self.vault_restarted());
         self.runtime.spawn(async move {
             if let Err(error) = provider.outage(program, begins).await {
-                let what = if begins { "killed" } else { "started again" };
-                let why = format!("{} could not be {what}: {error}", program.file());
+                let what = if begins { "kill" } else { "restart" };
+                let why = format!("failed to {what} {}: {error}", program.file());
                 return reporter.send(Observation::Invalid(why));
             }
             if let Some(back) = back {
@@ -158,6 +163,7 @@ impl Run {
         });
     }
 
+    /// Switches a node's power.
     fn power(&self, number: u32, on: bool) {
         if let Some(node) = self.nodes.get(number as usize) {
             return node.power(on);
@@ -166,15 +172,16 @@ impl Run {
             (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
         self.runtime.spawn(async move {
             if let Err(error) = provider.power(number, on).await {
-                let why = format!("node {number} could not be switched: {error}");
+                let why = format!("failed to switch the power of node {number}: {error}");
                 reporter.send(Observation::Invalid(why));
             }
         });
     }
 
+    /// Seals Vault, or unseals it.
     fn seal(&self, begins: bool) {
         if !begins {
-            self.runtime.spawn(self.vault_back());
+            self.runtime.spawn(self.vault_restarted());
             return;
         }
         let (provider, reporter) =
@@ -187,7 +194,7 @@ impl Run {
                 Err(error) => Err(error.to_string()),
             };
             if let Err(error) = sealed {
-                reporter.send(Observation::Invalid(format!("vault could not be sealed: {error}")));
+                reporter.send(Observation::Invalid(format!("failed to seal vault: {error}")));
             }
         });
     }
@@ -198,7 +205,7 @@ impl Host for Run {
         let fault = self.plan.faults()[number];
         match fault.kind {
             FaultKind::ApiServerDown => self.outage(Program::ApiServer, begins),
-            // One member alone has no other to lead meanwhile: it is down.
+            // etcd has one member, so there is no other that could become the leader.
             FaultKind::EtcdLeaderLoss => self.outage(Program::Etcd, begins),
             FaultKind::ControllerManagerDown => self.outage(Program::ControllerManager, begins),
             FaultKind::SchedulerDown => self.outage(Program::Scheduler, begins),
@@ -219,9 +226,9 @@ impl Host for Run {
             let name = program.file();
             self.agent_reports
                 .reporter
-                .send(Observation::Remark(format!("{name} died, and was started again")));
+                .send(Observation::Remark(format!("{name} died and was restarted")));
             if program == Program::Vault {
-                self.runtime.spawn(self.vault_back());
+                self.runtime.spawn(self.vault_restarted());
             }
         }
     }

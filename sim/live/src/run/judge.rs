@@ -17,14 +17,14 @@ use crate::engine::Lags;
 use crate::usage::resident_max;
 use crate::{forensics, leases};
 
-/// Reads counters and trails, and adds what they show to the log.
+/// Reads counters and audit logs, and writes the results to the event log.
 pub(super) async fn judge(
     driven: &mut Driven<'_>,
     provider: &Arc<dyn Provider>,
     progress: Progress<'_>,
 ) -> Result<(), RunError> {
     let Driven { lead, run, trails_before, interrupted, lags, used, .. } = driven;
-    progress("reading the servers' counters and trails");
+    progress("reading the servers' counters and audit logs");
     let (mut verdict, invalid) = verdict(run, trails_before, *interrupted).await?;
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
     let vault = provider.vault().ok();
@@ -49,7 +49,7 @@ pub(super) async fn judge(
     Ok(())
 }
 
-/// What the trails show, and why the run is invalid, if it is.
+/// Compares the audit logs with the run's records. Returns also why the run is invalid, if it is.
 async fn verdict(
     run: &Run,
     from: &forensics::Read,
@@ -71,15 +71,15 @@ async fn verdict(
     verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
     verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
     let mut invalid = Vec::new();
-    // Where the run was broken off, agents are in the middle of things.
+    // After an interruption agents still run, so the records need not agree.
     if !interrupted {
         if !verdict.leases.agrees() {
             let leases = &verdict.leases;
-            invalid.push(format!("the ledger does not reconcile with vault: {leases:?}"));
+            invalid.push(format!("the lease book does not reconcile with vault: {leases:?}"));
         }
         if !verdict.denials.agree() {
             let denials = &verdict.denials;
-            invalid.push(format!("refusals do not match the trails: {denials:?}"));
+            invalid.push(format!("denials do not match the audit logs: {denials:?}"));
         }
     }
     Ok((verdict, invalid))

@@ -1,4 +1,4 @@
-//! Who leads a run: the engine in this process, or a fleet of shards in the cluster.
+//! What drives a run: the engine in this process, or a fleet of shards in the cluster.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -13,20 +13,19 @@ use crate::reporter::Observation;
 use crate::shard::fleet::Fleet;
 use crate::shard::fleet::merge::Merge;
 
-/// How much longer than the plan's last Job a fleet is waited for: shards that are replaced take
-/// longer.
+/// The slack of a fleet's [`RunLoop`]. It is longer than the engine's, as shards may be replaced.
 const FLEET_SLACK: Span = Span::secs(1_200);
 
-/// Who leads.
+/// What drives a run.
 pub(super) enum Lead<'a> {
-    /// The engine here.
+    /// The engine in this process.
     Engine(Box<Engine<'a>>),
-    /// Shards.
+    /// The merger of the shards' events.
     Fleet(Box<Merge<'a>>),
 }
 
 impl Lead<'_> {
-    /// A fact of the platform, now.
+    /// Records a fact of the platform with the current time.
     pub fn platform(&mut self, fact: Fact) {
         match self {
             Self::Engine(engine) => engine.platform(fact),
@@ -34,14 +33,14 @@ impl Lead<'_> {
         }
     }
 
-    /// Runs to the end; whether it was asked to end before.
+    /// Runs to the end; true if `watch` ended it early.
     pub async fn run(
         &mut self,
         inbox: &mut UnboundedReceiver<Observation>,
         run: &Run,
         watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
     ) -> bool {
-        let asked = match self {
+        let interrupted = match self {
             Self::Engine(engine) => {
                 let mut run_loop = RunLoop::new(&run.plan, engine::SLACK);
                 run_loop.advance(&mut **engine, inbox, run, watch).await
@@ -51,13 +50,13 @@ impl Lead<'_> {
                 run_loop.advance(&mut **merge, inbox, run, watch).await
             }
         };
-        if asked {
+        if interrupted {
             self.platform(Fact::Interrupted);
         }
-        asked
+        interrupted
     }
 
-    /// How late the controller was, and the processor time of shards.
+    /// Delays that the harness caused, and the processor time of shards.
     pub fn lags(&mut self) -> (Lags, Duration) {
         match self {
             Self::Engine(engine) => (std::mem::take(&mut engine.lags), Duration::ZERO),
@@ -65,7 +64,7 @@ impl Lead<'_> {
         }
     }
 
-    /// Writes all that is left.
+    /// Writes the remaining events.
     pub fn close(&mut self, inbox: &mut UnboundedReceiver<Observation>, run: &Run) {
         match self {
             Self::Engine(engine) => engine.close(inbox, run),
@@ -73,7 +72,7 @@ impl Lead<'_> {
         }
     }
 
-    /// The fleet, whose run is over.
+    /// The fleet, if there is one.
     pub fn into_fleet(self) -> Option<Fleet> {
         match self {
             Self::Engine(_) => None,

@@ -27,9 +27,9 @@ use crate::scrape::Scraper;
 use crate::shard::Shards;
 use crate::shard::fleet::Fleet;
 
-/// Nodes that are not ready by then will not be.
+/// How long to wait until all hollow nodes are ready.
 const NODES_WITHIN: Duration = Duration::from_secs(120);
-/// How long the API server may be away while it is asked for the nodes.
+/// How long requests to the API server are retried.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A platform that is ready for the plan.
@@ -41,13 +41,13 @@ pub(super) struct Prepared {
     pub inbox: UnboundedReceiver<Observation>,
     pub nodes: Vec<HollowNode>,
     pub scraper: Scraper,
-    /// How far the trails were before the run.
+    /// The lengths of the audit logs before the run.
     pub trails_before: forensics::Read,
     /// The shards, if they generate the load.
     pub fleet: Option<Fleet>,
 }
 
-/// Sets the platform up.
+/// Sets up the platform.
 pub(super) async fn prepare(
     made: &mut Made,
     shards: Option<&Shards>,
@@ -134,7 +134,8 @@ async fn register(
     Ok(nodes)
 }
 
-/// Waits until the control plane lets pods go to every node.
+/// Waits until the control plane has removed the taints of all nodes, so that pods can be
+/// scheduled.
 async fn nodes_ready(admin: &Client, count: usize) -> Result<(), RunError> {
     let api: Api<Node> = Api::all(admin.clone());
     let names: BTreeSet<String> = (0..count).map(node_name).collect();

@@ -1,4 +1,4 @@
-//! The last phase: what the run made is taken back, whatever the phases before came to.
+//! The last phase: deletes what the run created. It runs also if an earlier phase failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,34 +17,33 @@ use crate::jobs::Jobs;
 use crate::leases;
 use crate::shard::fleet;
 
-/// How long the API server may be away while it is asked to delete something.
+/// How long requests to the API server are retried.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a run has made so far: each phase notes it here before it makes it.
+/// What a run has created so far. Each phase records an object here before it creates it.
 pub(super) struct Made {
     pub plan: Arc<Plan>,
     pub provider: Arc<dyn Provider>,
-    /// The administrator's client, once the platform is known.
+    /// The administrator's client, once the platform is available.
     pub admin: Option<Client>,
-    /// Kubelets, watches and faults.
+    /// Hollow kubelets, watches, and timers of faults.
     pub tasks: JoinSet<()>,
-    /// How many hollow nodes may be registered.
+    /// The number of hollow nodes that may be registered.
     pub hollow_nodes: usize,
     /// Whether shards may be deployed.
     pub sharded: bool,
-    /// Who makes the run's Jobs, once there may be some.
+    /// The client that created the run's Jobs, if there may be some.
     pub jobs: Option<Arc<Jobs>>,
 }
 
 impl Made {
-    /// Nothing yet.
+    /// The state before the first phase.
     pub fn new(plan: Arc<Plan>, provider: Arc<dyn Provider>) -> Self {
         let tasks = JoinSet::new();
         Self { plan, provider, admin: None, tasks, hollow_nodes: 0, sharded: false, jobs: None }
     }
 
-    /// Ends every task and takes everything back. Each step is tried, whatever became of the
-    /// others.
+    /// Stops all tasks and deletes everything. All steps are tried, even if one of them fails.
     pub async fn teardown(mut self, progress: Progress<'_>) -> Vec<TeardownError> {
         self.tasks.shutdown().await;
         let Some(admin) = self.admin.take() else { return Vec::new() };
@@ -53,7 +52,7 @@ impl Made {
             progress("removing the shards");
             failed.extend(fleet::clear(&admin).await.map_err(TeardownError::Shards).err());
         }
-        // What is not kept ends with its provider.
+        // A platform that is not kept is deleted as a whole.
         if self.provider.is_kept() {
             progress("removing the run's objects from the kept platform");
             if let Some(jobs) = &self.jobs {
@@ -69,6 +68,7 @@ impl Made {
         failed
     }
 
+    /// Revokes the run's leases.
     async fn revoke(&self) -> Result<(), TeardownError> {
         let vault = self.provider.vault().map_err(TeardownError::Leases)?;
         for prefix in leases::prefixes(self.plan.scenario()) {

@@ -1,4 +1,4 @@
-//! A run whose platform fails, on a provider that only pretends.
+//! Runs on a provider whose platform fails.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -54,7 +54,7 @@ impl Provider for NoVault {
         let url = "http://127.0.0.1:8200".to_owned();
         let tls = trust::only("").unwrap();
         Ok(Platform {
-            provider: "pretended",
+            provider: "fake",
             api_server: "https://127.0.0.1:6443".to_owned(),
             ca: String::new(),
             admin: self.client(),
@@ -132,7 +132,7 @@ fn plan() -> Plan {
 }
 
 #[tokio::test]
-async fn a_preparation_that_fails_half_way_is_torn_down_and_stays_the_first_error() {
+async fn a_preparation_that_fails_is_torn_down_and_its_error_is_reported_first() {
     let provider = NoVault::default();
     let mut events: Vec<Event> = Vec::new();
     let mut go_on = |_| ControlFlow::Continue(());
@@ -145,7 +145,7 @@ async fn a_preparation_that_fails_half_way_is_torn_down_and_stays_the_first_erro
 }
 
 #[tokio::test]
-async fn each_step_of_a_teardown_is_tried_whatever_became_of_the_others() {
+async fn a_step_of_the_teardown_runs_even_if_another_step_fails() {
     let provider = NoVault::default();
     let mut made = Made::new(Arc::new(plan()), Arc::new(provider.clone()));
     made.admin = Some(provider.client());
