@@ -54,8 +54,11 @@ pub async fn run<W: World>(
     }
 }
 
+/// The result of a command.
 enum Done {
+    /// The input for the agent's next command.
     Step(AgentInput),
+    /// The agent has ended.
     Over(Outcome),
 }
 

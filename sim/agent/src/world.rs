@@ -77,7 +77,7 @@ pub enum Acted {
 pub trait World: Send + Sync + 'static {
     /// Now, on the clock of the events that it reports.
     fn now(&self) -> Time;
-    /// Records an event.
+    /// Records an event with the current time.
     fn report(&self, report: AgentReport);
     /// Reads or changes an application's object in Kubernetes, with the pod's token.
     fn on_kubernetes(&self, verb: Verb) -> impl Future<Output = Acted> + Send;

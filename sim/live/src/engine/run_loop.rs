@@ -38,7 +38,7 @@ pub(crate) trait Driven {
     async fn next(&mut self, inbox: &mut UnboundedReceiver<Observation>) -> Option<Self::Message>;
     /// Handles a message.
     async fn handle(&mut self, message: Self::Message, host: &impl Host);
-    /// Called when no note waits in the inbox: writes the events that are due.
+    /// Called when the inbox is empty: writes the events that are due.
     fn write(&mut self);
     /// Flushes the event log.
     fn flush(&mut self);

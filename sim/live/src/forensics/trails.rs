@@ -205,8 +205,8 @@ impl Found {
         investigation_of(&self.logins.get(session)?.account)
     }
 
-    /// The investigation of the session's pod: the pod that its token names, or else the pod that had
-    /// the address of its login.
+    /// The investigation of the session's pod: the pod that its token names, or else the pod that
+    /// had the address of its login.
     fn by_job(&self, session: &str) -> Option<InvestigationId> {
         let login = self.logins.get(session)?;
         investigation_of(&login.pod).or_else(|| investigation_of(self.pods.get(&login.address)?))

@@ -1,4 +1,5 @@
-//! One pod on its node: volumes, sandbox and container, the agent, its status, its end.
+//! The life of a pod on a hollow node: volumes, sandbox and container start, the agent, status
+//! updates, deletion.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -27,55 +28,56 @@ use super::node::{Kubelet, PATIENCE};
 use super::resident::Resident;
 use crate::reporter::{Observation, Reporter, duration};
 
-/// From the container's start to the agent's first step, as in the twin's costs.
+/// From the container's start to the agent's first step; the same as in the twin's costs.
 const AGENT_START: Duration = Duration::from_millis(20);
 
-/// Whose pod it is.
+/// A pod and its investigation.
 struct Subject {
     pod: Pod,
     alert: Alert,
     ip: Ipv4Addr,
 }
 
-/// What an agent shows to be who it is.
+/// The tokens of a pod's ServiceAccount.
 struct Identity {
-    /// Its token for Vault.
+    /// For Vault: with the audience `vault`.
     vault: String,
-    /// Its token for the API server.
+    /// For the API server.
     kubernetes: String,
 }
 
-/// How the container stands.
+/// The state of the container.
 enum Container {
     Running { started: Timestamp },
     Ended { started: Option<Timestamp>, outcome: Outcome },
 }
 
-/// Takes care of a pod until it is over.
+/// Runs a pod until it is deleted. `stop` is set when its deletion is requested.
 pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<bool>) {
     let Some(alert) = alert_of(&pod) else { return };
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    // A pod keeps its address for its life.
+    // A pod keeps its IP, also after a power loss.
     let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse().ok());
     let ip = given.unwrap_or_else(|| kubelet.shared.pod_ip());
     let subject = Subject { ip, alert, pod: pod.clone() };
     match phase {
-        Some("Succeeded" | "Failed") => gone(&kubelet, &subject, stop).await,
+        Some("Succeeded" | "Failed") => delete(&kubelet, &subject, stop).await,
         Some("Running") => {
-            // It ran before the node lost its power.
+            // Its container ran before the node lost its power.
             let outcome = Outcome::Evicted;
             kubelet.shared.agent_reports.reporter.fact(alert.id, Fact::Ended { outcome });
             report(&kubelet, &subject, &Container::Ended { started: None, outcome }).await;
-            gone(&kubelet, &subject, stop).await;
+            delete(&kubelet, &subject, stop).await;
         }
         _ if kubelet.shared.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok => {
             kwok(&kubelet, &subject).await;
         }
-        _ => lives(&kubelet, &subject, stop).await,
+        _ => start(&kubelet, &subject, stop).await,
     }
 }
 
-/// The alert that the pod's Job was made for, as far as an agent needs it: the labels tell.
+/// The alert of the pod's Job, from the pod's name and labels. An agent needs only its id and
+/// domain.
 fn alert_of(pod: &Pod) -> Option<Alert> {
     let id = investigation_of(&pod.name_any())?;
     let domain: Domain = pod.labels().get("alertstorm.dev/domain")?.parse().ok()?;
@@ -84,65 +86,69 @@ fn alert_of(pod: &Pod) -> Option<Alert> {
 
 /// Waits until the pod is to be stopped.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A sender that is gone takes the task with it.
+    // If the sender is dropped, this task is aborted, too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn lives(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
+/// Starts the pod's container, runs its agent, and reports the status.
+async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
     let reporter = &kubelet.shared.agent_reports.reporter;
     let (id, pod) = (subject.alert.id, &subject.pod);
-    let begun = tokio::select! {
-        begun = begins(kubelet, subject) => begun,
-        () = stopped(&mut stop) => Err("stopped before it ran".to_owned()),
+    let prepared = tokio::select! {
+        prepared = prepare(kubelet, subject) => prepared,
+        () = stopped(&mut stop) => Err("deleted before its container started".to_owned()),
     };
-    let identity = match begun {
+    let identity = match prepared {
         Ok(identity) => identity,
         Err(why) => {
             if !*stop.borrow() {
-                reporter.send(Observation::Remark(format!(
-                    "{id}: the pod could not be started: {why}"
-                )));
+                reporter
+                    .send(Observation::Remark(format!("failed to start the pod of {id}: {why}")));
             }
             let outcome = Outcome::Evicted;
             reporter.fact(id, Fact::Ended { outcome });
             report(kubelet, subject, &Container::Ended { started: None, outcome }).await;
-            return gone(kubelet, subject, stop).await;
+            return delete(kubelet, subject, stop).await;
         }
     };
     let started = Timestamp::now();
     kubelet.event(pod, "Started", "Container started");
-    let asked = stop.clone();
+    let terminate = stop.clone();
     let agent = async {
         sleep(AGENT_START).await;
         let task = Task::new(&kubelet.shared.plan, &subject.alert, NAMESPACE);
-        let (places, world) = settle(kubelet, subject, identity);
-        alertstorm_agent::run(&task, &places, &world, asked).await
+        let (places, world) = environment(kubelet, subject, identity);
+        alertstorm_agent::run(&task, &places, &world, terminate).await
     };
     tokio::pin!(agent);
     let mut power = Power { reporter: reporter.clone(), id, on: true };
-    // The status says so after the next relist, while the agent works.
+    // The kubelet finds the running container at the next relist, while the agent works.
     let relist = kubelet.next_relist();
-    let says = async {
+    let running = async {
         sleep_until(relist).await;
         report(kubelet, subject, &Container::Running { started }).await;
     };
-    tokio::pin!(says);
-    let mut said = false;
+    tokio::pin!(running);
+    let mut reported = false;
     let outcome = loop {
         tokio::select! {
             outcome = &mut agent => break outcome,
-            () = &mut says, if !said => said = true,
+            () = &mut running, if !reported => reported = true,
         }
     };
     power.on = false;
     reporter.fact(id, Fact::Ended { outcome });
     sleep_until(kubelet.next_relist()).await;
     report(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
-    gone(kubelet, subject, stop).await;
+    delete(kubelet, subject, stop).await;
 }
 
-/// Where the agent is, and what it lives in.
-fn settle(kubelet: &Kubelet, subject: &Subject, identity: Identity) -> (Places, Arc<Resident>) {
+/// The servers that the agent connects to, and its other environment.
+fn environment(
+    kubelet: &Kubelet,
+    subject: &Subject,
+    identity: Identity,
+) -> (Places, Arc<Resident>) {
     let shared = &kubelet.shared;
     let places = Places {
         vault: shared.vault.clone(),
@@ -159,7 +165,8 @@ fn settle(kubelet: &Kubelet, subject: &Subject, identity: Identity) -> (Places, 
     (places, Arc::new(world))
 }
 
-/// An agent whose node loses its power is over, and nobody else tells.
+/// Reports an agent as evicted if it is dropped while the agent runs: then its node has lost its
+/// power, and no status update follows.
 struct Power {
     reporter: Reporter,
     id: InvestigationId,
@@ -174,35 +181,35 @@ impl Drop for Power {
     }
 }
 
-/// Volumes, image, sandbox and container; what the agent shows to be who it is.
-async fn begins(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, String> {
+/// Pulls the image, reads the volumes, and starts sandbox and container.
+async fn prepare(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, String> {
     let knobs = &kubelet.shared.plan.scenario().cluster.node;
     let seed = kubelet.shared.plan.scenario().seed;
-    let (began, pod) = (Instant::now(), &subject.pod);
+    let (now, pod) = (Instant::now(), &subject.pod);
     let mut stream = Stream::new(seed, Purpose::PodStart, subject.alert.id.0);
     let image = async {
         match knobs.image_present {
-            true => began,
-            false => began + duration(knobs.image_pull.dist.draw(&mut stream)),
+            true => now,
+            false => now + duration(knobs.image_pull.dist.draw(&mut stream)),
         }
     };
     let image_at = *kubelet.image.get_or_init(|| image).await;
     let start = duration(knobs.sandbox_start.dist.draw(&mut stream))
         + duration(knobs.container_start.dist.draw(&mut stream));
-    let started_at = image_at.max(began) + start;
+    let started_at = image_at.max(now) + start;
     kubelet.event(pod, "Pulled", "Container image already present on machine");
     kubelet.event(pod, "Created", "Container created");
-    // The namespace's CA bundle, and the projected tokens.
+    // The projected volume: the CA bundle of the namespace, and two tokens.
     let bundle = kubelet.config_maps();
     let message = |error: kube::Error| call::told(&error);
-    admitted(kubelet, || bundle.get("kube-root-ca.crt")).await.map_err(message)?;
+    authorized(kubelet, || bundle.get("kube-root-ca.crt")).await.map_err(message)?;
     let vault = token(kubelet, pod, Some("vault")).await.map_err(message)?;
     let kubernetes = token(kubelet, pod, None).await.map_err(message)?;
     sleep_until(started_at).await;
     Ok(Identity { vault, kubernetes })
 }
 
-/// A token bound to the pod, just as a kubelet asks for one.
+/// Requests a token that is bound to the pod, as a kubelet does.
 async fn token(
     kubelet: &Kubelet,
     pod: &Pod,
@@ -212,7 +219,9 @@ async fn token(
     let account = account.unwrap_or("default");
     let request = json!({"spec": {
         "audiences": audience.into_iter().collect::<Vec<_>>(),
-        // An hour, and a little more so that the API server does not stretch it.
+        // What a kubelet requests for the default token volume. For its own audience the API server
+        // extends exactly this lifetime to a year (WarnOnlyBoundTokenExpirationPeriod in
+        // pkg/serviceaccount).
         "expirationSeconds": 3607,
         "boundObjectRef": {
             "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(),
@@ -223,13 +232,13 @@ async fn token(
     let accounts = kubelet.accounts();
     let params = PostParams::default();
     let ask = || accounts.create_token_request(account, &params, &request);
-    let answer = admitted(kubelet, ask).await?;
+    let answer = authorized(kubelet, ask).await?;
     Ok(answer.status.and_then(|status| status.token).unwrap_or_default())
 }
 
-/// A call that the node authorizer admits only for a pod of the node; it learns of the pod by a
-/// watch of its own, which may be behind ours.
-async fn admitted<T, F: Future<Output = Result<T, kube::Error>>>(
+/// Retries a request that the node authorizer allows only for pods of the node. The authorizer
+/// learns of a pod by its own watch, which may be later than this kubelet's.
+async fn authorized<T, F: Future<Output = Result<T, kube::Error>>>(
     kubelet: &Kubelet,
     call: impl Fn() -> F,
 ) -> Result<T, kube::Error> {
@@ -248,7 +257,7 @@ async fn admitted<T, F: Future<Output = Result<T, kube::Error>>>(
     }
 }
 
-/// KWOK's `fast` stages: the pod runs and completes at once, by a PATCH each.
+/// KWOK's `fast` stages: the pod runs and completes immediately, with a PATCH for each.
 async fn kwok(kubelet: &Arc<Kubelet>, subject: &Subject) {
     let started = Timestamp::now();
     let running = Container::Running { started };
@@ -258,7 +267,7 @@ async fn kwok(kubelet: &Arc<Kubelet>, subject: &Subject) {
     patch(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
 }
 
-/// A status update: a GET and a PATCH.
+/// Updates the pod's status: a GET and a PATCH, as a kubelet does.
 async fn report(kubelet: &Kubelet, subject: &Subject, container: &Container) {
     let (pods, name) = (kubelet.pods(), subject.pod.name_any());
     let read = call::patiently(PATIENCE, || async {
@@ -266,13 +275,14 @@ async fn report(kubelet: &Kubelet, subject: &Subject, container: &Container) {
         pods.get(&name).await
     });
     match read.await {
-        // A pod that is gone, or another of its name, has no status of ours.
+        // The pod was deleted, or replaced by another one of the same name.
         Err(error) if call::is_gone(&error) => {}
         Ok(found) if found.uid() != subject.pod.uid() => {}
         _ => patch(kubelet, subject, container).await,
     }
 }
 
+/// Patches the pod's status.
 async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
     let (pods, name) = (kubelet.pods(), subject.pod.name_any());
     let status = status(subject, container);
@@ -282,7 +292,8 @@ async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
     });
     match done.await {
         Err(error) if !call::is_gone(&error) => {
-            let text = format!("{name}: its status could not be written: {}", call::told(&error));
+            let text =
+                format!("failed to update the status of the pod {name}: {}", call::told(&error));
             kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
         }
         _ => {}
@@ -308,7 +319,7 @@ fn status(subject: &Subject, container: &Container) -> Value {
             };
             let mut terminated = json!({
                 "exitCode": code, "reason": reason, "finishedAt": now,
-                // What the agent wrote to its termination message path.
+                // The content of the termination message.
                 "message": json!({"outcome": outcome}).to_string(),
             });
             if let Some(started) = started {
@@ -340,8 +351,9 @@ fn status(subject: &Subject, container: &Container) -> Value {
     })
 }
 
-/// After its end a pod stays until somebody deletes it; then the kubelet lets it go.
-async fn gone(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
+/// Waits until the deletion of the ended pod is requested, and then removes it from the API server
+/// with a grace period of zero.
+async fn delete(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
     stopped(&mut stop).await;
     let (pods, name) = (kubelet.pods(), subject.pod.name_any());
     let mut params = DeleteParams::default().grace_period(0);
@@ -352,7 +364,7 @@ async fn gone(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiv
     });
     match done.await {
         Err(error) if !call::is_gone(&error) && !call::is_conflict(&error) => {
-            let text = format!("{name}: could not be let go: {}", call::told(&error));
+            let text = format!("failed to delete the pod {name}: {}", call::told(&error));
             kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
         }
         _ => {}

@@ -1,4 +1,4 @@
-//! An agent that a hollow kubelet runs as a task: its world is the harness's.
+//! The environment of an agent that a hollow kubelet runs as a task.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use serde_json::json;
 
 use super::shared::Shared;
 
-/// An agent gives a write to the API server up after this.
+/// How long an agent retries a request to the API server.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The world of one agent.
+/// The environment of one agent.
 pub(super) struct Resident {
     pub shared: Arc<Shared>,
     pub id: InvestigationId,
-    /// Its pod.
+    /// The pod's name.
     pub pod: String,
-    /// Its token for the API server.
+    /// The ServiceAccount token for the API server.
     pub token: String,
 }
 
