@@ -1,5 +1,5 @@
-//! `capacity.json`, version 1: the largest load that holds, for a scenario and for settings of its
-//! knobs; its table and its page.
+//! `capacity.json`, version 1: the largest load at which the objectives are met (the knee), for a
+//! scenario and for variations of its knobs; its table and its page.
 
 use std::fmt::Write as _;
 
@@ -13,86 +13,87 @@ use serde::{Deserialize, Serialize};
 use crate::charts::{self, Chart};
 use crate::terminal::grouped;
 
-/// Names this version of the format.
+/// Name of this version of the format.
 pub const SCHEMA: &str = "alertstorm/capacity/v1";
-/// The confidence of a knee's interval.
+/// Confidence of the interval of a knee.
 pub const CONFIDENCE: f64 = 0.95;
 
 const HEAD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// What a capacity run found.
+/// Result of a capacity search. The knee is the largest load at which the objectives are met.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Capacity {
     /// Always `alertstorm/capacity/v1`.
     pub schema: String,
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// Its question.
+    /// Question of the scenario; may be empty.
     pub question: String,
-    /// Which world the knees come from.
+    /// Where the loads were run: `twin`, or `twin, then live on PROVIDER` if there are `steps`.
     pub world: String,
-    /// What is meant by load.
+    /// The quantity that is varied as the load.
     pub axis: Axis,
-    /// The scenario's own load.
+    /// Load of the scenario, in the axis' unit.
     pub load: f64,
-    /// The most that was tried.
+    /// Upper bound of the search.
     pub most: f64,
-    /// Seeds.
+    /// Seeds that were run; each has its own knee.
     pub seeds: Vec<u64>,
-    /// Each setting of the knobs, the scenario's own first where none was varied.
+    /// Knees for each combination of the varied knobs; without `--vary` only those of the scenario.
     pub settings: Vec<Setting>,
-    /// Latency by load, for the first setting and its first objective that is a latency.
+    /// Latency by load, for the first setting and the first objective that is a latency; empty if
+    /// there is none.
     pub curve: Option<Curve>,
-    /// The question turned round: what holds a given load.
+    /// Result of `--for`: the cheapest settings that hold a given load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
-    /// The steps that were run on real servers, in their order.
+    /// Runs on real servers at shares of the knee, in ascending order of the load.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
 }
 
-/// A setting of the knobs and what it holds.
+/// The knees of one combination of knobs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Setting {
-    /// The knobs that were varied: path and value.
+    /// Varied knobs, as path and value; empty for the scenario as it is.
     pub knobs: Vec<(String, String)>,
-    /// The load up to which every objective holds.
+    /// Knee of all objectives together: the smallest of their knees, for each seed.
     pub all: Figure,
-    /// The same for each objective by itself.
+    /// Knee of each objective.
     pub slos: Vec<SloKnee>,
 }
 
-/// An objective's knee.
+/// The knee of one objective, with the bottleneck below and above it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SloKnee {
-    /// The objective.
+    /// The objective as written in the scenario.
     pub slo: String,
-    /// The load up to which it holds.
+    /// The largest load at which it is met.
     pub knee: Figure,
-    /// What the platform waits for most at a load that holds.
+    /// Bottleneck at the knee; empty if the objective is no latency.
     pub below: Option<Side>,
-    /// The same at one that does not.
+    /// Bottleneck at 1.1 times the knee; empty also if no seed missed the objective.
     pub above: Option<Side>,
 }
 
-/// A knee over seeds.
+/// Statistics of a knee over seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figure {
-    /// The median over seeds; nothing where most seeds hold no load at all.
+    /// Median over seeds; empty if it is 0.
     pub median: Option<f64>,
-    /// Its interval, at 95 %, by order statistics.
+    /// 95 % interval of the median, by order statistics; with too few seeds, their whole range.
     pub interval: Option<Interval>,
-    /// The least over seeds.
+    /// Minimum over seeds; empty if it is 0.
     pub least: Option<f64>,
-    /// Seeds under which nothing that was tried broke it.
+    /// Seeds for which the objectives are met at every load up to `most`.
     pub unbroken: u64,
-    /// Seeds under which not even the least load holds.
+    /// Seeds for which the objectives are missed at the smallest load.
     pub never: u64,
 }
 
 impl Figure {
-    /// The figure of one knee a seed.
+    /// The statistics of the knees, one per seed.
     pub fn of(knees: &[Knee]) -> Self {
         let mut held: Vec<f64> = knees.iter().map(|knee| knee.held.unwrap_or(0.0)).collect();
         held.sort_by(f64::total_cmp);
@@ -108,9 +109,9 @@ impl Figure {
     }
 
     fn words(&self, axis: Axis, seeds: usize) -> String {
-        let Some(median) = self.median else { return "no load at all".to_owned() };
+        let Some(median) = self.median else { return "no load that was tried".to_owned() };
         if self.unbroken as usize > seeds / 2 {
-            return format!("{} and more: nothing tried broke it", number(axis, median));
+            return format!("at least {} (the largest load tried)", number(axis, median));
         }
         let mut words = format!("{:>8}", number(axis, median));
         if let (Some(interval), true) = (self.interval, seeds > 1) {
@@ -122,61 +123,61 @@ impl Figure {
     }
 }
 
-/// The bottleneck at a load.
+/// The bottleneck at a load, under the first seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Side {
-    /// The load.
+    /// The load, in the axis' unit.
     pub load: f64,
-    /// What is waited for most.
+    /// The component with the largest share of the critical path.
     pub component: Component,
-    /// Its share of the critical path.
+    /// Its share of the critical path; 0 to 1.
     pub share: f64,
-    /// The knob that moves it.
+    /// Path of the knob that moves it; empty if there is none.
     pub knob: Option<String>,
 }
 
-/// Latency by load.
+/// Latency by load, under the first seed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Curve {
-    /// The stage that the latency is to.
+    /// Stage that the latency counts to, from the alert.
     pub to: String,
-    /// The objective, and its limit in seconds.
+    /// The objective as written in the scenario.
     pub slo: String,
-    /// The limit, in seconds.
+    /// Limit of the objective in seconds.
     pub limit_s: f64,
-    /// Load, median and 99th percentile in seconds.
+    /// Load, and median and 99th percentile in seconds, in ascending order of the load.
     pub points: Vec<LoadPoint>,
 }
 
-/// Load, median and 99th percentile in seconds.
+/// Load, and median and 99th percentile in seconds.
 pub type LoadPoint = (f64, Option<f64>, Option<f64>);
 
-/// What holds a load.
+/// Result of `--for`: settings that hold a given load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
-    /// The load that is to hold.
+    /// The load that must hold, in the axis' unit.
     pub load: f64,
-    /// The cheapest settings that hold it: none costs less in one knob without costing more in
-    /// another. Empty where none holds.
+    /// The cheapest settings that hold the load: no other one is at least as cheap in every knob.
+    /// Empty if none was found.
     pub settings: Vec<Vec<(String, String)>>,
-    /// Why there is none, or what it does not say.
+    /// Why no setting was found; empty if there is one.
     pub remark: Option<String>,
-    /// What was tried, in its order: the settings, and whether they held.
+    /// Settings in the order in which they were tried, and whether each held the load.
     pub tried: Vec<(Vec<(String, String)>, bool)>,
 }
 
-/// A step on real servers.
+/// A run on real servers at one load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
-    /// The load.
+    /// The load, in the axis' unit.
     pub load: f64,
-    /// Whether every objective held.
+    /// Whether all objectives were met.
     pub held: bool,
-    /// Objectives and what they came to, in words.
+    /// Each objective with its measured value, as printed.
     pub slos: Vec<String>,
-    /// Why the run is invalid, where it is.
+    /// Reasons why the figures cannot be trusted; empty for a valid run.
     pub invalid: Vec<String>,
-    /// The folder of the run.
+    /// Folder of the run.
     pub folder: String,
 }
 
@@ -195,7 +196,7 @@ fn knob_words(knobs: &[(String, String)]) -> String {
 }
 
 impl Capacity {
-    /// What a person reads.
+    /// The result as a table for the terminal.
     pub fn table(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
@@ -221,7 +222,7 @@ impl Capacity {
                 false => knob_words(&setting.knobs),
             };
             writeln!(out, "  {HEAD}{knobs:<34}{HEAD:#} {} {unit}", setting.all.words(axis, seeds))?;
-            // Of many settings the sides are in the JSON; a person looks for the frontier.
+            // The table of many settings is long enough; the bottlenecks are in the JSON.
             let many = self.settings.len() > 1;
             for slo in &setting.slos {
                 writeln!(out, "    {:<32} {}", slo.slo, slo.knee.words(axis, seeds))?;
@@ -265,7 +266,7 @@ impl Capacity {
             writeln!(out, "  {HEAD}{load}{HEAD:#} held by {what}")?;
         }
         if answer.settings.is_empty() {
-            writeln!(out, "  {HEAD}{load}{HEAD:#} held by nothing that was tried")?;
+            writeln!(out, "  {HEAD}{load}{HEAD:#} not held by any setting tried")?;
         }
         for (settings, held) in &answer.tried {
             let mark = if *held { "✓" } else { "✗" };
@@ -278,15 +279,15 @@ impl Capacity {
         }
     }
 
-    /// The page.
+    /// The result as an HTML page.
     ///
     /// # Errors
-    /// Where the template cannot be filled; it is checked when the program is compiled.
+    /// If the template cannot be rendered.
     pub fn page(&self) -> Result<String, askama::Error> {
         crate::html::plain(&self.name, &self.question, &self.table(), self.charts())
     }
 
-    /// The charts: latency against load with the objective's line, and the knee by the knobs.
+    /// Latency by load with the objective's limit, and the knee by the varied knobs.
     fn charts(&self) -> Vec<Chart> {
         [self.latency_chart(), self.frontier()].into_iter().flatten().collect()
     }
@@ -307,8 +308,7 @@ impl Capacity {
         Some(Chart {
             title: "Latency by load",
             reading: format!(
-                "Seconds from the alert to {}. Where the 99th percentile crosses the objective's line, \
-                 the objective no longer holds.",
+                "Seconds from the alert to {}, with the limit of the objective.",
                 curve.to.replace('_', " ")
             ),
             svg: charts::lines(self.axis.unit(), "seconds", &lines, false),
@@ -334,7 +334,7 @@ impl Capacity {
         Some(Chart {
             title: "The frontier",
             reading: format!(
-                "The largest load that holds, by {first}. Where the line flattens, something else is the limit."
+                "Largest load at which all objectives are met, by {first}. Where the line flattens, another component is the limit."
             ),
             svg: charts::lines(&first, self.axis.unit(), &lines, false),
             legend: lines.into_iter().map(|(name, _)| name).collect(),

@@ -1,12 +1,12 @@
-//! The charts, as SVG. Colours are placeholders that the page's style sheet replaces, so that one
-//! file serves light and dark.
+//! Charts as SVG. Their colours are placeholders that the page's style sheet replaces, so that the
+//! same file works in light and dark mode.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::report::{CURVE, Report};
 
-/// What the style sheet calls `--ink`, `--grid` and `--s0` … `--s5`.
+/// Placeholders for the style sheet's `--ink`, `--grid` and `--s0` … `--s5`.
 const INK: RGBColor = RGBColor(1, 1, 1);
 const GRID: RGBColor = RGBColor(2, 2, 2);
 const SERIES: [RGBColor; 6] = [
@@ -19,14 +19,14 @@ const SERIES: [RGBColor; 6] = [
 ];
 const SIZE: (u32, u32) = (760, 300);
 
-/// A chart that could not be drawn is a defect of the program, not of the run.
+/// A chart that cannot be drawn is a defect of the program, not of the run.
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// A chart with what it says.
+/// A chart with its heading.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
     pub title: &'static str,
-    /// One line that says how to read it.
+    /// How to read the chart, in a line.
     pub reading: String,
     pub svg: String,
     /// Names of the series, for the legend.
@@ -148,7 +148,7 @@ fn bars(x: &str, rows: &[(String, f64, f64, Option<f64>)]) -> String {
     })
 }
 
-/// Every chart of a report, those with nothing to show left out.
+/// The charts of a report; those without data are left out.
 pub(crate) fn all(report: &Report) -> Vec<Chart> {
     let end = horizon(report);
     let charts = [
@@ -163,7 +163,7 @@ pub(crate) fn all(report: &Report) -> Vec<Chart> {
     charts.into_iter().flatten().collect()
 }
 
-/// Where the time axis ends: a little after the last investigation ended.
+/// End of the time axis: shortly after the last investigation ended.
 fn horizon(report: &Report) -> f64 {
     let finished = report.accounting.finished;
     let points = &report.series.points;
@@ -174,7 +174,7 @@ fn horizon(report: &Report) -> f64 {
 fn waterfall(report: &Report) -> Option<Chart> {
     let mut from = 0.0;
     let mut rows = Vec::new();
-    // The agent's own minutes, and the hour until the Job is collected, would hide the rest.
+    // The minutes that an agent works, and the hour until its Job is deleted, would dwarf the rest.
     let last = report.bottleneck.as_ref().map_or("job_finished", |b| b.until.as_str());
     let to_last = report.latencies.iter().position(|row| row.to == last).unwrap_or(0);
     let stages = report.latencies.iter().take(to_last + 1);

@@ -1,4 +1,5 @@
-//! Runs side by side: stages, calls, leases and processor time, each with its ratio to the first.
+//! Runs side by side: latencies, leases, requests and processor time, each with its ratio to the first
+//! run.
 
 use std::fmt::Write as _;
 
@@ -10,11 +11,11 @@ use crate::terminal::grouped;
 
 const HEAD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
-/// Columns of the name of a row, and of each run.
+/// Width in columns of a row's name, and of each run's cell.
 const NAME: usize = 34;
 const CELL: usize = 22;
 
-/// The runs' table.
+/// The runs as a table for the terminal, with a column for each.
 pub fn table(runs: &[Report]) -> String {
     let mut table = Table { out: String::new() };
     table.heads(runs);
@@ -63,7 +64,8 @@ pub fn table(runs: &[Report]) -> String {
     table.out
 }
 
-/// Calls that belong to investigations, in the order of the first run; what either world counts.
+/// Verbs and resources of requests that belong to investigations, by resource. Both the twin and real
+/// servers count these.
 fn calls(runs: &[Report]) -> Vec<(String, String)> {
     let ours = [
         "jobs",
@@ -172,7 +174,7 @@ impl Table {
     }
 }
 
-/// ` ×1.25`, where there is something to divide by.
+/// ` ×1.25`; empty if `first` is 0.
 fn ratio(value: f64, first: f64) -> String {
     if first > 0.0 { format!(" ×{:.2}", value / first) } else { String::new() }
 }

@@ -1,5 +1,5 @@
-//! `compare.json`, version 1: how much one run differs from another, stage by stage, and whether that
-//! is more than chance; and what differs in what they were asked.
+//! `compare.json`, version 1: how much runs differ in each latency, whether that is more than chance,
+//! and which knobs differ.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,64 +16,66 @@ use serde::{Deserialize, Serialize};
 use crate::charts::{self, Chart};
 use crate::report::Report;
 
-/// Names this version of the format.
+/// Name of this version of the format.
 pub const SCHEMA: &str = "alertstorm/compare/v1";
-/// The confidence of every interval.
+/// Confidence of every interval.
 const CONFIDENCE: f64 = 0.95;
 /// Quantiles that are compared.
 const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
-/// Stages whose shift is drawn.
+/// Stages with a shift plot.
 const DRAWN: [Stage; 3] = [Stage::PodRunning, Stage::CredentialsReady, Stage::JobFinished];
 
 const HEAD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// A run as it is compared: its report, and where its log is kept its latencies by stage.
+/// A run to compare.
 pub struct Compared {
-    /// Its folder.
+    /// Folder of the run.
     pub folder: String,
-    /// Its report.
+    /// Report of the run.
     pub report: Report,
-    /// Its scenario, with every default.
+    /// Scenario of the run with every default; null if it cannot be read.
     pub scenario: serde_json::Value,
-    /// Ascending seconds from the alert, by stage.
+    /// Latencies in seconds from the alert, ascending, by stage; empty without an event log.
     pub latencies: BTreeMap<Stage, Vec<f64>>,
 }
 
-/// What differs.
+/// The comparison of runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// Always `alertstorm/compare/v1`.
     pub schema: String,
-    /// The groups: runs of one plan on one provider, the first of which the others are held against.
+    /// Groups of runs. Each is compared with the first.
     pub groups: Vec<Group>,
 }
 
-/// Runs of one plan on one provider: repeats, or seeds.
+/// Runs with the same plan on the same provider, which are repeats or differ in their seeds. Two runs
+/// of the same plan are two groups, if no others are compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
-    /// Their folders.
+    /// Folders of the runs.
     pub runs: Vec<String>,
-    /// Their provider.
+    /// Provider of the platform: `embedded` for the twin.
     pub provider: String,
-    /// What differs in the plan from the first group's: knob, its value there and here.
+    /// Knobs that differ from the first group, with both values, as printed.
     pub plan: Vec<String>,
-    /// How their latencies differ from the first group's.
+    /// Differences of latencies from the first group; empty for the first group, and without event
+    /// logs.
     pub effects: Vec<StageEffect>,
-    /// What the intervals are made of.
+    /// Variation that the intervals include, as printed; empty for the first group.
     pub how: String,
 }
 
-/// A figure's effect.
+/// The difference of one quantile of a latency.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StageEffect {
-    /// Like `pod_running.p95`.
+    /// Stage and quantile, such as `pod_running.p95`, counted from the alert.
     pub metric: String,
-    /// The first group's value in seconds.
+    /// Value of the first group, in seconds.
     pub before_s: f64,
-    /// This group's.
+    /// Value of this group, in seconds.
     pub after_s: f64,
-    /// Its ratio, with an interval at 95 %.
+    /// Ratio of after to before, with a 95 % interval.
     pub effect: Effect,
 }
 
@@ -108,8 +110,10 @@ fn effects(first: &[&Compared], own: &[&Compared]) -> (Vec<StageEffect>, &'stati
         }
     }
     let how = match repeated {
-        true => "over runs: what runs of one plan differ by is known",
-        false => "over the investigations of a run: what runs of one plan differ by is not known",
+        true => "over runs: the variation between runs of the same plan is included",
+        false => {
+            "over the investigations of one run: the variation between runs of the same plan is not included"
+        }
     };
     (effects, how)
 }
@@ -127,7 +131,7 @@ pub fn compare(runs: &[Compared]) -> Comparison {
             None => groups.push(vec![run]),
         }
     }
-    // Two runs of one plan are compared with each other.
+    // Two runs of the same plan are compared with each other.
     if groups.len() == 1 && groups[0].len() == 2 {
         groups = runs.iter().map(|run| vec![run]).collect();
     }
@@ -148,7 +152,7 @@ pub fn compare(runs: &[Compared]) -> Comparison {
 }
 
 impl Comparison {
-    /// What a person reads: what differs, and by how much.
+    /// The comparison as a table for the terminal.
     pub fn table(&self) -> String {
         let mut out = String::new();
         for group in self.groups.iter().skip(1) {
@@ -166,9 +170,9 @@ impl Comparison {
             writeln!(out, "  {DIM}plan: {difference}{DIM:#}")?;
         }
         if group.effects.is_empty() {
-            return writeln!(out, "  without an event log nothing is said of chance");
+            return writeln!(out, "  no intervals: a run has no event log");
         }
-        writeln!(out, "  {DIM}intervals at 95 % {}{DIM:#}", group.how)?;
+        writeln!(out, "  {DIM}95 % intervals {}{DIM:#}", group.how)?;
         let seconds = |s: f64| Span::from_secs_f64(s).to_string();
         for StageEffect { metric, before_s, after_s, effect } in &group.effects {
             let Effect { ratio, interval } = effect;
@@ -186,10 +190,10 @@ impl Comparison {
         Ok(())
     }
 
-    /// The page: the tables, and how each stage's latencies shift along their quantiles.
+    /// The comparison as an HTML page, with shift plots. `tables` is what the terminal shows first.
     ///
     /// # Errors
-    /// Where the template cannot be filled; it is checked when the program is compiled.
+    /// If the template cannot be rendered.
     pub fn page(&self, tables: &str, runs: &[Compared]) -> Result<String, askama::Error> {
         let names: Vec<&str> = runs.iter().map(|run| run.report.name.as_str()).collect();
         let question = "How do these runs differ, and is it more than chance?";
@@ -225,8 +229,8 @@ impl Comparison {
             Some(Chart {
                 title,
                 reading:
-                    "How many seconds longer the second takes than the first, by percentile, with \
-                          the 95 % interval. Above zero, it is slower."
+                    "How many seconds longer the second run takes than the first, by percentile, \
+                          with a 95 % interval. Above zero, it is slower."
                         .to_owned(),
                 svg: charts::lines("percentile", "seconds", &lines, false),
                 legend: lines.into_iter().map(|(name, _)| name).collect(),

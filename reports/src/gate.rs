@@ -1,4 +1,4 @@
-//! The gate's baseline and its verdict: as JSON, for the terminal, as Markdown and as JUnit.
+//! The baseline of a gate, and its verdict: as JSON, for the terminal, as Markdown and as JUnit XML.
 
 use std::fmt::Write as _;
 
@@ -9,69 +9,72 @@ use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, Tes
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Names this version of a baseline's format.
+/// Name of this version of a baseline's format.
 pub const BASELINE_SCHEMA: &str = "alertstorm/baseline/v1";
-/// Names this version of a verdict's format.
+/// Name of this version of a verdict's format.
 pub const SCHEMA: &str = "alertstorm/gate/v1";
 
-/// What runs are held against: a small file that is committed.
+/// Runs of a known version, to compare later ones with. Written with `gate --update`, and
+/// meant to be committed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// Always `alertstorm/baseline/v1`.
     pub schema: String,
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// The version of the program that made it.
+    /// Version of the program that wrote the baseline.
     pub version: String,
-    /// The provider: `embedded` for the twin.
+    /// Provider of the platform: `embedded` for the twin.
     pub provider: String,
-    /// The machine on which it was made.
+    /// Machine on which the runs were made. For real servers, the verdict on another machine is
+    /// inconclusive without `--any-machine`.
     pub machine: Machine,
-    /// The digest of the plan.
+    /// Digest of the plan.
     pub plan: String,
-    /// The scenario with every default, to tell what differs where the plan does.
+    /// Scenario with every default, to name the knobs that differ if the plan does.
     pub scenario: serde_json::Value,
-    /// The repeats.
+    /// One sample per run.
     pub runs: Vec<Sample>,
-    /// Of the twin's run: four hex digits of each event.
+    /// Four hex digits for each event of the twin's run, to find the first event that differs; empty
+    /// for real servers.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trail: String,
 }
 
-/// A machine, as far as it matters for speed.
+/// The hardware of a machine, as far as it affects its speed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
-    /// The processor's model.
+    /// Model of the processor.
     pub cpu: String,
-    /// Its cores.
+    /// Number of logical cores.
     pub cores: u32,
     /// Memory in GiB.
     pub memory_gib: u32,
 }
 
-/// The gate's verdict.
+/// The verdict of a gate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gate {
     /// Always `alertstorm/gate/v1`.
     pub schema: String,
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// The provider.
+    /// Provider of the platform: `embedded` for the twin.
     pub provider: String,
-    /// What the runs were held against: a file, or a program.
+    /// What the runs were compared with: a baseline's file, or a program.
     pub against: String,
-    /// Runs before and after.
+    /// Number of runs before, and after.
     pub repeats: (u64, u64),
-    /// How it was judged.
+    /// Parameters of the test.
     pub rule: Rule,
-    /// The verdict of all.
+    /// Verdict on all figures together.
     pub verdict: Verdict,
-    /// Each figure's.
+    /// Verdict on each figure.
     pub judged: Vec<Judged>,
-    /// Of the twin, what the first event that differs is; nothing where none does.
+    /// Twin only: the first event that differs, as printed; empty if none does.
     pub first_difference: Option<String>,
-    /// What a reader must know besides.
+    /// Remarks for readers, such as that the baseline was made on another machine.
     pub remarks: Vec<String>,
 }
 
@@ -80,7 +83,7 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const HEAD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// The verdict of all figures: the worst of each.
+/// The verdict on all figures together: the worst verdict on one of them; inconclusive without any.
 pub fn of_all(judged: &[Judged]) -> Verdict {
     let any = |verdict: Verdict| judged.iter().any(|judged| judged.verdict == verdict);
     match judged.is_empty() {
@@ -114,7 +117,7 @@ impl Gate {
         format!("{} runs on {} against {before} of {}", after, self.provider, self.against)
     }
 
-    /// What a person reads.
+    /// The verdict as a table for the terminal.
     pub fn table(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
@@ -127,11 +130,10 @@ impl Gate {
         let rule = &self.rule;
         writeln!(
             out,
-            "{DIM}at most {:.0} % of gates raise a false alarm; a change below {:.0} % does not matter{}\
-             {DIM:#}\n",
+            "{DIM}false alarm: at most {:.0} % of gates; changes below {:.0} % are ignored{}{DIM:#}\n",
             rule.false_alarms * 100.0,
             rule.least_effect * 100.0,
-            if rule.paired { "; runs made in turns" } else { "" }
+            if rule.paired { "; runs made alternately" } else { "" }
         )?;
         for judged in &self.judged {
             let style = style(judged.verdict);
@@ -154,7 +156,7 @@ impl Gate {
         writeln!(out, "\n  {style}{}{style:#}", self.verdict)
     }
 
-    /// A summary for a pull request.
+    /// The verdict as Markdown, for a pull request.
     pub fn markdown(&self) -> String {
         let mut out =
             format!("### Gate `{}`: {}\n\n{}.\n\n", self.name, self.verdict, self.heading());
@@ -175,7 +177,7 @@ impl Gate {
         out
     }
 
-    /// Annotations for a workflow: one for each figure that is worse.
+    /// Annotations of a GitHub workflow: one for each regressed figure.
     pub fn annotations(&self) -> Vec<String> {
         let title = format!("gate {}", self.name);
         let mut lines: Vec<String> = self
@@ -194,10 +196,10 @@ impl Gate {
         lines
     }
 
-    /// JUnit's XML: a test case for each figure.
+    /// The verdict as JUnit XML, with a test case for each figure.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be serialized.
     pub fn junit(&self) -> Result<String, quick_junit::SerializeError> {
         let mut suite = TestSuite::new(format!("gate {}", self.name));
         for judged in &self.judged {

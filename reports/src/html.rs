@@ -1,4 +1,4 @@
-//! `report.html`: one file, no network, light and dark.
+//! `report.html`: a single file without references to the network, for light and dark mode.
 
 use alertstorm_analysis::verdict::slo::SloResult;
 use alertstorm_model::time::Span;
@@ -52,7 +52,7 @@ impl Page<'_> {
     }
 }
 
-/// A page of a table, as the terminal shows it, and charts.
+/// A page with a table as in the terminal, and charts.
 #[derive(Template)]
 #[template(path = "plain.html")]
 struct Plain<'a> {
@@ -62,7 +62,7 @@ struct Plain<'a> {
     charts: Vec<Chart>,
 }
 
-/// A page of what the terminal shows, and charts.
+/// A page with `text` as in the terminal, and charts.
 ///
 /// # Errors
 /// As [`page`].
@@ -79,7 +79,7 @@ pub(crate) fn plain(
 /// The page of a report.
 ///
 /// # Errors
-/// Where the template cannot be filled; it is checked when the program is compiled.
+/// If the template cannot be rendered.
 pub fn page(report: &Report) -> Result<String, askama::Error> {
     let world = match report.world {
         World::Twin => "twin, in virtual time",

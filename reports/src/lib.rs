@@ -1,6 +1,5 @@
-//! What a person or a script reads of a run: the terminal summary, `report.json` with its schema,
-//! and one HTML file with charts. Everything is rendered from a [`Report`], which is computed from
-//! measures.
+//! Reports for people and scripts: the terminal summary, `report.json` with its schema, and an HTML
+//! file with charts. They are rendered from a [`Report`], which is computed from measures.
 
 pub mod capacity;
 mod charts;

@@ -1,4 +1,4 @@
-//! What differs between two scenarios, knob by knob.
+//! The knobs that differ between two scenarios.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 /// A knob that differs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// Its path in the scenario.
+    /// Path of the knob in the scenario.
     pub path: String,
-    /// Its value in the first; nothing where it has none.
+    /// Value in the first scenario; `None` if it is not set.
     pub before: Option<Value>,
-    /// Its value in the second.
+    /// Value in the second scenario; `None` if it is not set.
     pub after: Option<Value>,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Every knob that differs, in the order of their paths.
+/// All knobs that differ, in the order of their paths.
 pub fn between(before: &Value, after: &Value) -> Vec<Difference> {
     let mut all = Vec::new();
     compare("", Some(before), Some(after), &mut all);
@@ -66,7 +66,7 @@ mod tests {
     fn each_knob_that_differs_is_named_with_both_values() {
         let a = json!({"seed": 1, "alerts": [{"flood": 3, "over": null}], "phase": "shadow"});
         let b = json!({"seed": 1, "alerts": [{"flood": 4}, {"flood": 1}], "phase": "shadow"});
-        let told: Vec<String> = between(&a, &b).iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["alerts.0.flood 3 → 4", "alerts.1 not set → {\"flood\":1}"]);
+        let printed: Vec<String> = between(&a, &b).iter().map(ToString::to_string).collect();
+        assert_eq!(printed, ["alerts.0.flood 3 → 4", "alerts.1 not set → {\"flood\":1}"]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a promotion and a backtest read like: tables, pages, and their JSON.
+//! `promotion.json` and `backtest.json`, version 1: their fields, tables and pages.
 
 use std::fmt::Write as _;
 
@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::charts::{self, Chart};
 use crate::terminal::grouped;
 
-/// Names this version of a promotion's format.
+/// Name of this version of a promotion's format.
 pub const SCHEMA: &str = "alertstorm/promotion/v1";
-/// Names this version of a backtest's format.
+/// Name of this version of a backtest's format.
 pub const BACKTEST_SCHEMA: &str = "alertstorm/backtest/v1";
 
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -22,36 +22,36 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 const HEAD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// A promotion: the policy, the evidence and the judgement.
+/// The verdict of a policy on the evidence of runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Promotion {
     /// Always `alertstorm/promotion/v1`.
     pub schema: String,
-    /// The policy's file.
+    /// File of the policy.
     pub policy: String,
-    /// What the step is about.
+    /// Reason of the policy; may be empty.
     pub because: String,
-    /// The runs that are the evidence.
+    /// Runs used as evidence.
     pub evidence: Vec<EvidenceRun>,
-    /// The judgement.
+    /// The result.
     #[serde(flatten)]
     pub judgement: Judgement,
 }
 
-/// A run that counts.
+/// A run used as evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EvidenceRun {
-    /// Its folder.
+    /// Folder of the run.
     pub run: String,
-    /// Twin, or the provider of its real servers.
+    /// Provider of the platform: `embedded` for the twin.
     pub provider: String,
-    /// Its seed.
+    /// Seed of the run.
     pub seed: u64,
-    /// The digest of its event log.
+    /// Digest of the event log.
     pub digest: String,
-    /// Investigations that count.
+    /// Investigations with an outcome.
     pub investigations: u64,
-    /// Conclusions that somebody reviewed.
+    /// Investigations whose conclusion was reviewed.
     pub reviewed: u64,
 }
 
@@ -83,14 +83,14 @@ fn write_record(out: &mut String, record: &Record, meets: &str) -> std::fmt::Res
     }
     match (record.state, record.more) {
         (State::Met, _) => writeln!(out, "{meets}"),
-        (State::Open, Some(more)) => writeln!(out, "; {} more would settle it", grouped(more)),
-        (State::Open, None) => writeln!(out, "; at this rate no number settles it"),
-        (State::Against, _) => writeln!(out, "; the evidence is against it"),
+        (State::Open, Some(more)) => writeln!(out, "; {} more would decide it", grouped(more)),
+        (State::Open, None) => writeln!(out, "; more runs at this rate will not decide it"),
+        (State::Against, _) => writeln!(out, "; the evidence shows that it is not met"),
     }
 }
 
 impl Promotion {
-    /// What a person reads.
+    /// The result as a table for the terminal.
     pub fn table(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
@@ -105,8 +105,8 @@ impl Promotion {
         let runs = self.evidence.len();
         writeln!(
             out,
-            "{DIM}{} investigations of {runs} {} · {:.1} days of alerts · at most {} of promotions \
-             by chance, at any number of looks{DIM:#}\n",
+            "{DIM}{} investigations of {runs} {} · {:.1} days of alerts · false promotion: at most {}, \
+             however often it is judged{DIM:#}\n",
             grouped(judgement.investigations),
             if runs == 1 { "run" } else { "runs" },
             judgement.days,
@@ -128,36 +128,37 @@ impl Promotion {
             (Verdict::Hold, Some(more)) => {
                 writeln!(
                     out,
-                    ": {} more investigations would settle it, at these rates",
+                    ": {} more investigations would decide it, at these rates",
                     grouped(more)
                 )
             }
-            (Verdict::Hold, None) => writeln!(out, ": at these rates no number of them earns {to}"),
+            (Verdict::Hold, None) => writeln!(out, ": more runs at these rates will not decide it"),
         }
     }
 }
 
-/// A backtest: what a ladder of policies does to agents of known quality.
+/// The result of applying a ladder of policies to simulated agents of known quality.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Backtest {
     /// Always `alertstorm/backtest/v1`.
     pub schema: String,
-    /// The policies' files.
+    /// Files of the policies, in the order of their phases.
     pub policies: Vec<String>,
-    /// The seed of every draw.
+    /// Seed of all random draws.
     pub seed: u64,
-    /// Investigations a day.
+    /// Investigations per agent and day.
     pub per_day: f64,
-    /// Investigations, after which an agent is watched no more.
+    /// Largest number of investigations per agent.
     pub most: u64,
-    /// Investigations between two looks.
+    /// Number of investigations between two judgements.
     pub look_every: u64,
-    /// Each quality, the best first.
+    /// Results by quality, the best first.
     pub qualities: Vec<Quality>,
 }
 
 impl Backtest {
-    /// Agents that had the chance of a step that they did, or did not, deserve; and those that took it.
+    /// Agents that could take a step which they deserve (or do not), and those promoted; expected
+    /// numbers.
     fn promotions(&self, deserved: bool) -> (f64, f64) {
         let mut sums = (0.0, 0.0);
         for quality in &self.qualities {
@@ -170,7 +171,7 @@ impl Backtest {
         sums
     }
 
-    /// What a person reads.
+    /// The result as a table for the terminal.
     pub fn table(&self) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
@@ -188,7 +189,7 @@ impl Backtest {
         )?;
         writeln!(
             out,
-            "{DIM}up to {} investigations each, {} a day, a look after every {}; errors ×1 is the \
+            "{DIM}up to {} investigations each, {} per day, judged after every {}; errors ×1 is the \
              profile{DIM:#}\n",
             grouped(self.most),
             self.per_day,
@@ -197,7 +198,7 @@ impl Backtest {
         writeln!(
             out,
             "{HEAD}  {:<8} {:<18} {:>8} {:>8} {:>10} {:>9} {:>11} {:>9}{HEAD:#}",
-            "errors", "phase", "came", "deserve", "promoted", "days", "violations", "harm"
+            "errors", "phase", "reached", "deserve", "promoted", "days", "violations", "harm"
         )?;
         for quality in &self.qualities {
             for (n, phase) in quality.phases.iter().enumerate() {
@@ -228,19 +229,23 @@ impl Backtest {
                 let flapping = percent(quality.flapping);
                 writeln!(
                     out,
-                    "{DIM}           {:.2} demotions an agent; {flapping} promoted again after one{DIM:#}",
+                    "{DIM}           {:.2} demotions per agent; {flapping} promoted again after one{DIM:#}",
                     quality.demotions
                 )?;
             }
         }
         let ((unfit, falsely), (fit, rightly)) = (self.promotions(false), self.promotions(true));
         let share = |taken: f64, of: f64| if of > 0.0 { percent(taken / of) } else { "–".into() };
-        writeln!(out, "\n  of steps that were not deserved {} were taken", share(falsely, unfit))?;
-        writeln!(out, "  of steps that were deserved {} were taken", share(rightly, fit))?;
         writeln!(
             out,
-            "{DIM}  harm: violations times the minutes that they stayed open, an agent; days: until half \
-             had come{DIM:#}"
+            "\n  of agents that did not deserve it, {} were promoted",
+            share(falsely, unfit)
+        )?;
+        writeln!(out, "  of agents that deserved it, {} were promoted", share(rightly, fit))?;
+        writeln!(
+            out,
+            "{DIM}  harm: violations × minutes of exposure, per agent; days: median until the phase is \
+             reached{DIM:#}"
         )
     }
 
@@ -266,24 +271,24 @@ impl Backtest {
         vec![
             chart(
                 "Who is promoted",
-                "The share of agents in a phase that earn the next one, by their error rate. It should fall \
-                 steeply where they stop deserving it.",
+                "Share of the agents in a phase that are promoted, by error rate. It should fall steeply where \
+                 agents no longer meet the criteria.",
                 "promoted",
                 of(|phase| phase.promoted),
             ),
             chart(
                 "Harm",
-                "Violations times the minutes that they stayed open, per agent that reached the phase.",
+                "Violations × minutes of exposure, per agent that reached the phase.",
                 "violations × minutes",
                 of(|phase| (phase.reached > 0.0).then_some(phase.harm)),
             ),
         ]
     }
 
-    /// The page.
+    /// The result as an HTML page.
     ///
     /// # Errors
-    /// Where the template cannot be filled; it is checked when the program is compiled.
+    /// If the template cannot be rendered.
     pub fn page(&self) -> Result<String, askama::Error> {
         let question = "What do these policies do to agents of known quality?";
         crate::html::plain("backtest", question, &self.table(), self.charts())

@@ -1,4 +1,4 @@
-//! `report.json`, version 1: its fields, and how they are made of measures.
+//! `report.json`, version 1: its fields, and how they are computed from measures.
 
 use alertstorm_analysis::ledger::LeaseCounts;
 use alertstorm_analysis::measure::{
@@ -13,223 +13,226 @@ use alertstorm_model::time::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Names this version of the format.
+/// Name of this version of the format.
 pub const SCHEMA: &str = "alertstorm/report/v1";
 
-/// Which world a figure comes from.
+/// Where a scenario ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum World {
-    /// Virtual time.
+    /// In the twin, in virtual time.
     Twin,
-    /// Real servers.
+    /// On real servers.
     Live,
 }
 
-/// A run, as scripts read it.
+/// The report of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Always `alertstorm/report/v1`.
     pub schema: String,
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// The scenario's question.
+    /// Question of the scenario; may be empty.
     pub question: String,
-    /// Which world the figures come from.
+    /// Where the scenario ran.
     pub world: World,
-    /// Which provider: `embedded` for the twin.
+    /// Provider of the platform: `embedded` for the twin, else `local`, `kind` or `cluster`.
     pub provider: String,
-    /// The seed of every draw.
+    /// Seed of all random draws.
     pub seed: u64,
-    /// Names the plan; runs are comparable where it is the same.
+    /// Digest of the plan: runs with the same plan had the same load and the same settings.
     pub plan: String,
-    /// Digest of the event log; the same for the same plan and seed.
+    /// Digest of the event log. In the twin, the same plan and seed give the same digest.
     pub digest: String,
     /// Trust phase of the agents.
     pub phase: Phase,
-    /// Whose identity agents showed.
+    /// Whether agents shared one identity, or each investigation had its own.
     pub identity: IdentityKind,
-    /// Length of the run in (virtual) seconds.
+    /// Length of the run in seconds; virtual ones in the twin.
     pub duration_s: f64,
-    /// Seconds from the first to the last alert.
+    /// Seconds from the start of the run to the end of the last source of alerts.
     pub alerts_over_s: f64,
-    /// Somebody ended the run early: what was open is unfinished.
+    /// Whether the run was interrupted; investigations still running then count as unfinished.
     pub interrupted: bool,
-    /// Why the figures cannot be trusted; empty where they can.
+    /// Reasons why the figures cannot be trusted; empty for a valid run.
     pub invalid: Vec<String>,
-    /// What a reader must know besides: servers that died, memories that were lost.
+    /// Remarks on the run, such as that a server was restarted or lost its data.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
-    /// Where every alert went.
+    /// Alerts by their final state.
     pub accounting: Accounting,
-    /// How investigations ended.
+    /// Finished investigations by outcome; outcomes without any are left out.
     pub outcomes: Vec<OutcomeCount>,
-    /// Latencies between stages.
+    /// Latencies from the alert and from `job_sent` to each stage, and between stages.
     pub latencies: Vec<LatencyRow>,
-    /// The component that holds the largest share of the critical path.
+    /// The largest share of the critical path; empty without any waits.
     pub bottleneck: Option<Bottleneck>,
-    /// Every component's share of the critical path.
+    /// Shares of the critical path, the largest first. They add up to 1.
     pub critical_path: Vec<PathShare>,
-    /// Objectives and what they came to.
+    /// Results of the scenario's objectives.
     pub slos: Vec<SloResult>,
-    /// Leases.
+    /// Leases issued by Vault, and how they ended.
     pub leases: LeaseReport,
-    /// TokenReviews made by Vault.
+    /// TokenReviews that Vault requested from the API server; one per login with Kubernetes auth.
     pub token_reviews: u64,
-    /// How much of Vault's audit log names one investigation.
+    /// Share of Vault's audit log that identifies one investigation.
     pub attribution: Attribution,
-    /// What agents did and were refused.
+    /// Actions of agents, done and refused.
     pub actions: Actions,
-    /// What the agents' model cost.
+    /// LLM cost of the investigations.
     pub cost: Cost,
-    /// Calls to the API server.
+    /// Requests to the API server, at the end of the run.
     pub api_calls: Vec<ApiCalls>,
-    /// etcd.
+    /// etcd's counters at the end of the run.
     pub etcd: Etcd,
-    /// Client token buckets.
+    /// Token buckets of rate-limited clients, at the end of the run.
     pub buckets: Vec<Bucket>,
-    /// Processor time by host and process.
+    /// Processor time by machine and process, at the end of the run.
     pub cpu: Vec<CpuUse>,
-    /// Distributions of waits.
+    /// Distributions of waits within the platform.
     pub waits: Vec<WaitSummary>,
-    /// The run over time.
+    /// Counts, queues and rates over time.
     pub series: Series,
     /// Quantiles of the three latencies that are drawn as curves: name, and seconds at each of
     /// the quantiles 0, 0.05 … 0.95, 0.99, 0.999 and 1.
     pub curves: Vec<(String, Vec<f64>)>,
-    /// The harness itself.
+    /// Size and duration of the run.
     pub harness: Harness,
-    /// What a live run found when it audited itself and its books.
+    /// Result of the audit at the end of a live run; empty for the twin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audited: Option<Audited>,
 }
 
-/// The quantiles at which curves are kept.
+/// The quantiles of [`Report::curves`].
 pub const CURVE: [f64; 23] = [
     0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8,
     0.85, 0.9, 0.95, 0.99, 0.999, 1.0,
 ];
 
-/// How often an outcome was.
+/// Number of investigations with an outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutcomeCount {
     /// The outcome.
     pub outcome: Outcome,
-    /// Investigations that ended so.
+    /// Investigations that ended with it; at least 1.
     pub count: u64,
 }
 
-/// The bottleneck, and what moves it.
+/// The bottleneck: the component with the largest share of the critical path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bottleneck {
     /// The component; on real servers the one that ends the largest gap.
     pub component: Component,
-    /// On real servers only: the gap between stages that is the largest.
+    /// Live runs only: the largest gap between two stages. Its cause is not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
-    /// Its share of the critical path, 0 to 1.
+    /// Share of the critical path; 0 to 1.
     pub share: f64,
-    /// The path's end: `credentials_ready`, or `job_finished` where agents need no Vault.
+    /// Stage at the end of the critical path: `credentials_ready`, or `job_finished` if agents
+    /// request no credentials.
     pub until: String,
-    /// What it was doing, in a clause.
+    /// Details for readers, such as the mean wait per investigation.
     pub detail: String,
-    /// The knob that moves it; nothing where no knob does.
+    /// Path of the knob that moves the bottleneck; empty if there is none.
     pub knob: Option<String>,
-    /// What happened when the twin was run again with the knob moved.
+    /// Result of running the twin again with the knob moved; empty if this was not done.
     pub tried: Option<Tried>,
 }
 
-/// A run with one knob moved.
+/// Result of a second run with one knob moved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tried {
-    /// The knob's path in the scenario.
+    /// Path of the knob in the scenario.
     pub knob: String,
-    /// Its value.
+    /// Value in the scenario.
     pub from: String,
-    /// The value tried.
+    /// Value in the second run.
     pub to: String,
-    /// The latency that was looked at: `agent ready` or `job finished`.
+    /// The latency that is compared: `agent ready` or `job finished`.
     pub latency: String,
-    /// Its 99th percentile before, in seconds.
+    /// Its 99th percentile in the first run, in seconds; empty if too few arrived.
     pub before_p99_s: Option<f64>,
-    /// Its 99th percentile after, in seconds.
+    /// Its 99th percentile in the second run, in seconds; empty if too few arrived.
     pub after_p99_s: Option<f64>,
-    /// The bottleneck that is next.
+    /// The bottleneck of the second run; empty without any waits.
     pub next: Option<Component>,
 }
 
-/// The result of a run with one knob moved, before it is worded.
+/// The second run, with the bottleneck's knob moved; input of [`Report::tried`].
 pub struct Advice {
-    /// The knob's path.
+    /// Path of the knob.
     pub knob: &'static str,
-    /// Its value.
+    /// Value in the scenario.
     pub from: String,
-    /// The value tried.
+    /// Value in the second run.
     pub to: String,
-    /// What the run came to.
+    /// Measures of the second run.
     pub measures: Measures,
 }
 
-/// Leases, and what became of them.
+/// Leases issued by Vault, and how they ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseReport {
-    /// The ledger's sums.
+    /// Totals of the ledger.
     #[serde(flatten)]
     pub counts: LeaseCounts,
-    /// Longest time an orphan was alive after its investigation, in seconds.
+    /// Longest time in seconds that an orphan was alive after its investigation; 0 without orphans.
     pub orphan_exposure_max_s: f64,
-    /// The same on the mean over orphans.
+    /// Mean over orphans of the time in seconds that they were alive after their investigation.
     pub orphan_exposure_mean_s: f64,
-    /// Leases issued and ended a second, over the whole run.
+    /// Leases issued and ended per second, over the whole run.
     pub churn_mean_per_s: f64,
-    /// The same between the two samples where it was largest.
+    /// Leases issued and ended per second, in the interval between two samples where it is largest.
     pub churn_peak_per_s: f64,
-    /// 99th percentile of the time from a lease's end to its revocation, in seconds.
+    /// 99th percentile of the time from a lease's expiry to its revocation, in seconds; empty if no
+    /// lease expired.
     pub revocation_lag_p99_s: Option<f64>,
 }
 
-/// How much of Vault's audit log names one investigation: the share of entries with an identity
-/// that lead to exactly one, for the run's kind of identity and for both.
+/// Share of Vault's audit log that identifies one investigation. Only entries that carry an agent's
+/// identity count.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Attribution {
-    /// Entries with an identity.
+    /// Number of entries that carry an agent's identity.
     pub entries: u64,
-    /// The share with the run's identity, 0 to 1; nothing where there are no entries.
+    /// Share for the identities of this run, 0 to 1; empty without entries.
     pub share: Option<f64>,
-    /// The share that one identity for all agents would have given.
+    /// Share if agents share one identity, 0 to 1; empty without entries.
     pub share_shared_agent: Option<f64>,
-    /// The share that an identity for each investigation would have given.
+    /// Share if each investigation has its own identity, 0 to 1; empty without entries.
     pub share_per_investigation: Option<f64>,
 }
 
-/// What the model behind the agents cost.
+/// LLM cost of the investigations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
-    /// Dollars in all.
+    /// Total in dollars, including investigations that did not finish.
     pub total_usd: f64,
-    /// Dollars an investigation, median.
+    /// Median over investigations, in dollars; empty without any.
     pub p50_usd: Option<f64>,
-    /// Dollars an investigation, 99th percentile.
+    /// 99th percentile over investigations, in dollars; empty without any.
     pub p99_usd: Option<f64>,
-    /// Tool calls.
+    /// Tool calls of all agents.
     pub tool_calls: u64,
-    /// Tokens.
+    /// LLM tokens of all agents, input and output.
     pub tokens: u64,
 }
 
-/// The harness itself: only `wall_s` is not reproducible.
+/// Size and duration of the run. In the twin, `wall_s` is the only field of the report that differs
+/// between runs with the same plan and seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Harness {
-    /// Seconds that the run took.
+    /// Wall-clock time of the run in seconds.
     pub wall_s: f64,
-    /// Events of the engine.
+    /// Events processed by the twin's engine; 0 on real servers.
     pub engine_events: u64,
-    /// Facts in the event log.
+    /// Number of facts recorded in the event log.
     pub facts: u64,
 }
 
 impl Report {
-    /// Makes the report of a run whose books are closed.
+    /// The report of a run, from its closed measures. `wall_s` is its wall-clock time in seconds.
     pub fn new(plan: &Plan, measures: &Measures, wall_s: f64) -> Self {
         let (world, provider) = match &measures.provider {
             Some(provider) => (World::Live, provider.as_str()),
@@ -317,7 +320,7 @@ impl Report {
         }
     }
 
-    /// Adds what a run with the knob moved came to.
+    /// Sets [`Bottleneck::tried`] from a second run.
     pub fn tried(&mut self, advice: &Advice) {
         let Some(bottleneck) = &mut self.bottleneck else {
             return;
@@ -340,17 +343,18 @@ impl Report {
         });
     }
 
-    /// Whether waits are gaps between stages (real servers) and not causes (the twin).
+    /// Whether the critical path consists of gaps between stages (real servers) instead of waits for
+    /// components (the twin).
     pub fn has_gaps(&self) -> bool {
         self.world == World::Live
     }
 
-    /// Whether every objective held.
+    /// Whether all objectives are met; true without any.
     pub fn held(&self) -> bool {
         self.slos.iter().all(|slo| slo.held)
     }
 
-    /// The row of a latency from the alert.
+    /// The row of the latency from the alert to a stage, by the stage's name.
     pub fn latency(&self, to: &str) -> Option<&LatencyRow> {
         self.latencies.iter().find(|row| row.from == "alert" && row.to == to)
     }
@@ -387,11 +391,11 @@ fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
     })
 }
 
-/// What the bottleneck was doing.
+/// [`Bottleneck::detail`].
 fn detail(plan: &Plan, measures: &Measures, first: &PathShare) -> String {
     let buckets = measures.last_sample.iter().flat_map(|sample| &sample.buckets);
     let mean = Span::from_secs_f64(first.mean_s);
-    // Real clients do not tell how long their bucket was empty.
+    // Real clients do not report how long their bucket was empty.
     let limited = |qps: f64, client: &str| {
         let of = buckets.clone().find(|bucket| bucket.client == client);
         match Span(of.map_or(0, |bucket| bucket.empty_ns)) {

@@ -13,7 +13,7 @@ use crate::promotion::{Backtest, Promotion};
 use crate::report::Report;
 use crate::spread::SeedSpread;
 
-/// Every schema: its file, and its text as it is committed.
+/// All schemas: file name and text, as committed.
 pub fn all() -> Vec<(&'static str, String)> {
     vec![
         ("scenario.v1.json", of::<Scenario>()),

@@ -1,4 +1,4 @@
-//! The spread over seeds: what one scenario comes to with many.
+//! `spread.json`, version 1: the figures of one scenario under many seeds.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,33 +7,33 @@ use crate::report::Report;
 use crate::terminal::grouped;
 use alertstorm_model::time::Span;
 
-/// Smallest, middle and largest value over the seeds.
+/// Minimum, median and maximum of one figure over the seeds for which it could be measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SpreadRow {
-    /// What was measured, with its unit.
+    /// Name of the figure, with its unit unless it is a count.
     pub metric: String,
-    /// Over the seeds.
+    /// Minimum over the seeds.
     pub min: f64,
-    /// Over the seeds.
+    /// Median over the seeds.
     pub median: f64,
-    /// Over the seeds.
+    /// Maximum over the seeds.
     pub max: f64,
 }
 
-/// One scenario under many seeds.
+/// The figures of one scenario under many seeds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SeedSpread {
     /// Always `alertstorm/spread/v1`.
     pub schema: String,
-    /// The scenario's name.
+    /// Name of the scenario.
     pub name: String,
-    /// Seeds, in their order.
+    /// Seeds that were run, ascending.
     pub seeds: Vec<u64>,
     /// Digests of the event logs, in the order of the seeds.
     pub digests: Vec<String>,
-    /// The measures.
+    /// Figures; those that no seed measured are left out.
     pub rows: Vec<SpreadRow>,
-    /// Seeds under which every objective held.
+    /// Number of seeds for which all objectives are met.
     pub held: u64,
 }
 
@@ -71,7 +71,7 @@ impl SeedSpread {
         }
     }
 
-    /// A table for the terminal.
+    /// The result as a table for the terminal.
     pub fn table(&self) -> String {
         let show = |metric: &str, n: f64| match metric.ends_with(", s") {
             true => Span::from_secs_f64(n).to_string(),

@@ -1,4 +1,4 @@
-//! The terminal summary: what a person reads in ten seconds.
+//! The summary of a run in the terminal.
 
 use std::fmt::{self, Write as _};
 

@@ -1,5 +1,5 @@
-//! Alerts: the merged, seeded stream of several sources, computed one alert at a time, in the order of
-//! time.
+//! Alerts: the merged stream of all sources, in the order of time. It is computed one alert at a
+//! time, and depends only on the sources and the seed.
 //!
 //! ```
 //! use alertstorm_model::scenario::{NoFiles, load};
@@ -22,26 +22,26 @@ pub use source::{AlertSource, Arrivals, Spacing};
 /// One alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alert {
-    /// Its number, and the investigation's that it may begin.
+    /// Number of the alert in the stream, from 0; also that of its investigation, if it starts one.
     pub id: InvestigationId,
-    /// When it was meant to come: every latency counts from here.
+    /// When the plan sends it. All latencies count from here.
     pub intended: Time,
-    /// What it is about.
+    /// Decides the agent's profile and the credentials that it may get.
     pub domain: Domain,
-    /// How urgent it is.
+    /// Decides the order in the controller's queue, and which alerts are shed.
     pub severity: Severity,
-    /// Alerts of the same fingerprint are the same alert.
+    /// Alerts with the same fingerprint are deduplicated.
     pub fingerprint: u64,
 }
 
-/// The merged stream of several sources.
+/// The merged stream of all sources.
 pub struct Alerts<'a> {
     sources: Vec<Source<'a>>,
     next_id: u64,
 }
 
 impl<'a> Alerts<'a> {
-    /// The stream of `sources`, drawn under `seed`; see [`crate::scenario::Plan::alerts`].
+    /// The stream of `sources` under `seed`; see [`crate::scenario::Plan::alerts`].
     pub fn new(sources: &'a [AlertSource], seed: u64) -> Self {
         let numbered = sources.iter().zip(0..);
         let sources = numbered.map(|(of, number)| Source::new(of, seed, number)).collect();
@@ -62,15 +62,15 @@ impl Iterator for Alerts<'_> {
     }
 }
 
-/// One source, with its next alert worked out.
+/// A source and its next alert.
 struct Source<'a> {
     of: &'a AlertSource,
     seed: u64,
     number: u64,
     arrivals: Stream,
-    /// When the next comes, and its number within the source.
+    /// Time of the next alert, and its number in the source; `None` at the end of the source.
     due: Option<(Time, u64)>,
-    /// The step of a stepped rate, and when it began.
+    /// Index and start of the current step; only for [`Arrivals::Rate`].
     step: (usize, Time),
 }
 
@@ -82,7 +82,7 @@ impl<'a> Source<'a> {
         source
     }
 
-    /// When alert `n` of the source comes, the one before having come at `last`.
+    /// Time of alert `n` of the source; `last` is that of the one before it.
     fn after(&mut self, last: Time, n: u64) -> Option<Time> {
         match &self.of.arrivals {
             &Arrivals::Flood { count, over, spacing } => {

@@ -111,16 +111,16 @@ pub enum Action {
     },
     /// The alert was turned away and stays undecided: answer with [`Input::Retry`] after the pause.
     TurnedAway {
-        /// Which.
+        /// The alert.
         id: InvestigationId,
-        /// The pause.
+        /// The pause that the controller asked for.
         retry_after: Span,
     },
     /// Decided: the alert was turned away, and its sender has no retries left.
     Shed {
-        /// Which.
+        /// The alert.
         id: InvestigationId,
-        /// The pause after which a sender with retries would have come again.
+        /// The pause that the controller asked for, although the sender does not retry.
         retry_after: Span,
     },
 }

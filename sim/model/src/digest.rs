@@ -1,5 +1,5 @@
-//! Digests: 32 hex digits of an event log, 16 of a plan. The same seed and plan give the same digests on
-//! every machine.
+//! Digests (xxHash3): 32 hex digits for an event log, 16 for a plan. The same plan and seed give the
+//! same digests on every machine.
 //!
 //! ```
 //! use alertstorm_model::digest::Digest;
@@ -17,14 +17,14 @@ use std::hash::{Hash, Hasher};
 use serde_json::Value;
 use twox_hash::XxHash3_128;
 
-/// Folds events into one number, in their order.
+/// The digest of an event log, updated event by event. It depends on their order.
 pub struct Digest {
     state: XxHash3_128,
     buffer: Vec<u8>,
     events: u64,
 }
 
-/// Hands every primitive to the buffer in little-endian bytes, so that no platform differs.
+/// Writes integers as little-endian bytes, independent of the machine.
 struct Portable<'a>(&'a mut Vec<u8>);
 
 impl Hasher for Portable<'_> {
@@ -55,7 +55,7 @@ impl Default for Digest {
 }
 
 impl Digest {
-    /// Folds one event in.
+    /// Adds an event.
     pub fn fold(&mut self, event: &impl Hash) {
         event.hash(&mut Portable(&mut self.buffer));
         self.events += 1;
@@ -65,12 +65,12 @@ impl Digest {
         }
     }
 
-    /// How many events were folded in.
+    /// Number of events added.
     pub const fn events(&self) -> u64 {
         self.events
     }
 
-    /// The digest so far, as 32 hex digits.
+    /// The digest of the events added so far, as 32 hex digits.
     pub fn hex(&self) -> String {
         let mut state = self.state.clone();
         state.write(&self.buffer);
@@ -78,8 +78,8 @@ impl Digest {
     }
 }
 
-/// JSON with its keys in their order, whether or not another crate of the build has asked serde_json
-/// to keep the order in which they came.
+/// JSON with sorted keys, even if another crate of the build enables serde_json's feature
+/// `preserve_order`.
 pub fn canonical(value: Value) -> Value {
     match value {
         Value::Object(map) => {
@@ -92,20 +92,20 @@ pub fn canonical(value: Value) -> Value {
     }
 }
 
-/// The canonical JSON of a thing, for its digest.
+/// The JSON of a value with sorted keys, as input of [`of_text`].
 pub fn json_of<T: serde::Serialize>(thing: &T) -> String {
     canonical(value_of(thing)).to_string()
 }
 
-/// The JSON of a thing whose maps have keys of text.
+/// The JSON of a value.
 ///
 /// # Panics
-/// Where a map has other keys.
+/// If a map has keys that are not text.
 pub(crate) fn value_of<T: serde::Serialize>(thing: &T) -> Value {
     serde_json::to_value(thing).expect("keys of text")
 }
 
-/// The digest of a text, as 16 hex digits: names plans and profiles.
+/// The digest of a text, as 16 hex digits; for plans and profiles.
 pub fn of_text(text: &str) -> String {
     format!("{:016x}", XxHash3_128::oneshot(text.as_bytes()) as u64)
 }

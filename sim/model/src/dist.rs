@@ -1,4 +1,4 @@
-//! Distributions of quantities: what a profile or a cluster has where a constant would be wrong.
+//! Distributions of quantities, such as the duration of an image pull.
 //!
 //! ```
 //! use alertstorm_model::dist::Dist;
@@ -18,7 +18,7 @@ use crate::seed::Stream;
 /// The standard normal's 95th percentile.
 const Z95: f64 = 1.644_853_626_951_472_2;
 
-/// How values of a quantity `Q` are spread. All numbers are in Q's base unit.
+/// A distribution of a quantity `Q`. All numbers are in Q's base unit, see [`Quantity::base`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dist<Q> {
     shape: Shape,
@@ -32,15 +32,15 @@ pub struct Dist<Q> {
 pub enum Shape {
     /// Always the same value.
     Constant(f64),
-    /// Every value between the two alike.
+    /// Uniform between the two values.
     Uniform(f64, f64),
-    /// Memoryless, with this mean.
+    /// Exponential with this mean.
     Exponential(f64),
-    /// `median · exp(sigma · Z)`: the usual shape of latencies.
+    /// Log-normal, `median · exp(sigma · Z)`, as latencies often are.
     LogNormal {
-        /// Half of the values lie below.
+        /// The median.
         median: f64,
-        /// The standard deviation of the logarithm.
+        /// Standard deviation of the natural logarithm.
         sigma: f64,
     },
 }
@@ -56,17 +56,17 @@ impl<Q: Quantity> Dist<Q> {
         Self::new(Self::log_normal_shape(median.base(), p95.base()))
     }
 
-    /// The log-normal shape of a median and a 95th percentile in the base unit.
+    /// The log-normal shape with this median and 95th percentile, in the base unit.
     pub fn log_normal_shape(median: f64, p95: f64) -> Shape {
         Shape::LogNormal { median, sigma: libm::log(p95 / median).max(0.0) / Z95 }
     }
 
-    /// The distribution of a shape, not clamped but to 0.
+    /// The distribution with this shape. Negative draws are clamped to 0.
     pub const fn new(shape: Shape) -> Self {
         Self { shape, min: 0.0, max: f64::MAX, quantity: PhantomData }
     }
 
-    /// The same, with every draw clamped between `min` and `max` (base unit).
+    /// The same distribution, with draws clamped to the range from `min` to `max` (base unit).
     pub const fn clamped(mut self, min: f64, max: f64) -> Self {
         self.min = min;
         self.max = max;
@@ -84,12 +84,12 @@ impl<Q: Quantity> Dist<Q> {
         value.clamp(self.min, self.max)
     }
 
-    /// Draws a value.
+    /// Draws a value as a quantity.
     pub fn draw(&self, stream: &mut Stream) -> Q {
         Q::of_base(self.draw_base(stream))
     }
 
-    /// The mean in the base unit, clamping left out.
+    /// The mean in the base unit, without regard to clamping.
     pub fn mean_base(&self) -> f64 {
         match self.shape {
             Shape::Constant(value) | Shape::Exponential(value) => value,

@@ -1,5 +1,5 @@
-//! The event log: every fact of a run, in order. Everything to the right of it (measures, verdicts,
-//! reports) can be computed again from a log on disk.
+//! The event log: every fact of a run, in the order of time. Measures, verdicts and reports are
+//! functions of the log, and can be computed again from a log on disk.
 //!
 //! ```
 //! use alertstorm_model::event::{Event, Fact, Sink};
@@ -26,194 +26,196 @@ pub use sample::{
     ApiCalls, AuditCount, Bucket, Component, CpuUse, Depth, Etcd, Sample, Wait, WaitSummary,
 };
 
-/// One fact and its instant.
+/// One line of the event log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Event {
-    /// When it happened.
+    /// Time of the fact: virtual in the twin; live, the wall-clock time since the start of the run.
     #[serde(rename = "t_ns")]
     pub at: Time,
-    /// Whose it is; nothing for facts of the platform.
+    /// The investigation that the fact is about; empty for facts about the platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inv: Option<InvestigationId>,
-    /// What happened.
+    /// The fact; its fields are those of the line.
     #[serde(flatten)]
     pub fact: Fact,
 }
 
-/// What can happen. Every number is an integer in the unit of its name, so that the digest is
-/// the same on every machine.
+/// The facts of an event log. All numbers are integers, in the unit that the field's name ends
+/// with, so that the digest is the same on every machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "snake_case")]
 pub enum Fact {
-    /// An alert came. `intended` is the instant that every latency counts from.
+    /// An alert was sent for the first time.
     Alert {
-        /// When the alert was meant to come.
+        /// When the plan sends the alert. All latencies count from here, so that a delay of the
+        /// harness does not shorten them.
         intended: Time,
-        /// What it is about.
+        /// Domain of the alert.
         domain: Domain,
-        /// How urgent it is.
+        /// Severity of the alert.
         severity: Severity,
     },
-    /// The alert repeats one that is known.
+    /// The controller dropped the alert as a duplicate. Final.
     Deduplicated {
-        /// The investigation that covers it.
+        /// The investigation of the first alert with this fingerprint.
         of: InvestigationId,
     },
-    /// The alert was turned away.
+    /// The controller refused the alert, and its sender has no retries left. Final.
     Shed {
-        /// When the sender may try again.
+        /// The pause that the controller asked for (Retry-After).
         #[serde(rename = "retry_after_ns", with = "crate::time::nanos")]
         retry_after: Span,
     },
-    /// The alert was turned away, and its sender will come again.
+    /// The controller refused the alert; its sender delivers it again after the pause.
     TurnedAway {
-        /// When.
+        /// The pause that the controller asked for (Retry-After).
         #[serde(rename = "retry_after_ns", with = "crate::time::nanos")]
         retry_after: Span,
     },
-    /// The client sent the request that creates the Job.
+    /// The controller sent the request that creates the Job.
     JobSent,
-    /// A stage of the timeline was reached.
+    /// The investigation reached a stage of its timeline.
     Stage {
-        /// Which.
+        /// The stage; each is reached at most once.
         stage: Stage,
     },
-    /// The agent's process ended, and the investigation with it.
+    /// The investigation ended.
     Ended {
-        /// How.
+        /// How it ended. Reported by the agent or, if it did not conclude, by the kubelet or the
+        /// Job controller.
         outcome: Outcome,
     },
-    /// The agent worked through a hypothesis.
+    /// The agent finished a hypothesis.
     Hypothesis {
-        /// Tool calls made for it.
+        /// Tool calls since the last hypothesis.
         tool_calls: u32,
-        /// Tokens read and written by the model behind the agent.
+        /// LLM tokens of these calls, input and output.
         tokens: u32,
-        /// What they cost, in millionths of a dollar.
+        /// Their cost in millionths of a dollar.
         cost_micro_usd: u64,
     },
-    /// The agent did something.
+    /// An action of the agent succeeded.
     Acted {
-        /// What.
+        /// The action.
         action: Action,
     },
-    /// The agent was refused something.
+    /// An action of the agent, or a request for a credential, was refused.
     Denied {
-        /// What it attempted.
+        /// The attempted action; a credential counts as a read of its domain.
         action: Action,
-        /// Who refused.
+        /// The system that refused it.
         by: Refuser,
     },
     /// Vault issued a lease.
     LeaseIssued {
-        /// Unique in the run.
+        /// Number of the lease, unique in the run. Vault's lease ID is not part of the log.
         lease: u64,
-        /// Whose systems it opens.
+        /// Domain for which the credential is valid.
         domain: Domain,
-        /// When it expires unless renewed.
+        /// When it expires unless it is renewed.
         expires: Time,
     },
     /// Vault renewed a lease.
     LeaseRenewed {
-        /// Which.
+        /// Number of the lease.
         lease: u64,
     },
-    /// The agent gave a lease back; Vault revokes it as soon as it can.
+    /// The agent returned a lease by revoking its token. Vault revokes the lease afterwards.
     LeaseReturned {
-        /// Which.
+        /// Number of the lease.
         lease: u64,
     },
-    /// A lease was revoked before its time.
+    /// Vault revoked a lease before its TTL was over.
     LeaseRevoked {
-        /// Which.
+        /// Number of the lease.
         lease: u64,
     },
-    /// A lease ran out and was revoked by the expiration manager.
+    /// Vault's expiration manager revoked a lease after its TTL was over.
     LeaseExpired {
-        /// Which.
+        /// Number of the lease.
         lease: u64,
-        /// How long after its time.
+        /// Time from its expiry to its revocation.
         #[serde(rename = "lag_ns", with = "crate::time::nanos")]
         lag: Span,
     },
-    /// An attempt to revoke a lease failed.
+    /// An attempt to revoke a lease failed. Only recorded by the twin.
     RevokeFailed {
-        /// Which.
+        /// Number of the lease.
         lease: u64,
-        /// How many attempts there were.
+        /// Failed attempts so far, this one included.
         attempts: u32,
     },
-    /// Vault gave up revoking a lease.
+    /// Vault gave up revoking a lease after its last attempt.
     LeaseIrrevocable {
-        /// Which.
+        /// Number of the lease.
         lease: u64,
     },
-    /// Where the time from `alert` to `until` went, by component.
+    /// The time from the alert to `until`, by component; recorded when the stage is reached.
     Waited {
-        /// Up to which stage.
+        /// End of the time.
         until: Stage,
-        /// Component and time; the rest of the time was work.
+        /// Waits for components. The rest of the time is not explained.
         waits: Box<[Wait]>,
     },
-    /// The controller began or ceased to turn alerts away.
+    /// Back pressure of the controller began or ended.
     Pressure {
-        /// Whether it does now.
+        /// Whether it began.
         shedding: bool,
     },
     /// A fault of the scenario began or ended.
     Fault {
-        /// Its kind.
+        /// Kind of the fault.
         kind: crate::scenario::FaultKind,
-        /// Whether it began.
+        /// `true` at its start, `false` at its end.
         began: bool,
     },
-    /// What the platform's own counters say.
+    /// A sample of the platform's counters, taken at regular intervals and at the end of the run.
     Sample {
-        /// The counters.
+        /// Counters since the start of the run.
         sample: Box<Sample>,
     },
-    /// A live run began; a log without this is the twin's.
+    /// A live run began. The twin does not record this fact, which is how logs are told apart.
     Began {
-        /// Who made the platform.
+        /// Name of the provider: `local`, `kind` or `cluster`.
         provider: Box<str>,
     },
-    /// Something that a reader of the report must know: a server died, a memory was lost.
+    /// A remark for the report, such as that a server was restarted or lost its data.
     Remark {
-        /// In a sentence.
+        /// The remark, as printed.
         text: Box<str>,
     },
-    /// The run's figures cannot be trusted.
+    /// The run is invalid: its figures cannot be trusted.
     Invalid {
-        /// Why, in a sentence.
+        /// The reason, as printed.
         why: Box<str>,
     },
-    /// A live run audited itself, and what it wrote down against what the servers did.
+    /// Result of the audit at the end of a live run.
     Audited {
-        /// What it found.
+        /// The result.
         audited: Box<Audited>,
     },
-    /// The run ended before all was done, because somebody asked for it.
+    /// The run was interrupted by SIGINT or SIGTERM before its last investigation ended.
     Interrupted,
 }
 
 impl Event {
-    /// A fact of an investigation.
+    /// A fact about an investigation.
     pub const fn of(at: Time, inv: InvestigationId, fact: Fact) -> Self {
         Self { at, inv: Some(inv), fact }
     }
 
-    /// A fact of the platform.
+    /// A fact about the platform.
     pub const fn platform(at: Time, fact: Fact) -> Self {
         Self { at, inv: None, fact }
     }
 }
 
-/// Where events go. A world writes; the log, the digest and the measures listen.
+/// A receiver of events: the log's file, the digest, the measures.
 pub trait Sink {
-    /// Takes the next event; events come in the order of their instants.
+    /// Receives the next event. Events come in the order of time.
     fn take(&mut self, event: &Event);
 
-    /// Makes sure that what was taken outlives the process.
+    /// Writes out what is still buffered. Does nothing by default.
     fn flush(&mut self) {}
 }
 
@@ -223,7 +225,7 @@ impl Sink for Vec<Event> {
     }
 }
 
-/// Two listeners to one log.
+/// Both receive every event, the first one first.
 impl<A: Sink, B: Sink> Sink for (A, B) {
     fn take(&mut self, event: &Event) {
         self.0.take(event);

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// An investigation, by the number of the alert that began it.
+/// An investigation, by the number of the alert that started it.
 ///
 /// The number is a function of (plan, seed) alone, so an alert delivered twice, or delivered again
 /// to a restarted controller, names the same investigation and the same Job.
@@ -27,59 +27,59 @@ impl fmt::Display for InvestigationId {
 }
 
 words! {
-    /// What an investigation is about; decides its agent's profile and its credentials.
+    /// Area of an alert; decides the agent's profile and the credentials that it may get.
     pub enum Domain {
-        /// Links, routes, flows.
+        /// Network: links, routes, flows.
         Network = "network",
-        /// Queries, locks, replication.
+        /// Databases: queries, locks, replication.
         Database = "database",
-        /// Services and their releases.
+        /// Applications: services and their releases.
         Application = "application",
-        /// Access and abuse.
+        /// Security: access and abuse.
         Security = "security",
     }
 }
 
 words! {
-    /// How urgent an alert is, the most urgent first.
+    /// Severity of an alert, the most urgent first.
     pub enum Severity {
-        /// Users are hurt now.
+        /// Users are affected now.
         Critical = "critical",
-        /// Users will be hurt soon.
+        /// Users will be affected soon.
         High = "high",
-        /// Something is degraded.
+        /// A service is degraded.
         Medium = "medium",
-        /// Worth a look.
+        /// No immediate effect.
         Low = "low",
     }
 }
 
 words! {
-    /// The instants of an investigation's timeline, in their order.
+    /// The stages of an investigation's timeline, in their order.
     pub enum Stage {
-        /// The alert's intended instant.
+        /// The alert was due: its intended instant, not the time of its delivery.
         Alert = "alert",
-        /// The controller decided to investigate now.
+        /// The controller took the alert from its queue and requested the Job.
         Admitted = "admitted",
-        /// The API server answered the creation of the Job.
+        /// The API server answered the request that creates the Job.
         JobCreated = "job_created",
-        /// The Job controller's pod is in etcd.
+        /// The Job controller's pod was written to etcd.
         PodCreated = "pod_created",
-        /// The pod is bound to a node.
+        /// The scheduler bound the pod to a node.
         PodScheduled = "pod_scheduled",
-        /// The pod's status says Running.
+        /// The pod's status became Running.
         PodRunning = "pod_running",
-        /// Vault gave the agent a token.
+        /// Vault issued the agent's token.
         VaultLogin = "vault_login",
-        /// Every credential that the agent needs to begin is there.
+        /// The agent has all credentials that it needs at its start.
         CredentialsReady = "credentials_ready",
-        /// The agent concluded.
+        /// The agent reached its conclusion.
         AgentDone = "agent_done",
-        /// The agent gave its leases back.
+        /// The agent revoked its token, and with it all its leases.
         LeasesReleased = "leases_released",
-        /// The Job's status says Complete or Failed.
+        /// The Job's status became Complete or Failed.
         JobFinished = "job_finished",
-        /// The Job is gone from etcd.
+        /// The Job was deleted from etcd.
         JobCollected = "job_collected",
     }
 }
@@ -95,13 +95,13 @@ words! {
         Escalated = "escalated",
         /// The agent's process died.
         Crashed = "crashed",
-        /// The agent took more memory than its pod may.
+        /// The agent exceeded the memory limit of its pod.
         OomKilled = "oom_killed",
         /// The Job ran longer than activeDeadlineSeconds.
         DeadlineExceeded = "deadline_exceeded",
-        /// The agent could not go on without what its phase forbids.
+        /// The agent stopped because it was refused something that its phase forbids.
         Denied = "denied",
-        /// Vault gave no token or no credential in time.
+        /// Vault issued no token or no credential within the client timeout.
         VaultUnavailable = "vault_unavailable",
         /// The pod's node was lost, or the pod was deleted from outside.
         Evicted = "evicted",
@@ -109,18 +109,19 @@ words! {
 }
 
 impl Outcome {
-    /// Whether the agent came to a conclusion of its own, so that its Job is Complete.
+    /// Whether the agent reached a conclusion; its Job is then Complete, else Failed.
     pub const fn concluded(self) -> bool {
         matches!(self, Self::Resolved | Self::Inconclusive | Self::Escalated)
     }
 }
 
 words! {
-    /// Whose identity the agent shows to Vault and Kubernetes.
+    /// The identity with which agents log in to Vault and Kubernetes.
     pub enum IdentityKind {
-        /// One Vault role and ServiceAccount a phase; the trail is the Job's.
+        /// All agents of a domain share a ServiceAccount and a Vault entity. Only the Job's trail tells
+        /// investigations apart.
         SharedAgent = "shared-agent",
-        /// A ServiceAccount and a Vault entity for each investigation.
+        /// Each investigation has its own ServiceAccount and Vault entity.
         PerInvestigation = "per-investigation",
     }
 }

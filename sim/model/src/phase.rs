@@ -1,5 +1,5 @@
-//! The four trust phases and what each grants. The agent, the manifests and the Vault policies are all
-//! made from the table in [`Phase::allows`].
+//! The four trust phases and what each grants. The agent, the manifests and Vault's policies are all
+//! derived from [`Phase::allows`].
 //!
 //! ```
 //! use alertstorm_model::investigation::Domain;
@@ -16,63 +16,63 @@ use serde::{Deserialize, Serialize};
 use crate::investigation::Domain;
 
 words! {
-    /// How far an agent is trusted.
+    /// Trust phase of the agents, the least trusted first.
     pub enum Phase {
-        /// Watches and concludes; nobody acts on it.
+        /// Reads within its domain; nobody acts on its conclusions.
         Shadow = "shadow",
-        /// Reads with credentials of its own and advises.
+        /// Reads in all domains, and advises.
         ReadOnlyAssist = "read-only-assist",
-        /// May undo what it did: writes of low risk within its domain.
+        /// Also makes writes within its domain that can be undone.
         LimitedWrite = "limited-write",
-        /// Acts alone within its domain.
+        /// Also makes writes within its domain that cannot be undone.
         Autonomous = "autonomous",
     }
 }
 
 words! {
-    /// What an action does to its target.
+    /// Kind of an action.
     pub enum Verb {
-        /// Looks.
+        /// Changes nothing.
         Read = "read",
-        /// Changes something that can be undone at once: a restart, a ticket's comment.
+        /// A change that can be undone at once, such as a restart or a comment on a ticket.
         SafeWrite = "safe-write",
-        /// Changes something that cannot: a schema, a firewall rule.
+        /// A change that cannot be undone at once, such as to a schema or a firewall rule.
         RiskyWrite = "risky-write",
     }
 }
 
 impl Verb {
-    /// Whether it changes anything.
+    /// Whether the action changes anything.
     pub const fn writes(self) -> bool {
         !matches!(self, Self::Read)
     }
 }
 
 words! {
-    /// Who refused.
+    /// The system that refuses a forbidden action.
     pub enum Refuser {
-        /// The API server's authorizer.
+        /// The API server, by RBAC.
         Rbac = "rbac",
-        /// Vault's policy.
+        /// Vault, by the policy of the agent's role: it issues no credential.
         VaultPolicy = "vault-policy",
-        /// The database's own grants.
+        /// PostgreSQL, by the grants of the credential's role.
         DatabaseGrant = "database-grant",
     }
 }
 
-/// Something an agent attempts on a system of a domain.
+/// An action that an agent attempts on the systems of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Action {
-    /// What it does.
+    /// Kind of the action.
     pub verb: Verb,
-    /// Whose system it does it to.
+    /// Domain of the systems that it is done to; may differ from that of the alert.
     pub target: Domain,
 }
 
 impl Phase {
     /// Whether an agent investigating `home` may do `action`.
     ///
-    /// Phases only ever widen: what one grants, each later one grants too.
+    /// Each phase allows everything that the one before it allows.
     pub fn allows(self, home: Domain, action: Action) -> bool {
         let own = action.target == home;
         match action.verb {
@@ -82,12 +82,12 @@ impl Phase {
         }
     }
 
-    /// Whether Vault's policy gives an agent investigating `home` a credential for `target`.
+    /// Whether Vault issues an agent investigating `home` a credential for `target`.
     pub fn grants_credential(self, home: Domain, target: Domain) -> bool {
         self.allows(home, Action { verb: Verb::Read, target })
     }
 
-    /// Who refuses a forbidden `action`: the system that holds what it is done to.
+    /// The system that refuses a forbidden `action`; depends on the target's domain.
     pub const fn refuser(action: Action) -> Refuser {
         match action.target {
             Domain::Database => Refuser::DatabaseGrant,
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_only_ever_widen_and_shadow_never_writes() {
+    fn each_phase_allows_what_the_one_before_it_allows_and_shadow_never_writes() {
         for &home in Domain::ALL {
             for &target in Domain::ALL {
                 for &verb in Verb::ALL {

@@ -1,5 +1,5 @@
-//! Quantities as a scenario writes them: `5m`, `200Mi`, `2/s`, `80%`. A number without its unit is an
-//! error that lists the units.
+//! Quantities with units, as in scenarios: `5m`, `200Mi`, `2/s`, `80%`. For a missing unit the error
+//! lists the accepted ones.
 //!
 //! ```
 //! use alertstorm_model::quantity::{Bytes, QuantityError, Rate};
@@ -19,24 +19,24 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::time::Span;
 
-/// Why a quantity could not be read; fits "expected …".
+/// The text is no quantity of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct QuantityError {
-    /// What would have been right, with examples.
+    /// [`Quantity::EXPECTED`] of that kind.
     pub expected: String,
 }
 
-/// Something a person writes as a number and a unit.
+/// A quantity that is written as a number with its unit.
 pub trait Quantity: Copy + Sized {
-    /// What is expected, with examples: fits "expected …".
+    /// What is expected, with an example; continues "expected …".
     const EXPECTED: &'static str;
-    /// The pattern of the written form, for the schema.
+    /// Regular expression of the written form, for the JSON schema.
     const PATTERN: &'static str;
 
-    /// Reads the written form.
+    /// Parses the written form.
     fn parse(text: &str) -> Option<Self>;
-    /// The value in its base unit (seconds, bytes, 1).
+    /// The value in its base unit: seconds, bytes, per second, or 1 for shares and amounts.
     fn base(self) -> f64;
     /// The quantity of `base` base units.
     fn of_base(base: f64) -> Self;
@@ -93,7 +93,7 @@ impl Quantity for Span {
     }
 }
 
-/// An amount of memory in bytes.
+/// An amount of memory, in bytes. Written with a binary or decimal unit, like `200Mi` or `500M`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Bytes(pub u64);
 
@@ -144,7 +144,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// So many a second.
+/// A rate per second. Written with its unit, like `2/s` or `30/m`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
 pub struct Rate(pub f64);
 
@@ -167,7 +167,7 @@ impl Quantity for Rate {
     }
 }
 
-/// A share between 0 and 1, written `80%` or `0.8`.
+/// A share between 0 and 1. Written like `80%` or `0.8`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Share(pub f64);
@@ -189,7 +189,7 @@ impl Quantity for Share {
     }
 }
 
-/// A plain amount (tokens, cycles, dollars): the one quantity without a unit.
+/// A number that is not negative, such as of tokens or dollars. The only quantity without a unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Serialize)]
 #[serde(transparent)]
 pub struct Amount(pub f64);
@@ -248,15 +248,15 @@ impl Serialize for Rate {
     }
 }
 
-/// Reads a quantity, or says what was expected.
+/// Parses a quantity.
 ///
 /// # Errors
-/// Where the text is not a quantity of this kind.
+/// If the text is not a quantity of this kind.
 pub fn parse<Q: Quantity>(text: &str) -> Result<Q, QuantityError> {
     Q::parse(text).ok_or_else(|| QuantityError { expected: Q::EXPECTED.to_owned() })
 }
 
-/// Reads a quantity, from text or, for those without a unit, from a number.
+/// Reads a quantity from a scalar of an input file.
 fn quantity<Q: Quantity, V: deserr::IntoValue, E: deserr::DeserializeError>(
     value: deserr::Value<V>,
     location: deserr::ValuePointerRef<'_>,

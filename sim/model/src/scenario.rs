@@ -1,5 +1,5 @@
-//! Scenarios in two stages: what the file has ([`raw`]), and what can run ([`Plan`]), which is always
-//! valid. All problems of all files are found in one pass.
+//! Scenarios in two stages: [`raw::Scenario`] has the fields of the file; a [`Plan`] is checked and
+//! can run. [`load`] reports the problems of all files together.
 //!
 //! ```
 //! use alertstorm_model::scenario::{NoFiles, load};

@@ -1,5 +1,5 @@
-//! One random stream for each (seed, purpose, entity): the draws of one investigation never shift those
-//! of another.
+//! One random stream (ChaCha8) for each (seed, purpose, entity), so that a further draw in one stream
+//! changes no other stream.
 //!
 //! ```
 //! use alertstorm_model::seed::{Purpose, Stream};
@@ -13,40 +13,40 @@ use rand::rngs::ChaCha8Rng;
 use rand::{Rng, SeedableRng};
 
 words! {
-    /// What a stream is for.
+    /// Purpose of a stream. The entity is given for each.
     pub enum Purpose {
-        /// When alerts of a source come.
+        /// Times of a source's alerts; by source.
         Arrivals = "arrivals",
-        /// Domain, severity and fingerprint of one alert.
+        /// Domain, severity and fingerprint; by alert.
         AlertKind = "alert-kind",
-        /// The trace of one investigation's agent.
+        /// Trace of the agent; by investigation.
         Trace = "trace",
-        /// Start-up times of one investigation's pod.
+        /// Start-up times of the pod; by investigation.
         PodStart = "pod-start",
-        /// Service times of etcd.
+        /// Sync times of etcd's disk.
         Etcd = "etcd",
-        /// Service times of PostgreSQL.
+        /// Sync times of PostgreSQL's disk.
         Postgres = "postgres",
-        /// Which queues a flow is dealt.
+        /// Queues that API Priority and Fairness assigns to a flow.
         FlowHash = "flow-hash",
-        /// Jitter of retries.
+        /// Jitter of repeated requests to the API server.
         Backoff = "backoff",
-        /// Whether an agent's conclusion was right.
+        /// Whether a review finds the conclusion right; by investigation.
         Review = "review",
-        /// Resamples of a sample.
+        /// Resamples of the bootstrap.
         Bootstrap = "bootstrap",
-        /// Agents that are simulated to see what a rule does.
+        /// Agents of a backtest.
         Simulation = "simulation",
-        /// Sync times of Vault's storage.
+        /// Sync times of the disk of Vault's storage.
         VaultStorage = "vault-storage",
-        /// Jitter of Vault's repeated revocations.
+        /// Jitter of the pause before Vault repeats a failed revocation.
         Revocation = "revocation",
-        /// The phase of one node's relists.
+        /// Offset of the kubelet's relist period; by node.
         Relist = "relist",
     }
 }
 
-/// A stream of draws that depends on nothing but (seed, purpose, entity).
+/// A stream of random numbers that depends only on (seed, purpose, entity).
 #[derive(Debug)]
 pub struct Stream(ChaCha8Rng);
 
@@ -76,12 +76,12 @@ impl Stream {
         ((u128::from(self.bits()) * u128::from(n)) >> 64) as u64
     }
 
-    /// Whether something of this probability happens.
+    /// True with this probability.
     pub fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
-    /// The index drawn by weight; the weights need not sum to 1, but must not all be 0.
+    /// An index, drawn by weight. The weights need not sum to 1; at least one must be above 0.
     pub fn pick(&mut self, weights: &[f64]) -> usize {
         let mut left = self.unit() * weights.iter().sum::<f64>();
         for (i, weight) in weights.iter().enumerate() {
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draw_more_in_one_stream_moves_no_other() {
+    fn a_further_draw_in_one_stream_changes_no_other_stream() {
         let second = |extra: bool| {
             let mut first = Stream::new(7, Purpose::Trace, 1);
             if extra {

@@ -1,5 +1,5 @@
-//! Time in integer nanoseconds since the start of the run: an instant is a [`Time`], a length a
-//! [`Span`].
+//! Time in integer nanoseconds: [`Time`] is an instant, counted from the start of the run; [`Span`] is
+//! a duration.
 //!
 //! ```
 //! use alertstorm_model::time::{Span, Time};
@@ -17,25 +17,25 @@ use serde::{Deserialize, Serialize};
 /// Nanoseconds in a second.
 const NANOS: u64 = 1_000_000_000;
 
-/// An instant: nanoseconds since the run's start.
+/// An instant, in nanoseconds since the start of the run.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(transparent)]
 pub struct Time(pub u64);
 
-/// A length of time in nanoseconds. Scenarios write it with its unit; the event log writes whole
-/// nanoseconds ([`nanos`]).
+/// A duration in nanoseconds. It is written with its unit in scenarios, like `5m`, and as an integer
+/// in the event log ([`nanos`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub u64);
 
-/// The form of a [`Span`] in the event log: whole nanoseconds.
+/// Serializes a [`Span`] as integer nanoseconds, as in the event log.
 pub mod nanos {
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::Span;
 
-    /// Writes whole nanoseconds.
+    /// For `#[serde(with)]`.
     ///
     /// # Errors
     /// Those of the serializer.
@@ -43,7 +43,7 @@ pub mod nanos {
         serializer.serialize_u64(span.0)
     }
 
-    /// Reads whole nanoseconds.
+    /// For `#[serde(with)]`.
     ///
     /// # Errors
     /// Those of the deserializer.
@@ -53,24 +53,24 @@ pub mod nanos {
 }
 
 impl Time {
-    /// The run's start.
+    /// The start of the run.
     pub const ZERO: Self = Self(0);
-    /// An instant that no run reaches.
+    /// Later than the end of any run.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The time since `earlier`, or nothing where `earlier` is later.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Span {
         Span(self.0.saturating_sub(earlier.0))
     }
 
-    /// Seconds since the run's start.
+    /// Seconds since the start of the run.
     pub const fn as_secs_f64(self) -> f64 {
         Span(self.0).as_secs_f64()
     }
 }
 
 impl Span {
-    /// No time at all.
+    /// The empty duration.
     pub const ZERO: Self = Self(0);
 
     /// `n` nanoseconds.
@@ -93,22 +93,22 @@ impl Span {
         Self(n * NANOS)
     }
 
-    /// `s` seconds, rounded to a nanosecond; a negative or absurd length is clamped.
+    /// `s` seconds, rounded to a nanosecond. Clamped to the range from 0 to about 146 years.
     pub fn from_secs_f64(s: f64) -> Self {
         Self((s * NANOS as f64 + 0.5).clamp(0.0, (u64::MAX / 4) as f64) as u64)
     }
 
-    /// The length in seconds.
+    /// The duration in seconds.
     pub const fn as_secs_f64(self) -> f64 {
         self.0 as f64 / NANOS as f64
     }
 
-    /// The length less `other`, or nothing.
+    /// The difference; zero if `other` is longer.
     pub const fn saturating_sub(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 
-    /// The length times `factor`.
+    /// The duration times `factor`, rounded to a nanosecond.
     pub fn scale(self, factor: f64) -> Self {
         Self::from_secs_f64(self.as_secs_f64() * factor)
     }
@@ -161,7 +161,7 @@ impl Div<u64> for Span {
     }
 }
 
-/// Three digits that matter and the unit a person would choose: `9.10 s`, `250 ms`, `1 min 31 s`.
+/// Three significant digits in the largest suitable unit: `9.10 s`, `250 ms`, `1 min 31 s`.
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.as_secs_f64();

@@ -1,15 +1,15 @@
-//! The macro behind every closed vocabulary: one list gives the enum, its words, its parser, its
-//! place in the schema and the error that names the nearest word.
+//! The macro for enums that are written as a word in scenarios, logs and reports.
 
-/// What was typed is not one of the words.
+/// The text is not a word of the enum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected one of {}", .accepted.join(", "))]
 pub struct UnknownWord {
-    /// The words that would have been accepted, in their order.
+    /// The accepted words, in the order of their declaration.
     pub accepted: &'static [&'static str],
 }
 
-/// Declares a closed vocabulary: an enum, its words, its parser and its JSON schema.
+/// Declares an enum in which each variant has a word. Implements `Display`, `FromStr`, serde, deserr
+/// and the JSON schema by these words.
 #[macro_export]
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $Name:ident {
@@ -25,19 +25,19 @@ macro_rules! words {
         }
 
         impl $Name {
-            /// Every value, in the order of its declaration.
+            /// All values, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$Variant),+];
-            /// Every word, in the same order.
+            /// The words of all values, in the same order.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
-            /// How many values there are.
+            /// Number of values.
             pub const COUNT: usize = Self::ALL.len();
 
-            /// The word that scenarios, logs and reports use.
+            /// The word of the value, as in scenarios, logs and reports.
             pub const fn word(self) -> &'static str {
                 Self::WORDS[self as usize]
             }
 
-            /// The place in [`Self::ALL`].
+            /// The index of the value in [`Self::ALL`].
             pub const fn index(self) -> usize {
                 self as usize
             }

@@ -1,4 +1,4 @@
-//! An agent's profile: for each domain, distributions instead of constants.
+//! Profiles: for each domain, the distributions from which the traces of agents are drawn.
 
 use deserr::Deserr;
 use schemars::JsonSchema;
@@ -12,117 +12,120 @@ use crate::spread::Spread;
 use crate::time::Span;
 
 knobs! {
-    /// How often a tool is called for a hypothesis, and what a call takes.
+    /// Number, duration and tokens of the calls to one tool.
     pub struct ToolUse {
-        /// Calls for each hypothesis.
+        /// Number of calls per hypothesis; rounded.
         calls: Spread<Amount> = Spread::literal("0"),
-        /// How long a call takes.
+        /// Duration of a call.
         takes: Spread<Span> = Spread::literal("1s"),
-        /// Tokens that the model behind the agent reads and writes for a call.
+        /// LLM tokens, input and output, per call.
         tokens: Spread<Amount> = Spread::literal("0"),
     }
 
-    /// The tools of an agent.
+    /// The calls to each tool of an agent.
     pub struct Tools {
-        /// The API of the language model.
+        /// Calls to the API of the language model.
         llm: ToolUse = ToolUse::default(),
-        /// Log search.
+        /// Calls to log search.
         log_search: ToolUse = ToolUse::default(),
-        /// Network telemetry.
+        /// Calls to network telemetry.
         network_telemetry: ToolUse = ToolUse::default(),
-        /// Cloud storage.
+        /// Calls to cloud storage.
         cloud_storage: ToolUse = ToolUse::default(),
     }
 
-    /// Memory over time.
+    /// Memory of the agent's process over time.
     pub struct Memory {
-        /// At the start.
+        /// Memory at the start.
         start: Spread<Bytes> = Spread::literal("200Mi"),
-        /// More with each hypothesis.
+        /// Growth per hypothesis.
         per_hypothesis: Spread<Bytes> = Spread::literal("20Mi"),
-        /// Where an agent that leaks (`failures.oom`) ends.
+        /// Memory that an agent with a leak (`failures.oom`) reaches, unless it is killed before at
+        /// the limit of its Job.
         leak: Spread<Bytes> = Spread::literal("5Gi..8Gi"),
     }
 
-    /// A credential that turns out to be needed.
+    /// A further credential that some agents need during the investigation.
     pub struct MidRun {
-        /// For whose systems.
+        /// Domain of the credential. Without it, none is requested.
         domain: Option<Domain> = None,
-        /// How likely.
+        /// Probability per investigation.
         probability: Share = Share(1.0),
     }
 
-    /// Credentials needed.
+    /// Credentials that an agent requests from Vault.
     pub struct Credentials {
-        /// From the start; the profile's own domain where it is left out.
+        /// Domains of the credentials requested before the first hypothesis; by default that of the
+        /// alert. An empty list means none.
         at_start: Option<Vec<Domain>> = None,
-        /// Later, between hypotheses.
+        /// Credentials requested between hypotheses.
         mid_run: Vec<MidRun> = Vec::new(),
     }
 
-    /// Actions attempted, allowed or not.
+    /// Actions that an agent attempts, whether its phase allows them or not.
     pub struct Actions {
-        /// Reads for each hypothesis.
+        /// Number of reads per hypothesis; rounded.
         reads: Spread<Amount> = Spread::literal("1"),
-        /// How likely a write that can be undone is, for each hypothesis.
+        /// Probability per hypothesis of a write that can be undone.
         safe_write: Share = Share(0.0),
-        /// How likely a write that cannot be undone is, for each hypothesis.
+        /// Probability per hypothesis of a write that cannot be undone.
         risky_write: Share = Share(0.0),
-        /// How likely an action goes to another domain's systems.
+        /// Probability that an action targets the systems of another domain.
         foreign: Share = Share(0.0),
-        /// How likely the agent stops when it is refused something.
+        /// Probability that the agent ends with the outcome `denied` when it is refused something,
+        /// instead of going on without it.
         stops_when_denied: Share = Share(0.0),
     }
 
-    /// What the agent comes to, where nothing fails: weights.
+    /// Weights of the conclusions of agents that do not fail.
     pub struct Conclusions {
-        /// Found the cause.
+        /// Weight of `resolved`: the agent found the cause.
         resolved: Amount = Amount(1.0),
-        /// Ran out of hypotheses.
+        /// Weight of `inconclusive`: the agent ran out of hypotheses.
         inconclusive: Amount = Amount(0.0),
-        /// Handed over to a person.
+        /// Weight of `escalated`: the agent handed over to a person.
         escalated: Amount = Amount(0.0),
-        /// The share of those resolved whose conclusion a review finds wrong.
+        /// Share of the resolved investigations whose conclusion a review finds wrong.
         wrong: Share = Share(0.0),
     }
 
-    /// How the agent fails: shares of all investigations.
+    /// Failures, as shares of all investigations. The first four exclude each other.
     pub struct Failures {
-        /// Its process dies.
+        /// The process crashes.
         crash: Share = Share(0.0),
-        /// It takes more and more memory.
+        /// The memory grows up to `memory.leak`.
         oom: Share = Share(0.0),
-        /// It goes round in circles until the deadline.
+        /// The agent loops until the deadline of its Job.
         endless_loop: Share = Share(0.0),
-        /// It gives up half-way.
+        /// The agent gives up after some of its hypotheses; the outcome is `inconclusive`.
         gives_up: Share = Share(0.0),
-        /// It concludes, but does not give its credentials back.
+        /// The agent ends without returning its credentials. Independent of the other failures.
         keeps_credentials: Share = Share(0.0),
     }
 
-    /// What an agent does in one domain.
+    /// Behaviour of agents that investigate alerts of one domain.
     pub struct Profile {
-        /// Hypotheses worked through; rounded.
+        /// Number of hypotheses; rounded.
         hypotheses: Spread<Amount> = Spread::literal("1"),
-        /// Thinking before each tool call.
+        /// Time that the agent works by itself before each tool call.
         think: Spread<Span> = Spread::literal("0s"),
-        /// Tools.
+        /// Calls to tools.
         tools: Tools = Tools::default(),
-        /// Dollars for a million tokens.
+        /// Price of a million LLM tokens, in dollars.
         usd_per_million_tokens: Amount = Amount(5.0),
-        /// Memory over time.
+        /// Memory of the agent's process.
         memory: Memory = Memory::default(),
-        /// Credentials needed.
+        /// Credentials that the agent requests.
         credentials: Credentials = Credentials::default(),
-        /// Actions attempted.
+        /// Actions that the agent attempts.
         actions: Actions = Actions::default(),
-        /// What it comes to.
+        /// Weights of its conclusions.
         conclusions: Conclusions = Conclusions::default(),
-        /// How it fails.
+        /// Shares of its failures.
         failures: Failures = Failures::default(),
     }
 
-    /// A profile for each domain.
+    /// The profile of each domain. A domain that is not given has the defaults.
     pub struct Profiles {
         /// Agents on network alerts.
         network: Profile = Profile::default(),

@@ -11,15 +11,15 @@ use crate::quantity::Bytes;
 use crate::time::Span;
 
 words! {
-    /// What an agent calls.
+    /// A tool of an agent.
     pub enum Tool {
         /// The API of the language model.
         Llm = "llm",
-        /// Log search.
+        /// A search in logs.
         LogSearch = "log_search",
-        /// Network telemetry.
+        /// A query of network telemetry.
         NetworkTelemetry = "network_telemetry",
-        /// Cloud storage.
+        /// An access to cloud storage.
         CloudStorage = "cloud_storage",
     }
 }
@@ -32,20 +32,20 @@ pub enum Step {
     Think(Span),
     /// Calls a tool.
     Call {
-        /// Which.
+        /// The tool; it decides nothing but the name in the trace.
         tool: Tool,
-        /// How long the call takes.
+        /// Duration of the call.
         takes: Span,
-        /// Tokens read and written.
+        /// LLM tokens, input and output.
         tokens: u32,
-        /// What they cost, in millionths of a dollar.
+        /// Cost of the tokens, in millionths of a dollar.
         cost_micro_usd: u64,
     },
     /// Holds this much memory from now on.
     Hold(Bytes),
     /// Needs a credential for the systems of a domain.
     Need(Domain),
-    /// Attempts something.
+    /// Attempts an action, whether the phase allows it or not.
     Act(Action),
     /// Finishes a hypothesis.
     Hypothesis,
@@ -82,34 +82,34 @@ impl Ending {
 /// How a trace ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// How.
+    /// The kind of end.
     pub ending: Ending,
     /// Whether the agent gives its credentials back.
     pub returns_credentials: bool,
-    /// Whether it stops when it is refused something.
+    /// Whether the agent ends with the outcome `denied` when it is refused something.
     pub stops_when_denied: bool,
 }
 
-/// What one agent does.
+/// The behaviour of one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {
-    /// What it investigates.
+    /// Domain of the alert.
     pub domain: Domain,
-    /// Credentials that it needs before it begins.
+    /// Domains of the credentials that the agent requests before its first step.
     pub at_start: Vec<Domain>,
-    /// Its steps.
+    /// The steps after the credentials of the start, in order.
     pub steps: Vec<Step>,
-    /// Its end.
+    /// How the agent ends after the last step.
     pub end: End,
 }
 
 impl Trace {
-    /// Whether it takes any credential.
+    /// Whether the agent requests any credential.
     pub fn needs_vault(&self) -> bool {
         !self.at_start.is_empty() || self.steps.iter().any(|step| matches!(step, Step::Need(_)))
     }
 
-    /// Its duration if nothing had to be waited for.
+    /// The duration of all steps, without waits for the platform.
     pub fn work(&self) -> Span {
         self.steps.iter().fold(Span::ZERO, |sum, step| match step {
             Step::Think(takes) | Step::Call { takes, .. } => sum + *takes,
@@ -121,9 +121,9 @@ impl Trace {
 /// A line of a file of traces.
 #[derive(Debug, Serialize)]
 struct Line {
-    /// Which trace the step belongs to.
+    /// Name of the trace that the step belongs to.
     trace: String,
-    /// What it investigates; needed on a trace's first line.
+    /// Domain of the alert; required in the first line of a trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: Option<Domain>,
     #[serde(flatten)]

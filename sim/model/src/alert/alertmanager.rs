@@ -1,5 +1,5 @@
-//! Alertmanager's webhook log: JSON Lines, version 4, one message a line, as its documentation
-//! gives the format. Unknown fields are let pass: newer Alertmanagers add some.
+//! Logs of Alertmanager's webhook: JSON Lines, one message of version 4 per line. Unknown fields are
+//! ignored, because newer versions of Alertmanager add some.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::input::{JsonLine, Place, Problem, Text, json_lines};
 use crate::investigation::{Domain, Severity};
 use crate::time::Span;
 
-/// A recorded alert.
+/// A recorded alert that was firing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// Time since the log's first alert, already sped up.
+    /// Time since the first alert of the log, divided by `speed`.
     pub after: Span,
-    /// From the label `domain`, where it names one.
+    /// The label `domain`; `None` if it is missing or no domain.
     pub domain: Option<Domain>,
-    /// From the label `severity`, where it names one.
+    /// The label `severity`, or a common alias such as `warning`; `None` if it is missing or unknown.
     pub severity: Option<Severity>,
-    /// Alertmanager's fingerprint, or one of the labels.
+    /// Alertmanager's fingerprint; a hash of the labels if the log has none.
     pub fingerprint: u64,
 }
 
@@ -40,10 +40,11 @@ struct One {
     fingerprint: String,
 }
 
-/// Reads a log, `speed` times faster than it was recorded. Resolved alerts are left out.
+/// Reads a log, to be replayed `speed` times faster than recorded. Resolved alerts are left out.
+/// `source` is the file name in problems.
 ///
 /// # Errors
-/// Every line that is not a message of version 4, with its column.
+/// All lines that are not a message of version 4; a log without a firing alert.
 pub fn read(text: &str, source: &str, speed: f64) -> Result<Vec<Recorded>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut found: Vec<(Timestamp, One)> = Vec::new();
@@ -95,7 +96,7 @@ fn message(line: JsonLine<'_>) -> Result<Vec<(Timestamp, One)>, (Place, String)>
     message.alerts.into_iter().map(timed).collect()
 }
 
-/// The words of the field and those that others use for them.
+/// A severity by its name or by a common alias.
 fn severity(label: &str) -> Option<Severity> {
     match label {
         "page" | "error" => Some(Severity::High),

@@ -1,4 +1,4 @@
-//! Where alerts come from: how many, when, and of what kind.
+//! Sources of alerts: their number, times and kinds.
 
 use std::sync::Arc;
 
@@ -7,58 +7,58 @@ use crate::quantity::Quantity;
 use crate::time::{Span, Time};
 
 words! {
-    /// How alerts of a rate or a flood are spread.
+    /// How the alerts of a source are spaced.
     pub enum Spacing {
-        /// At equal distances.
+        /// At equal intervals.
         Even = "even",
-        /// As independent events: a Poisson process; a flood's instants are uniform.
+        /// As independent events: a Poisson process for a rate, uniform times for a flood.
         Poisson = "poisson",
     }
 }
 
-/// Where alerts come from, and of what kind they are.
+/// A source of alerts, checked.
 #[derive(Clone, Debug)]
 pub struct AlertSource {
-    /// When they come.
+    /// Number and times of the alerts.
     pub arrivals: Arrivals,
-    /// When the source begins.
+    /// Start of the source.
     pub start: Time,
-    /// Weights of the domains, in their order.
+    /// Weights in the order of [`Domain::ALL`](crate::investigation::Domain::ALL).
     pub domains: [f64; 4],
-    /// Weights of the severities, in their order.
+    /// Weights in the order of [`Severity::ALL`](crate::investigation::Severity::ALL).
     pub severities: [f64; 4],
-    /// How many different alerts there are, where they repeat.
+    /// Number of different fingerprints; `None` if every alert has its own.
     pub fingerprints: Option<u64>,
 }
 
-/// When alerts of a source come.
+/// Number and times of a source's alerts.
 #[derive(Clone, Debug)]
 pub enum Arrivals {
-    /// So many within a time.
+    /// A fixed number of alerts within a time.
     Flood {
-        /// How many.
+        /// Number of alerts.
         count: u64,
-        /// Within which time.
+        /// Time over which they are spread; 0 for all at once.
         over: Span,
-        /// How they are spread over it.
+        /// Spacing of the alerts.
         spacing: Spacing,
     },
-    /// Rates that follow each other: alerts a second, and for how long.
+    /// Rates that follow each other.
     Rate {
-        /// The steps.
+        /// Alerts per second, and duration, of each step.
         steps: Vec<(f64, Span)>,
-        /// How alerts are spread.
+        /// Spacing of the alerts.
         spacing: Spacing,
     },
     /// A recorded log.
     Replay {
-        /// Its alerts, in the order of time.
+        /// The alerts of the log, in the order of time.
         alerts: Arc<[Recorded]>,
     },
 }
 
 impl Arrivals {
-    /// How many alerts there will be, or may be expected.
+    /// Number of alerts; its expected value for a random source.
     pub fn expected(&self) -> f64 {
         match self {
             Self::Flood { count, .. } => *count as f64,
@@ -67,7 +67,7 @@ impl Arrivals {
         }
     }
 
-    /// How long the source lasts.
+    /// Time from the start of the source to its last alert, or to the end of its last step.
     pub fn lasts(&self) -> Span {
         match self {
             Self::Flood { over, .. } => *over,

@@ -45,7 +45,7 @@ pub enum Command {
     },
     /// Refuse the alert.
     Shed {
-        /// Which.
+        /// The refused alert: the one delivered, or a less urgent one from the queue.
         alert: Alert,
         /// When the sender may try again.
         retry_after: Span,

@@ -1,90 +1,93 @@
-//! What a live run finds when it audits itself: how late the harness was, and whether its books
-//! agree with what the servers wrote down.
+//! The audit at the end of a live run: the delays that the harness added, and whether its records
+//! agree with the servers' audit trails.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sample::WaitSummary;
 
-/// The audit of a live run.
+/// Result of the audit of a live run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Audited {
-    /// From an alert's intended instant to its delivery to the controller.
+    /// Time from an alert's intended instant to its delivery to the controller.
     pub send_lag: WaitSummary,
-    /// From the answer to a Job's creation to the watch event that shows it.
+    /// Time from the response to a Job's creation to the watch event that reports the Job.
     pub watch_lag: WaitSummary,
-    /// The harness's own processor time, in ns.
+    /// Processor time of the harness in ns, user and system.
     pub harness_cpu_ns: u64,
-    /// Most memory that the harness held, in bytes.
+    /// Largest resident memory of the harness, in bytes.
     pub harness_resident_max: u64,
-    /// Leases, against Vault's own list and audit trail.
+    /// Comparison of the ledger's leases with Vault.
     pub leases: Reconciliation,
-    /// Refusals, against the trails of who refused.
+    /// Comparison of the refusals that agents reported with the audit trails.
     pub denials: Denials,
-    /// Whom the trails name, trail by trail.
+    /// How well each audit trail identifies the investigation that caused an entry.
     pub attribution: Vec<Attributed>,
 }
 
-/// The book of leases, against Vault.
+/// Comparison of the leases in the harness's ledger with Vault's audit trail and `sys/leases`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Reconciliation {
-    /// Leases in the book.
+    /// Leases in the ledger.
     pub booked: u64,
-    /// Leases that Vault's audit trail has it giving out; none where that cannot be read.
+    /// Leases issued according to Vault's audit trail; empty if that cannot be read.
     pub in_trail: Option<u64>,
-    /// Leases alive in the book and in `sys/leases` at the run's end.
+    /// Leases alive at the end of the run in both the ledger and `sys/leases`.
     pub alive: u64,
-    /// Leases alive in Vault that the book has as ended, or does not know.
+    /// Leases alive in Vault that have ended in the ledger, or are not in it.
     pub alive_unbooked: u64,
-    /// Leases alive in the book that Vault does not have.
+    /// Leases alive in the ledger that are not in Vault.
     pub booked_not_alive: u64,
-    /// Leases of one that the other does not have.
+    /// Leases that are either in the ledger or in the audit trail, but not in both; 0 if the trail
+    /// cannot be read.
     pub unmatched: u64,
-    /// Leases that were alive when Vault lost its memory: at their source they live on.
+    /// Leases that were alive when a Vault with storage in memory was restarted. Their credentials
+    /// were not revoked.
     pub lost: u64,
 }
 
 impl Reconciliation {
-    /// Whether book and Vault agree.
+    /// Whether ledger and Vault agree.
     pub const fn agrees(&self) -> bool {
         self.unmatched == 0 && self.alive_unbooked == 0 && self.booked_not_alive == 0
     }
 }
 
-/// Refusals that agents met, against those that the trails hold.
+/// Refusals by system: the number that agents reported, and the number in the system's audit trail,
+/// which is empty if the trail cannot be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Denials {
-    /// Refusals by the API server: told by agents, and found in its audit trail, where that can be
-    /// read.
+    /// Refusals by the API server's authorizer.
     pub rbac: (u64, Option<u64>),
     /// Refusals by Vault's policies.
     pub vault_policy: (u64, Option<u64>),
-    /// Refusals by PostgreSQL.
+    /// Refusals by PostgreSQL's grants.
     pub database_grant: (u64, Option<u64>),
 }
 
 impl Denials {
-    /// Whether they match one for one, where there is a trail to match.
+    /// Whether both numbers are equal for every audit trail that can be read.
     pub fn agree(&self) -> bool {
         [self.rbac, self.vault_policy, self.database_grant]
             .iter()
-            .all(|(told, found)| found.is_none_or(|found| *told == found))
+            .all(|(reported, found)| found.is_none_or(|found| *reported == found))
     }
 }
 
-/// What one kind of trail answers, when it is asked which investigation did something.
+/// How many entries of an audit trail identify the investigation that caused them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Attributed {
-    /// What was asked about: `postgresql statements`, `kubernetes writes`, `vault requests`.
+    /// Kind of the entries: `postgresql statements`, `kubernetes writes` or `vault requests`.
     pub what: String,
-    /// Questions asked.
+    /// Number of entries that were looked at.
     pub asked: u64,
-    /// Answered by the identity's own name.
+    /// Entries that identify an investigation by the name of the identity.
     pub by_identity: u64,
-    /// Of these, rightly.
+    /// Of these, entries that identify the right investigation.
     pub by_identity_rightly: u64,
-    /// Answered by the trails of Jobs: the pod of a token, the pod of an address.
+    /// Entries that identify an investigation by the trail of its Job: the pod of a token or of an
+    /// address.
     pub by_job: u64,
-    /// Of these, rightly.
+    /// Of these, entries that identify the right investigation.
     pub by_job_rightly: u64,
 }

@@ -1,5 +1,5 @@
-//! What the platform's counters say at an instant: in the twin the counters themselves, live a
-//! scrape of /metrics. Counters are cumulative since the run's start.
+//! Samples of the platform's counters. In the twin they are read from the model; live they are
+//! scraped from the servers' /metrics. Counters are cumulative since the start of the run.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,60 +7,60 @@ use serde::{Deserialize, Serialize};
 use crate::time::Span;
 
 words! {
-    /// What an investigation can wait for on its critical path.
+    /// A component that an investigation can wait for on its critical path.
     pub enum Component {
-        /// The controller's queue, for a place in the concurrency budget.
+        /// In the controller's queue, until the concurrency budget has a free slot.
         Concurrency = "investigation controller's concurrency budget",
-        /// The controller's cost budget.
+        /// In the controller's queue, until the cost budget has room for the reserve.
         CostBudget = "investigation controller's cost budget",
-        /// The controller was down.
+        /// Until the controller was restarted.
         ControllerDown = "investigation controller's restart",
-        /// The controller's connections to the API server.
+        /// For a free connection or a token of the controller's Kubernetes client.
         BackendClient = "backend's API connections",
-        /// A seat of API Priority and Fairness.
+        /// In a queue of API Priority and Fairness, for a seat.
         ApiSeats = "API server's priority and fairness seats",
-        /// A core of the control plane's host.
+        /// For a core of the control plane's machine.
         ControlPlaneCpu = "control plane's cores",
-        /// etcd's group commit.
+        /// For the sync of etcd's write-ahead log, which commits a group of writes.
         Etcd = "etcd commit",
-        /// The API server was down or refused.
+        /// Until the API server accepted requests again.
         ApiServerDown = "API server's outage",
-        /// The Job controller's client token bucket.
+        /// For a token of the Job controller's client (`kube_api_qps`).
         JobControllerBucket = "job controller's client bucket",
-        /// The Job controller's workers, busy with their own work.
+        /// For a free sync worker of the Job controller.
         JobControllerWorkers = "job controller's sync workers",
-        /// The Job controller batches syncs for a second.
+        /// For the Job controller's batch period: it delays a sync by up to one second.
         JobSyncBatch = "job controller's sync batch",
-        /// The controller manager was down.
+        /// Until kube-controller-manager was restarted.
         ControllerManagerDown = "controller manager's outage",
-        /// The scheduler's one-at-a-time cycle.
+        /// For the scheduler, which schedules one pod at a time.
         SchedulerCycle = "scheduler's cycle",
-        /// The scheduler's client token bucket.
+        /// For a token of the scheduler's client (`kube_api_qps`).
         SchedulerBucket = "scheduler's client bucket",
-        /// The scheduler was down.
+        /// Until kube-scheduler was restarted.
         SchedulerDown = "scheduler's outage",
-        /// Room on a node.
+        /// For a node with room for the pod's requests.
         NodeCapacity = "room on the nodes",
-        /// The kubelet's client token bucket.
+        /// For a token of the kubelet's client (`kube_api_qps` of the node).
         KubeletBucket = "kubelet's client bucket",
-        /// The image pull.
+        /// For the pull of the agent's image.
         ImagePull = "image pull",
-        /// Sandbox and container start, and the kubelet's relist.
+        /// For the start of sandbox and container, and for the kubelet to notice it.
         PodStart = "pod start",
-        /// A core of Vault's host.
+        /// For a core of Vault's machine.
         VaultCpu = "vault's cores",
-        /// The lock of Vault's database plugin.
+        /// For the lock of a configuration of Vault's database plugin.
         VaultDatabaseLock = "vault database lock",
-        /// Vault was sealed or restarting.
+        /// Until Vault was unsealed.
         VaultDown = "vault's outage",
-        /// PostgreSQL's cores, commits and connections.
+        /// For a core, a commit or a connection of PostgreSQL.
         Postgres = "PostgreSQL",
-        // The digest of an event log folds a component's place in this list, so that new ones come
-        // after those that logs contain.
-        /// Writes to Vault's storage.
+        // The digest of an event log contains the index of a component. New components must come
+        // after all that occur in logs.
+        /// For a write to Vault's storage.
         VaultStorage = "vault's storage",
-        /// Time on the critical path that is booked on no component. Never in an event log: the
-        /// measures add it, so that shares add up to all of the path.
+        /// Time on the critical path that is attributed to no component. Never in an event log: it
+        /// is added by the measures, so that the shares of a path add up to 1.
         Unexplained = "not explained",
     }
 }
@@ -68,132 +68,138 @@ words! {
 /// A component and how long one investigation waited for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Wait {
-    /// For what.
+    /// The component.
     pub component: Component,
-    /// How long.
+    /// Sum of the waits for it.
     #[serde(rename = "ns", with = "crate::time::nanos")]
     pub span: Span,
 }
 
-/// The counters of the platform.
+/// The platform's counters at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sample {
-    /// Calls to the API server by verb, resource and level.
+    /// Requests to the API server. In the twin by verb, resource and priority level; live there are
+    /// entries by verb and resource, and others by level alone.
     pub api_calls: Vec<ApiCalls>,
-    /// etcd.
+    /// etcd's counters.
     pub etcd: Etcd,
-    /// Each client's token bucket.
+    /// Token buckets of rate-limited clients.
     pub buckets: Vec<Bucket>,
-    /// Depths of queues, and other levels: how many there are at this instant.
+    /// Lengths of queues and other gauges, at this instant.
     pub depths: Vec<Depth>,
     /// Processor time by host and process.
     pub cpu: Vec<CpuUse>,
-    /// TokenReviews made by Vault.
+    /// TokenReviews requested from the API server; one per Kubernetes login to Vault.
     pub token_reviews: u64,
-    /// Vault's audit log.
+    /// Entries of Vault's audit log. Live, only the last sample of a run has them.
     pub audit: AuditCount,
-    /// Waits by what was waited for; filled in the last sample of a run only.
+    /// Distributions of waits. Only the last sample of a run has them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits: Vec<WaitSummary>,
-    /// Events of the engine, or messages of the live harness, so far.
+    /// Events that the twin's engine has processed so far; 0 on real servers.
     pub engine_events: u64,
 }
 
-/// Calls to the API server of one kind.
+/// Requests to the API server of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct ApiCalls {
-    /// HTTP method as Kubernetes names it: create, get, update, patch, delete.
+    /// Kubernetes' name of the method, such as `create`; `all` in entries by priority level.
     pub verb: String,
-    /// Resource, with its subresource.
+    /// Resource with its subresource, such as `pods/status`; `all` in entries by priority level.
     pub resource: String,
-    /// API Priority and Fairness level.
+    /// Priority level of API Priority and Fairness. Live, empty in entries by verb and resource.
     pub level: String,
-    /// Requests that came.
+    /// Requests received, including rejected ones.
     pub count: u64,
-    /// Requests answered 429 or refused.
+    /// Rejected requests, such as with status 429 by API Priority and Fairness.
     pub rejected: u64,
-    /// Seats times the time they were held, in ns.
+    /// Sum over requests of seats times the time that they were occupied, in ns. Live, 0 in entries
+    /// by verb and resource.
     pub seat_ns: u64,
-    /// Time in the level's queues, in ns.
+    /// Sum over requests of the time in the priority level's queues, in ns. Live, 0 in entries by
+    /// verb and resource.
     pub queue_wait_ns: u64,
 }
 
 /// etcd's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Etcd {
-    /// Writes committed.
+    /// Committed writes.
     pub writes: u64,
-    /// Syncs of the write-ahead log; each commits a group.
+    /// Syncs of the write-ahead log; one sync commits a group of writes.
     pub fsyncs: u64,
-    /// Size of the database in bytes.
+    /// Size of the database in bytes, at this instant.
     pub db_bytes: u64,
-    /// Largest size of the database in bytes.
+    /// Largest size of the database in bytes so far.
     pub db_bytes_max: u64,
 }
 
-/// A client's token bucket.
+/// Counters of a client's token bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Bucket {
-    /// Whose.
+    /// Name of the client, such as `job-controller`. The buckets of all kubelets are added up.
     pub client: String,
-    /// Tokens taken.
+    /// Tokens taken, one per request.
     pub calls: u64,
-    /// Sum of the waits for one, in ns.
+    /// Sum of the waits for a token, in ns.
     pub wait_ns: u64,
-    /// The longest wait, in ns.
+    /// Longest wait for a token, in ns; 0 on real servers, which do not report it.
     pub wait_max_ns: u64,
-    /// How long the bucket was empty, in ns.
+    /// Time during which the bucket was empty, in ns; 0 on real servers, which do not report it.
     pub empty_ns: u64,
 }
 
-/// How many of something there are.
+/// The length of a queue, or another gauge, at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Depth {
-    /// Of what.
+    /// Name of the gauge, such as `scheduler queue`.
     pub of: String,
-    /// How many.
+    /// Its value.
     pub depth: u64,
 }
 
 /// Processor time of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct CpuUse {
-    /// The machine.
+    /// Name of the machine: `control plane`, `vault` or `postgres`; live `this machine`.
     pub host: String,
-    /// Its cores.
+    /// Number of cores of the machine.
     pub cores: u32,
-    /// The process.
+    /// Name of the process.
     pub process: String,
-    /// Processor time, in ns.
+    /// Processor time of the process, user and system, in ns.
     pub busy_ns: u64,
-    /// Resident memory in bytes, where it is known.
+    /// Resident memory in bytes; empty in the twin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resident_bytes: Option<u64>,
 }
 
-/// Vault's audit log: how many entries name one investigation.
+/// Entries of Vault's audit log, and how many of them identify one investigation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct AuditCount {
-    /// Entries with an identity: requests made with a token.
+    /// Entries that carry the identity of an agent's token. A request has two: one for itself, one
+    /// for the response. On real servers requests are counted instead.
     pub entries: u64,
-    /// Entries that an identity per investigation would name.
+    /// Entries that identify one investigation by its own identity. In the twin this is computed as
+    /// if each investigation had one.
     pub named_per_investigation: u64,
-    /// Entries that one shared identity would name: those made while just one investigation
-    /// held it.
+    /// Entries that identify one investigation although the identity is shared: in the twin, those
+    /// made while a single investigation held a token; on real servers, those that the audit trail
+    /// of Jobs and pods resolves.
     pub named_shared: u64,
 }
 
-/// A distribution of waits.
+/// Distribution of waits of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct WaitSummary {
-    /// What was waited for.
+    /// What was waited for, such as `etcd commit`.
     pub what: String,
-    /// How often.
+    /// Number of waits, including those of zero length.
     pub count: u64,
     /// Median, in ns.
     pub p50_ns: u64,
     /// 99th percentile, in ns.
     pub p99_ns: u64,
-    /// Longest, in ns.
+    /// Longest wait, in ns.
     pub max_ns: u64,
 }

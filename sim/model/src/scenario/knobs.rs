@@ -1,5 +1,6 @@
-//! The knobs of the platform: what a scenario may set, with the default of each. A default is
-//! upstream's wherever there is one; its source stands beside it.
+//! The knobs of the platform: what a scenario can set, with the default of each. Where upstream has
+//! a default, it is used, and its source is given: paths are those of Kubernetes v1.36.3, etcd
+//! v3.6.16 and Vault v1.21.1. Other defaults are assumptions.
 
 use std::num::{NonZeroU32, NonZeroU64};
 
@@ -13,7 +14,7 @@ use crate::quantity::{Amount, Bytes, Quantity, Share};
 use crate::spread::Spread;
 use crate::time::Span;
 
-/// `n`, which is not 0: for literals.
+/// A count from a literal. Panics if `n` is 0, at compile time in a constant.
 pub const fn count(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).expect("not 0")
 }
@@ -33,7 +34,7 @@ impl<E: deserr::DeserializeError> Deserr<E> for Positive {
     }
 }
 
-/// A flag's value: text, or a number or truth value as a flag is written.
+/// Value of a command-line flag. Numbers and booleans are kept as they are written in the scenario.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct FlagValue(pub String);
@@ -59,32 +60,35 @@ impl<E: deserr::DeserializeError> Deserr<E> for FlagValue {
     }
 }
 
-/// Flags of a server by their names, for a live world: what has no knob of its own. The twin does
-/// not know them. A flag that the server does not have is an error before anything is started.
+/// Command-line flags of a server, by name without dashes: for settings that have no knob. Only
+/// used on real servers; the twin ignores them. A flag that the server does not have is an error
+/// before anything is started.
 pub type Flags = std::collections::BTreeMap<String, FlagValue>;
 
 words! {
-    /// What the controller does with an alert.
+    /// When the controller creates the Job of an alert.
     pub enum Admission {
-        /// Budget, priority queue, back pressure.
+        /// When there is room in the concurrency and cost budgets; until then the alert waits in a
+        /// bounded priority queue.
         Queue = "queue",
-        /// A Job for each alert at once: what the plain backend does.
+        /// At once, without budgets or a queue.
         Direct = "direct",
     }
 }
 
 words! {
-    /// In what order the queue is served.
+    /// Order in which alerts leave the queue.
     pub enum QueueOrder {
-        /// The most severe first; waiting counts too (`aging`).
+        /// The most severe first; an alert that has waited for `aging` outranks one that is a step
+        /// more severe and has just arrived.
         Severity = "severity",
-        /// First come, first served.
+        /// In the order of arrival.
         Age = "age",
     }
 }
 
 words! {
-    /// What runs the pods.
+    /// Software that runs the pods of a node.
     pub enum NodeRuntime {
         /// A kubelet and a container runtime.
         Kubelet = "kubelet",
@@ -94,7 +98,7 @@ words! {
 }
 
 words! {
-    /// How an agent proves who it is to Vault.
+    /// Auth method with which agents log in to Vault.
     pub enum AuthMethod {
         /// Vault asks the API server (TokenReview) at each login.
         Kubernetes = "kubernetes",
@@ -104,148 +108,159 @@ words! {
 }
 
 words! {
-    /// What makes a credential.
+    /// Vault's secrets engine that issues a credential.
     pub enum Engine {
-        /// A role made in PostgreSQL and dropped again.
+        /// Database engine: creates a role in PostgreSQL, and drops it on revocation.
         Postgresql = "postgresql",
-        /// A key and a certificate.
+        /// PKI engine: a private key and a certificate.
         Pki = "pki",
-        /// A stored secret: no lease.
+        /// KV engine: a stored secret, without a lease.
         Kv = "kv",
-        /// A ServiceAccount token from the API server.
+        /// Kubernetes engine: a ServiceAccount token, issued by the API server.
         Kubernetes = "kubernetes",
     }
 }
 
 impl Engine {
-    /// Whether Vault renews its leases: a certificate and a token of the API server say in
-    /// themselves when they end (builtin/logical/pki, vault-plugin-secrets-kubernetes v0.11).
+    /// Whether its leases can be renewed. Certificates and tokens of the API server cannot: they
+    /// contain their expiry (builtin/logical/pki, vault-plugin-secrets-kubernetes v0.11).
     pub const fn renews(self) -> bool {
         matches!(self, Self::Postgresql)
     }
 }
 
 words! {
-    /// Where Vault keeps its data.
+    /// Vault's storage backend.
     pub enum VaultStorage {
-        /// In memory, as `vault server -dev` does.
+        /// In memory, as with `vault server -dev`; lost at a restart.
         Inmem = "inmem",
-        /// Integrated storage: a sync for each write.
+        /// Integrated storage: each write is synced to disk.
         Raft = "raft",
     }
 }
 
 knobs! {
-    /// The bounded priority queue.
+    /// The controller's bounded priority queue. Only used with `admission: queue`.
     pub struct Queue {
-        /// Alerts that may wait; one more and the least urgent is turned away.
+        /// Largest number of waiting alerts. When it is reached, back pressure begins: new alerts
+        /// are shed, unless a less severe one waits, which is shed in their place.
         limit: NonZeroU32 = count(500),
-        /// In what order it is served.
+        /// Order in which alerts leave the queue.
         order: QueueOrder = QueueOrder::Severity,
-        /// The wait that outweighs one step of severity.
+        /// Waiting time that counts as much as one step of severity. Not used with `order: age`.
         aging: Span = Span::secs(600),
-        /// Back pressure ends when the queue is down to this share of its limit.
+        /// Back pressure ends when the length of the queue is down to this share of `limit`.
         low_water: Share = Share(0.8),
     }
 
-    /// What may be spent in a window of time.
+    /// Limit on the LLM cost of investigations in a time window. Windows follow each other from the
+    /// start of the run. No investigation starts unless its reserve fits into the budget.
     pub struct CostBudget {
-        /// Dollars a window.
+        /// Budget of a window, in dollars.
         usd: Positive = Positive(100.0),
-        /// The window's length.
+        /// Length of a window.
         per: Span = Span::secs(3600),
-        /// Dollars set aside for an investigation until its cost is known.
+        /// Dollars reserved for each running investigation, until its real cost is known.
         reserve_usd: Amount = Amount(0.5),
     }
 
-    /// The Job made for each investigation.
+    /// The Kubernetes Job of an investigation.
     pub struct Job {
-        /// activeDeadlineSeconds.
+        /// `spec.activeDeadlineSeconds`: Kubernetes stops the agent after this time.
         active_deadline: Span = Span::secs(900),
-        /// ttlSecondsAfterFinished.
+        /// `spec.ttlSecondsAfterFinished`: Kubernetes deletes the finished Job after this time.
         ttl_after_finished: Span = Span::secs(3600),
-        /// The container's memory limit.
+        /// Memory limit of the container; an agent above it is OOM-killed.
         memory_limit: Bytes = Bytes::gibi(4),
-        /// The container's memory request.
+        /// Memory request of the container, for which the scheduler needs room on a node.
         memory_request: Bytes = Bytes::gibi(1),
-        /// The container's CPU request, in thousandths of a core.
+        /// CPU request of the container, in thousandths of a core.
         cpu_request_millis: u32 = 250,
     }
 
-    /// The controller's client of the API server. client-go limits a client to 5/s unless told
-    /// otherwise; kube (Rust) does not limit at all, so there is no bucket by default.
+    /// The controller's Kubernetes client. It has no rate limit by default, like clients made with
+    /// kube-rs; client-go's default is 5 requests per second with a burst of 10.
     pub struct BackendClient {
-        /// Requests in flight at once.
+        /// Largest number of concurrent requests.
         connections: NonZeroU32 = count(16),
-        /// Token bucket: calls a second; absent, there is no bucket.
+        /// Rate limit, in requests per second; no limit if it is not set.
         kube_api_qps: Option<Positive> = None,
-        /// Token bucket: calls at once.
+        /// Burst above `kube_api_qps`, in requests; client-go's default. Not used without a rate
+        /// limit.
         kube_api_burst: NonZeroU32 = count(10),
-        /// Own processor time a Job.
+        /// Processor time that the controller needs for a Job. It only counts with
+        /// `shared_with_everything`.
         cpu_per_job: Span = Span::millis(1),
     }
 
-    /// kube-apiserver.
+    /// Flags of kube-apiserver.
     pub struct ApiServer {
-        /// `--max-requests-inflight`; kube-apiserver's default.
+        /// `--max-requests-inflight`; upstream's default (apiserver/pkg/server/config.go).
         max_requests_inflight: NonZeroU32 = count(400),
-        /// `--max-mutating-requests-inflight`; kube-apiserver's default. API Priority and
-        /// Fairness divides the sum of both.
+        /// `--max-mutating-requests-inflight`; upstream's default (apiserver/pkg/server/config.go).
+        /// API Priority and Fairness distributes the sum of both limits as seats.
         max_mutating_requests_inflight: NonZeroU32 = count(200),
-        /// Other flags of kube-apiserver, by name; for live worlds.
+        /// Further flags, by name without dashes. Only used on real servers.
         flags: Flags = Flags::new(),
     }
 
-    /// etcd.
+    /// Flags and disk of etcd.
     pub struct EtcdKnobs {
-        /// The write-ahead log's sync: a local SSD's; etcd asks for a 99th percentile below 10 ms.
+        /// Duration of a sync of the write-ahead log. The default is that of a local SSD; etcd's
+        /// documentation recommends a 99th percentile below 10 ms.
         fsync: Spread<Span> = Spread::log_normal("1.5ms", "4ms"),
-        /// `--quota-backend-bytes`; etcd's default. Beyond it every write fails.
+        /// `--quota-backend-bytes`; upstream's default (server/storage/quota.go). Above it, every
+        /// write fails.
         quota: Bytes = Bytes::gibi(2),
-        /// `--etcd-compaction-interval` of kube-apiserver; its default.
+        /// `--etcd-compaction-interval` of kube-apiserver; upstream's default
+        /// (apiserver/pkg/storage/storagebackend/config.go).
         compaction_interval: Span = Span::secs(300),
-        /// Other flags of etcd, by name; for live worlds.
+        /// Further flags, by name without dashes. Only used on real servers.
         flags: Flags = Flags::new(),
     }
 
-    /// kube-controller-manager.
+    /// Flags of kube-controller-manager.
     pub struct ControllerManager {
-        /// `--kube-api-qps`; upstream's default. Each controller has a bucket of its own, and its
-        /// events go through it too.
+        /// `--kube-api-qps`, in requests per second; upstream's default
+        /// (pkg/controller/apis/config/v1alpha1/defaults.go). Each controller has its own token
+        /// bucket, which its Kubernetes Events use too.
         kube_api_qps: Positive = Positive(20.0),
-        /// `--kube-api-burst`; upstream's default.
+        /// `--kube-api-burst`, in requests; upstream's default (the same file).
         kube_api_burst: NonZeroU32 = count(30),
         /// `--concurrent-job-syncs`; upstream's default (pkg/controller/job/config/v1alpha1).
         concurrent_job_syncs: NonZeroU32 = count(5),
-        /// `--concurrent-ttl-after-finished-syncs`; upstream's default.
+        /// `--concurrent-ttl-after-finished-syncs`; upstream's default
+        /// (pkg/controller/ttlafterfinished/config/v1alpha1).
         concurrent_ttl_syncs: NonZeroU32 = count(5),
         /// `--concurrent-gc-syncs`; upstream's default (pkg/controller/garbagecollector).
         concurrent_gc_syncs: NonZeroU32 = count(20),
         /// `--node-monitor-grace-period`; upstream's default (pkg/controller/nodelifecycle).
         node_monitor_grace_period: Span = Span::secs(50),
-        /// How long a pod tolerates a node that is not ready: the admission plugin
-        /// DefaultTolerationSeconds gives 300 s.
+        /// How long a pod tolerates a node that is not ready, before it is evicted; the default of
+        /// the admission plugin DefaultTolerationSeconds.
         not_ready_toleration: Span = Span::secs(300),
-        /// Other flags of kube-controller-manager, by name; for live worlds.
+        /// Further flags, by name without dashes. Only used on real servers.
         flags: Flags = Flags::new(),
     }
 
-    /// kube-scheduler.
+    /// Flags of kube-scheduler.
     pub struct Scheduler {
-        /// `--kube-api-qps`; upstream's default. Bindings go through it; events have another.
+        /// `--kube-api-qps`, in requests per second; upstream's default
+        /// (pkg/scheduler/apis/config/v1/defaults.go). It limits bindings; Kubernetes Events have a
+        /// token bucket of their own.
         kube_api_qps: Positive = Positive(50.0),
-        /// `--kube-api-burst`; upstream's default.
+        /// `--kube-api-burst`, in requests; upstream's default (the same file).
         kube_api_burst: NonZeroU32 = count(100),
-        /// Other flags of kube-scheduler, by name; for live worlds.
+        /// Further flags, by name without dashes. Only used on real servers.
         flags: Flags = Flags::new(),
     }
 
-    /// The control plane.
+    /// The Kubernetes control plane. All of its processes run on one machine.
     pub struct ControlPlane {
-        /// Cores of the machine that all of it shares.
+        /// Cores of the machine. Only used in the twin.
         cores: NonZeroU32 = count(4),
-        /// Whether the nodes' software, the backend, Vault and PostgreSQL run on it too, as on a
-        /// laptop or in CI.
+        /// Whether kubelets or KWOK, the controller, Vault and PostgreSQL run on the same machine
+        /// and compete for its cores, as on a laptop or in CI.
         shared_with_everything: bool = false,
         /// kube-apiserver.
         apiserver: ApiServer = ApiServer::default(),
@@ -257,62 +272,65 @@ knobs! {
         scheduler: Scheduler = Scheduler::default(),
     }
 
-    /// One node; all are alike.
+    /// A node of the cluster. All nodes are the same.
     pub struct Node {
-        /// What runs the pods.
+        /// Software that runs the pods.
         runtime: NodeRuntime = NodeRuntime::Kubelet,
-        /// Allocatable CPU, in cores.
+        /// Allocatable CPU, in cores: the sum of requests that the scheduler places on the node.
         cpu: NonZeroU32 = count(8),
-        /// Allocatable memory.
+        /// Allocatable memory: the sum of requests that the scheduler places on the node.
         memory: Bytes = Bytes::gibi(32),
-        /// `maxPods`; kubelet's default.
+        /// `maxPods`; upstream's default (pkg/kubelet/apis/config/v1beta1/defaults.go).
         pods: NonZeroU32 = count(110),
-        /// `kubeAPIQPS`; kubelet's default.
+        /// `kubeAPIQPS`, in requests per second; upstream's default (the same file).
         kube_api_qps: Positive = Positive(50.0),
-        /// `kubeAPIBurst`; kubelet's default.
+        /// `kubeAPIBurst`, in requests; upstream's default (the same file).
         kube_api_burst: NonZeroU32 = count(100),
-        /// The first pull of the agent's image on a node.
+        /// Duration of the first pull of the agent's image on a node. Not used with
+        /// `image_present`.
         image_pull: Spread<Span> = Spread::log_normal("6s", "15s"),
-        /// Whether every node has the image already.
+        /// Whether every node has the agent's image when the run starts.
         image_present: bool = true,
-        /// Pod sandbox with its network.
+        /// Duration of creating the pod sandbox and its network.
         sandbox_start: Spread<Span> = Spread::log_normal("250ms", "700ms"),
-        /// Container creation and start.
+        /// Duration of creating and starting the container.
         container_start: Spread<Span> = Spread::log_normal("120ms", "300ms"),
-        /// Live, whether all nodes' kubelets see their pods by one watch of the harness instead of
-        /// one each, as real kubelets have.
+        /// Only used with `--on local`: whether the simulated kubelets share one watch on pods.
+        /// Real kubelets have one each.
         shared_watch: bool = false,
-        /// The kubelet sees what its containers did at its next relist; kubelet's
-        /// `genericPlegRelistPeriod`.
+        /// Interval at which the kubelet checks the state of its containers;
+        /// `genericPlegRelistPeriod` in pkg/kubelet/kubelet.go.
         relist_period: Span = Span::secs(1),
     }
 
-    /// The cluster.
+    /// The Kubernetes cluster.
     pub struct Cluster {
-        /// How many nodes.
+        /// Number of worker nodes.
         nodes: NonZeroU32 = count(20),
-        /// What a node is.
+        /// The settings of every node.
         node: Node = Node::default(),
         /// The control plane.
         control_plane: ControlPlane = ControlPlane::default(),
-        /// A round trip between two machines.
+        /// Network round-trip time between two machines. Only used in the twin.
         network_rtt: Span = Span::micros(500),
     }
 
-    /// What makes the credentials of a domain.
+    /// Vault's secrets engine for the credentials of a domain.
     pub struct SecretEngine {
-        /// The engine.
+        /// Type of the engine.
         engine: Engine = Engine::Kv,
-        /// Time to live of a lease.
+        /// TTL of a lease. The agent renews it after two thirds of it, if the engine allows that.
         ttl: Span = Span::secs(300),
-        /// The longest that renewals may carry it; Vault's default is 32 days (768h).
+        /// Maximum TTL of a lease, renewals included. Vault's default is 768 h
+        /// (`maxLeaseTTL` in vault/expiration.go).
         max_ttl: Span = Span::secs(3600),
-        /// Database configs that share the load; Vault's plugin makes one credential at a time
-        /// for each, under a lock.
+        /// Number of database configurations that share the load; only used by `postgresql`.
+        /// Vault's plugin holds a lock per configuration, so each creates one credential at a time.
         configs: NonZeroU32 = count(1),
     }
 
-    /// The engine of each domain.
+    /// The secrets engine of each domain: by default `pki` for network, `postgresql` for database,
+    /// and `kv` for the others.
     pub struct Secrets {
         /// Credentials for network data.
         network: SecretEngine = SecretEngine { engine: Engine::Pki, ..SecretEngine::default() },
@@ -327,47 +345,50 @@ knobs! {
 
     /// HashiCorp Vault.
     pub struct Vault {
-        /// How an agent proves who it is.
+        /// Auth method with which agents log in.
         auth: AuthMethod = AuthMethod::Kubernetes,
-        /// Cores of its machine.
+        /// Cores of its machine. Not used with `shared_with_everything`.
         cores: NonZeroU32 = count(2),
-        /// Where it keeps its data.
+        /// Storage backend.
         storage: VaultStorage = VaultStorage::Raft,
-        /// `token_ttl` of the role: the token, and all it took, ends then.
+        /// `token_ttl` of the role. When the token expires, all leases issued with it are revoked.
         token_ttl: Span = Span::secs(1200),
-        /// `VAULT_NUM_EXPIRATION_WORKERS`; 200 (vault/expiration.go numExpirationWorkersDefault).
+        /// `VAULT_NUM_EXPIRATION_WORKERS`: concurrent revocations; upstream's default
+        /// (`numExpirationWorkersDefault` in vault/expiration.go).
         revocation_workers: NonZeroU32 = count(200),
-        /// How long an agent tries before it gives up.
+        /// How long an agent retries a failed request to Vault before it gives up.
         client_timeout: Span = Span::secs(120),
-        /// The engine of each domain.
+        /// The secrets engine of each domain.
         secrets: Secrets = Secrets::default(),
     }
 
-    /// PostgreSQL.
+    /// The PostgreSQL server for which Vault's database engine issues credentials.
     pub struct Postgres {
-        /// Cores of its machine.
+        /// Cores of its machine. Not used with `shared_with_everything`.
         cores: NonZeroU32 = count(2),
         /// `max_connections`; PostgreSQL's default.
         max_connections: NonZeroU32 = count(100),
-        /// The write-ahead log's sync at each commit.
+        /// Duration of the write-ahead log's sync at each commit; by default that of a local SSD.
         fsync: Spread<Span> = Spread::log_normal("1.5ms", "4ms"),
-        /// Other settings of PostgreSQL, by name; for live worlds.
+        /// Further settings of postgresql.conf, by name. Only used on real servers.
         flags: Flags = Flags::new(),
     }
 
-    /// How the run is watched and bounded.
+    /// Limits on the length of the run and on what is recorded of it.
     pub struct Limits {
-        /// The run ends here even if work is left, which is then unfinished; 0 is no bound.
+        /// The run ends after this time; investigations that still run count as unfinished. 0 means
+        /// no limit.
         run_for: Span = Span::ZERO,
-        /// How often the platform's counters are read; 0 chooses by the run's length.
+        /// Interval between two samples of the platform's counters. 0 means about 300 samples, at
+        /// least a second apart.
         sample_every: Span = Span::ZERO,
-        /// Investigations up to which the event log is written.
+        /// The event log is only written if the scenario has at most this many alerts.
         events_up_to: NonZeroU64 = NonZeroU64::new(100_000).expect("not 0"),
     }
 }
 
 impl Secrets {
-    /// The engine of `domain`.
+    /// The settings for `domain`.
     pub const fn of(&self, domain: crate::investigation::Domain) -> &SecretEngine {
         use crate::investigation::Domain;
         match domain {

@@ -1,4 +1,4 @@
-//! Objectives such as `job_startup.p99 <= 30s`, as parsed: a metric, a comparison and a limit in the
+//! Objectives such as `job_startup.p99 <= 30s`, parsed: a metric, a comparison and a limit in the
 //! metric's base unit. `alertstorm-analysis` judges them.
 
 use std::fmt;
@@ -12,65 +12,65 @@ use crate::investigation::{Outcome, Stage};
 use crate::quantity::{Amount, Quantity, Share};
 use crate::time::Span;
 
-/// What an objective is about.
+/// The figure that an objective limits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Metric {
-    /// A quantile of the latency from the alert to a stage; 1 is the longest.
+    /// Quantile (0 to 1) of the latency in seconds from the alert to a stage; 1 is the maximum.
     Latency(Stage, f64),
-    /// A plain count.
+    /// A count over the whole run.
     Count(Counter),
-    /// A share of something.
+    /// Share of investigations with this outcome, of all that finished; 0 to 1.
     Share(Outcome),
-    /// The longest exposure of an orphan.
+    /// The longest time in seconds that an orphaned lease outlived its investigation.
     ExposureMax,
-    /// Dollars: of all, or a quantile an investigation.
+    /// LLM cost in dollars: the total, or a quantile over investigations.
     Cost(Option<f64>),
 }
 
 words! {
-    /// What can be counted.
+    /// A count that an objective can limit.
     pub enum Counter {
-        /// Leases that outlived their investigation.
+        /// Leases that outlived their investigation, unless they were returned.
         Orphaned = "leases.orphaned",
-        /// Leases that Vault could not revoke.
+        /// Leases that Vault gave up revoking after six failed attempts.
         Irrevocable = "leases.irrevocable",
-        /// Most leases at once.
+        /// Largest number of leases alive at the same time.
         ActivePeak = "leases.active_peak",
         /// Leases issued.
         Issued = "leases.issued",
-        /// Leases that ran out.
+        /// Leases that Vault revoked because their TTL was over.
         Expired = "leases.expired",
-        /// Alerts turned away.
+        /// Alerts refused by back pressure whose senders had no retries left.
         Shed = "accounting.shed",
-        /// Investigations without an outcome.
+        /// Investigations without an outcome when the run ended.
         Unfinished = "accounting.unfinished",
-        /// Repeats.
+        /// Alerts that repeated one within the deduplication window.
         Deduplicated = "accounting.deduplicated",
         /// Investigations with an outcome.
         Finished = "accounting.finished",
-        /// Writes done.
+        /// Writes that succeeded.
         Writes = "actions.writes",
-        /// Writes refused.
+        /// Writes that were refused.
         DeniedWrites = "actions.denied_writes",
-        /// Reads refused.
+        /// Reads and requests for credentials that were refused.
         DeniedReads = "actions.denied_reads",
-        /// Calls to the API server.
+        /// Requests to the API server.
         ApiCalls = "api_calls.count",
     }
 }
 
 words! {
-    /// How a value is held against its limit.
+    /// How a value is compared with the limit.
     pub enum Comparison {
-        /// Not above it.
+        /// The value is not above the limit.
         AtMost = "<=",
-        /// Not below it.
+        /// The value is not below the limit.
         AtLeast = ">=",
-        /// Just it.
+        /// The value equals the limit.
         Exactly = "==",
-        /// Below it.
+        /// The value is below the limit.
         Below = "<",
-        /// Above it.
+        /// The value is above the limit.
         Above = ">",
     }
 }
@@ -78,7 +78,7 @@ words! {
 const QUANTILES: [(&str, f64); 6] =
     [("p50", 0.5), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)];
 
-/// Names of latencies: those of the words of the field, and each stage's own.
+/// The stage of a latency's name: the name of the stage, or one of two common aliases.
 fn latency(name: &str) -> Option<Stage> {
     match name {
         "job_startup" => Some(Stage::PodRunning),
@@ -87,7 +87,7 @@ fn latency(name: &str) -> Option<Stage> {
     }
 }
 
-/// Every metric that there is, for messages and completion.
+/// The names of all metrics, as in an objective.
 pub fn metrics() -> Vec<String> {
     let names = ["job_startup", "agent_ready"].into_iter();
     let latencies = names.chain(Stage::WORDS.iter().skip(1).copied());
@@ -120,23 +120,23 @@ fn metric(text: &str) -> Option<Metric> {
     latency(name).map(|stage| Metric::Latency(stage, *quantile))
 }
 
-/// An objective.
+/// An objective of a scenario, parsed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slo {
     text: String,
-    /// What is measured.
+    /// The figure that is limited.
     pub metric: Metric,
-    /// How the value is compared with the limit.
+    /// How the figure is compared with the limit.
     pub comparison: Comparison,
-    /// In the metric's base unit: seconds, dollars, a share, a count.
+    /// The limit in the metric's base unit: seconds, dollars, a share (0 to 1) or a count.
     pub limit: f64,
 }
 
 impl Slo {
-    /// Reads an objective.
+    /// Parses a metric, a comparison and a limit with its unit, separated by spaces.
     ///
     /// # Errors
-    /// What was expected, and the nearest metric.
+    /// The expected syntax, with the nearest metric for an unknown one; it continues "expected …".
     pub fn parse(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let [name, sign, limit] = words[..] else {
@@ -162,7 +162,7 @@ impl Slo {
         Ok(Self { text: words.join(" "), metric, comparison, limit })
     }
 
-    /// The stage and the limit in seconds of an objective that is the latency to one.
+    /// The stage and the limit in seconds, if the metric is a latency.
     pub const fn latency(&self) -> Option<(Stage, f64)> {
         match self.metric {
             Metric::Latency(stage, _) => Some((stage, self.limit)),

@@ -1,4 +1,4 @@
-//! The scenario as a person typed it. Every field may be left out but `alerts`.
+//! The scenario as it is written in its file. All fields but `alerts` are optional.
 
 use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use schemars::JsonSchema;
@@ -16,66 +16,69 @@ use crate::phase::Phase;
 use crate::quantity::{Amount, Rate};
 use crate::time::Span;
 
-/// A question to the platform, and all that decides its answer.
+/// A load, a platform, and the objectives that must hold.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema, Deserr)]
 #[deserr(error = Problems, deny_unknown_fields)]
 #[schemars(deny_unknown_fields, title = "Alertstorm scenario")]
 pub struct Scenario {
-    /// Its name, which names the folder of its runs; the file's name where it is left out.
+    /// Name of the scenario and of the folders of its runs: letters, digits, `-`, `_` and `.`. The
+    /// default is the file's name without its extension.
     #[deserr(default)]
     #[schemars(default)]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// What the run shall answer, in a sentence.
+    /// The question that a run answers, in a sentence. It is printed in every report.
     #[deserr(default)]
     #[schemars(default)]
     #[serde(skip_serializing_if = "String::is_empty")]
     pub question: String,
-    /// The seed of every draw; it is written in every report.
+    /// Seed of all random draws. The same plan and seed give the same run in the twin.
     #[deserr(default = 1)]
     #[schemars(default = "one")]
     pub seed: u64,
-    /// When alerts come, and of what kind.
+    /// Sources of alerts; at least one. Their alerts are merged in the order of time.
     pub alerts: Vec<Alerts>,
-    /// What the agents do.
+    /// What the agents do: a file of profiles (by default the built-in `profiles/sre.yaml`), or
+    /// `{traces: FILE}` for recorded traces.
     #[deserr(default)]
     #[schemars(default)]
     pub agents: Agents,
-    /// How far the agents are trusted.
+    /// Trust phase, which decides what the agents may read and write.
     #[deserr(default = Phase::ReadOnlyAssist)]
     #[schemars(default = "read_only")]
     pub phase: Phase,
-    /// Whose identity an agent shows.
+    /// Whether agents share one identity, or each investigation has its own.
     #[deserr(default = IdentityKind::PerInvestigation)]
     #[schemars(default = "per_investigation")]
     pub identity: IdentityKind,
-    /// The investigation controller: a mapping, or just `direct` or `queue`.
+    /// Settings of the investigation controller: a mapping, or only `direct` or `queue` as a short
+    /// form of `{admission: …}`.
     #[deserr(default)]
     #[schemars(default, with = "ControllerForm")]
     pub controller: Controller,
-    /// The cluster.
+    /// Nodes and control plane of the Kubernetes cluster.
     #[deserr(default)]
     #[schemars(default)]
     pub cluster: Cluster,
-    /// Vault.
+    /// Settings of Vault.
     #[deserr(default)]
     #[schemars(default)]
     pub vault: Vault,
-    /// PostgreSQL.
+    /// Settings of PostgreSQL.
     #[deserr(default)]
     #[schemars(default)]
     pub postgres: Postgres,
-    /// What breaks, and when.
+    /// Faults to inject. Faults of the same kind on the same node must not overlap.
     #[deserr(default)]
     #[schemars(default)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
-    /// What must hold, like `job_startup.p99 <= 30s`; decides the exit code.
+    /// Objectives like `job_startup.p99 <= 30s`. If one is missed, the exit code is 1.
     #[deserr(default)]
     #[schemars(default)]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub slos: Vec<Slo>,
-    /// Bounds of the run.
+    /// Limits on the length of the run and on what is recorded of it.
     #[deserr(default)]
     #[schemars(default)]
     pub limits: Limits,
@@ -92,32 +95,32 @@ const fn per_investigation() -> IdentityKind {
 }
 
 words! {
-    /// What can break.
+    /// A fault that can be injected.
     pub enum FaultKind {
         /// kube-apiserver refuses connections.
         ApiServerDown = "api-server-down",
-        /// etcd elects a new leader: no write commits for as long.
+        /// etcd elects a new leader: no write commits until the fault ends.
         EtcdLeaderLoss = "etcd-leader-loss",
-        /// The sync of etcd's write-ahead log takes `extra` longer.
+        /// Each sync of etcd's write-ahead log takes `extra` longer.
         SlowFsync = "slow-fsync",
-        /// kube-controller-manager is down; it lists everything again when it is back.
+        /// kube-controller-manager is down; when it starts again, it lists all objects.
         ControllerManagerDown = "controller-manager-down",
         /// kube-scheduler is down.
         SchedulerDown = "scheduler-down",
         /// A node loses power.
         NodeDown = "node-down",
-        /// Vault is sealed: it answers 503.
+        /// Vault is sealed: it answers with status 503.
         VaultSealed = "vault-sealed",
-        /// Vault restarts, and loads its leases.
+        /// Vault is down; when it starts again, it loads its leases from its storage.
         VaultRestart = "vault-restart",
         /// PostgreSQL refuses connections.
         PostgresDown = "postgres-down",
-        /// The investigation controller crashes and forgets its queue.
+        /// The investigation controller crashes and loses its queue.
         ControllerCrash = "controller-crash",
     }
 }
 
-/// Weights of the domains; what is left out has none.
+/// Relative frequency of the domains. A domain that is not given has weight 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema, Deserr)]
 #[deserr(error = Problems, deny_unknown_fields)]
 #[schemars(deny_unknown_fields)]
@@ -141,13 +144,13 @@ pub struct DomainMix {
 }
 
 impl DomainMix {
-    /// The weights in the order of the domains.
+    /// The weights in the order of [`Domain::ALL`](crate::investigation::Domain::ALL).
     pub const fn weights(&self) -> [f64; 4] {
         [self.network.0, self.database.0, self.application.0, self.security.0]
     }
 }
 
-/// Weights of the severities; what is left out has none.
+/// Relative frequency of the severities. A severity that is not given has weight 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema, Deserr)]
 #[deserr(error = Problems, deny_unknown_fields)]
 #[schemars(deny_unknown_fields)]
@@ -171,7 +174,7 @@ pub struct SeverityMix {
 }
 
 impl SeverityMix {
-    /// The weights in the order of the severities.
+    /// The weights in the order of [`Severity::ALL`](crate::investigation::Severity::ALL).
     pub const fn weights(&self) -> [f64; 4] {
         [self.critical.0, self.high.0, self.medium.0, self.low.0]
     }
@@ -180,85 +183,92 @@ impl SeverityMix {
 knobs! {
     /// A source of alerts: exactly one of `flood`, `poisson`, `steps` and `replay`.
     pub struct Alerts {
-        /// So many alerts, within `over`.
+        /// A fixed number of alerts, spread over `over`.
         flood: Option<u64> = None,
-        /// Alerts at random, at this rate, for `for`.
+        /// Mean rate of a Poisson process that lasts for `for`, which is required.
         poisson: Option<Rate> = None,
-        /// Rates that follow each other.
+        /// Rates that follow each other, each for its own duration.
         steps: Option<Vec<Step>> = None,
-        /// A log of Alertmanager's webhook (JSON Lines, version 4), beside the scenario.
+        /// File with recorded messages of Alertmanager's webhook (JSON Lines, version 4), relative
+        /// to the scenario's folder.
         replay: Option<String> = None,
-        /// When the source begins.
+        /// Start of the source, counted from the start of the run.
         at: Span = Span::ZERO,
-        /// How long a flood takes.
+        /// `flood` only: the time over which the alerts are spread; 0s by default, all at once.
         over: Option<Span> = None,
-        /// How long a Poisson source lasts.
+        /// `poisson` only: duration of the source.
         lasts as "for": Option<Span> = None,
-        /// How alerts of a flood or of steps are spaced.
+        /// `flood` and `steps` only: spacing of the alerts; `even` by default.
         spacing: Option<Spacing> = None,
-        /// How many times faster than recorded a log is replayed.
+        /// `replay` only: factor by which the log is replayed faster than recorded; 1 by default.
         speed: Option<Positive> = None,
-        /// What the alerts are about; a replayed alert's own label `domain` wins.
+        /// Weights of the domains; network 40, database 25, application 25 and security 10 by
+        /// default. The label `domain` of a replayed alert takes precedence.
         mix: Option<DomainMix> = None,
-        /// How urgent they are; a replayed alert's own label `severity` wins.
+        /// Weights of the severities; critical 5, high 20, medium 45 and low 30 by default. The
+        /// label `severity` of a replayed alert takes precedence.
         severities: Option<SeverityMix> = None,
-        /// How many different alerts there are: repeats share a fingerprint. Every alert is its
-        /// own where this is left out.
+        /// Number of different fingerprints, not for `replay`. Alerts with the same fingerprint are
+        /// deduplicated. If it is not set, every alert has its own.
         fingerprints: Option<std::num::NonZeroU64> = None,
     }
 
-    /// The investigation controller.
+    /// Settings of the investigation controller.
     pub struct Controller {
-        /// What it does with an alert.
+        /// Whether alerts are queued and limited, or each gets its Job at once. With `direct`,
+        /// `concurrency`, `cost_budget`, `dedup_window` and `queue` are not used.
         admission: Admission = Admission::Queue,
-        /// Investigations that may run at once.
+        /// Largest number of investigations that run at the same time.
         concurrency: std::num::NonZeroU32 = super::knobs::count(150),
-        /// What may be spent in a window; no bound where it is left out.
+        /// Limit on the LLM cost of investigations; no limit if it is not set.
         cost_budget: Option<CostBudget> = None,
-        /// Alerts with a fingerprint seen within this time are the same alert.
+        /// An alert starts no investigation if one with the same fingerprint was accepted within
+        /// this time. 0 turns deduplication off.
         dedup_window: Span = Span::secs(300),
-        /// The queue.
+        /// Size and order of the queue.
         queue: Queue = Queue::default(),
-        /// How often a sender that was turned away tries again, when it is told it may.
+        /// How often a sender delivers a shed alert again, each time after the pause that the
+        /// controller returned (Retry-After).
         sender_retries: u32 = 0,
-        /// The Job that it makes.
+        /// The Job of an investigation.
         job: Job = Job::default(),
-        /// Its client of the API server.
+        /// The controller's Kubernetes client.
         client: BackendClient = BackendClient::default(),
     }
 
-    /// Something breaks.
+    /// A fault and its time.
     pub struct Fault {
-        /// What breaks.
+        /// Kind of the fault. Required.
         fault: Option<FaultKind> = None,
-        /// When.
+        /// Start of the fault, counted from the start of the run.
         at: Span = Span::ZERO,
-        /// For how long.
+        /// Duration of the fault; above 0.
         lasts as "for": Span = Span::secs(30),
-        /// Which node, counted from 0.
+        /// `node-down` only: the node, counted from 0.
         node: u32 = 0,
-        /// What `slow-fsync` adds to each sync.
+        /// `slow-fsync` only: the time added to each sync.
         extra: Span = Span::millis(100),
     }
 
-    /// A rate that holds for a time.
+    /// A constant rate of alerts for a time.
     pub struct Step {
-        /// Alerts a second.
+        /// Rate of the alerts, like `2/s`.
         rate: Rate = Rate(0.0),
-        /// For how long.
+        /// Duration of the step. Required; above 0.
         lasts as "for": Span = Span::ZERO,
     }
 }
 
-/// What the agents do: profiles, or recorded traces.
+/// The source of the agents' traces.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Agents {
-    /// A file of profiles, beside the scenario; or a built-in one by its name.
+    /// Traces are drawn from the profiles in this file, relative to the scenario's folder. If there
+    /// is no such file, the built-in one of this name is used.
     Profiles(String),
-    /// A file of recorded traces (JSON Lines), beside the scenario.
+    /// Recorded traces are replayed.
     Traces {
-        /// The file.
+        /// The file (JSON Lines), relative to the scenario's folder.
         traces: String,
     },
 }
@@ -269,7 +279,7 @@ impl Default for Agents {
     }
 }
 
-/// The mapping that `agents` may be.
+/// The mapping form of [`Agents`].
 #[derive(Deserr)]
 #[deserr(error = Problems, deny_unknown_fields)]
 struct TracesOf {
@@ -296,14 +306,14 @@ impl Deserr<Problems> for Agents {
     }
 }
 
-/// The controller's two forms, for the schema; the short one is expanded before the mapping is
-/// read, see [`super::load`].
+/// The two forms of `controller`, for the schema. [`super::load`] expands the short form before it
+/// reads the mapping.
 #[derive(JsonSchema)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "its fields stand in the schema only")]
+#[expect(dead_code, reason = "only used for the schema")]
 enum ControllerForm {
-    /// The name of a kind of admission alone.
+    /// Short form of `{admission: …}`.
     Word(Admission),
-    /// All of it.
+    /// The full form.
     Mapping(Controller),
 }
