@@ -1,4 +1,4 @@
-//! Runs a scenario in the twin and prints what it came to.
+//! Runs a scenario in the twin and prints its result.
 //!
 //!     cargo run --example run_scenario -- scenarios/two-am-flood-small.yaml
 
@@ -13,7 +13,7 @@ use alertstorm_model::scenario::load;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = env::args().nth(1).unwrap_or("scenarios/two-am-flood-small.yaml".to_owned());
     let folder = PathBuf::from(&path).parent().map(PathBuf::from).unwrap_or_default();
-    // The model does no I/O: it asks for the files that a scenario names.
+    // The model does no I/O: the caller reads the files that a scenario names.
     let files = |name: &str| fs::read_to_string(folder.join(name)).map_err(|e| e.to_string());
     let plan = load(&fs::read_to_string(&path)?, &path, &[], &files).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -1,4 +1,4 @@
-//! The programs in `examples/` run, and agree with the program on what a run comes to.
+//! The programs in `examples/` run, and give the same results as the program.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -32,7 +32,7 @@ impl Sink for Watch {
     fn take(&mut self, event: &Event) {
         assert!(event.at >= self.now, "time went back");
         self.now = event.at;
-        self.ledger.fold(event).expect("the ledger books every lease");
+        self.ledger.fold(event).expect("the ledger accepts every event");
         assert!(self.ledger.counts().balances(), "{:?}", self.ledger.counts());
         match (&event.fact, event.inv) {
             (Fact::Stage { stage: Stage::JobCreated }, Some(inv)) => {

@@ -16,7 +16,7 @@ use crate::world::Servers;
 ///
 /// # Errors
 /// Where the platform, the run or its folder fails. The platform is ended in any case, and the report
-/// of what was measured is written if there is an event log.
+/// is written from the event log, if there is one.
 pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report, PathBuf)> {
     let plan = &loaded.plan;
     let began = Instant::now();
@@ -31,7 +31,7 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
     report.harness.wall_s = began.elapsed().as_secs_f64();
     run_folder::write_report(&folder, &report)?;
     ran.and(stopped).inspect_err(|_| {
-        anstream::eprintln!("what was measured is in {}", folder.display());
+        anstream::eprintln!("the measurements up to then are in {}", folder.display());
     })?;
     Ok((report, folder))
 }

@@ -124,7 +124,7 @@ fn agents_do_the_same_in_the_twin_and_on_local_servers() {
     assert_eq!(twin, local);
 }
 
-/// With storage in memory a restarted Vault has no leases any more; the report says so.
+/// With storage in memory, a restarted Vault has lost its leases; the report contains a remark.
 fn a_vault_in_memory_is_configured_again(arm: Arm) -> Ran {
     let faults = "[{fault: vault-restart, at: 6s, for: 2s}]";
     let set = [("faults", faults), ("vault.storage", "inmem")];

@@ -133,7 +133,7 @@ fn clean_removes_the_state_of_a_cluster_deleted_after_its_run_was_killed() {
     assert!(!folder.path().exists());
 }
 
-/// Vault in dev mode has no leases any more after a restart; the report says so.
+/// In dev mode, a restarted Vault has lost its leases; the report contains a remark.
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
 fn a_restarted_vault_in_dev_mode_is_configured_again() {

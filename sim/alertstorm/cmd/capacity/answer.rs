@@ -73,7 +73,7 @@ impl Question {
                         format!("the bottleneck is {component}, and no knob moves it")
                     }
                     None => {
-                        "nothing waits: the missed objective does not depend on the load".to_owned()
+                        "no waits on the critical path: the missed objective does not depend on the load".to_owned()
                     }
                 });
                 break;

@@ -111,7 +111,7 @@ impl Place {
     }
 }
 
-fn said(done: &Output) -> String {
+fn printed(done: &Output) -> String {
     String::from_utf8_lossy(&done.stderr).into_owned()
 }
 
@@ -133,16 +133,16 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     thread::sleep(Duration::from_secs(5));
 
     let asked = visitor.run(&kubeconfig, &[]);
-    assert_eq!(asked.status.code(), Some(3), "{}", said(&asked));
-    assert!(said(&asked).contains("Namespace alertstorm"), "{}", said(&asked));
-    assert!(said(&asked).contains("nothing was written"), "{}", said(&asked));
+    assert_eq!(asked.status.code(), Some(3), "{}", printed(&asked));
+    assert!(printed(&asked).contains("Namespace alertstorm"), "{}", printed(&asked));
+    assert!(printed(&asked).contains("nothing was written"), "{}", printed(&asked));
     assert_eq!(kubectl(&["get", "namespace", "alertstorm", "--ignore-not-found"]), "");
 
     let production = visitor.kubeconfig.replace("kind-alertstorm-test", "acme-prod-eu");
     let production = visitor.write("production", &production);
     let refused = visitor.run(&production, &["--yes"]);
     assert_eq!(refused.status.code(), Some(3));
-    assert!(said(&refused).contains("looks like production"), "{}", said(&refused));
+    assert!(printed(&refused).contains("looks like production"), "{}", printed(&refused));
 
     // The default ServiceAccount of a namespace has no rights.
     let token = kubectl(&["create", "token", "default"]);
@@ -151,15 +151,15 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     let nobody = visitor.write("nobody", &(before.to_owned() + &user));
     let refused = visitor.run(&nobody, &["--yes"]);
     assert_eq!(refused.status.code(), Some(3));
-    assert!(said(&refused).contains("lacks these rights"), "{}", said(&refused));
-    assert!(said(&refused).contains("create serviceaccounts/token in alertstorm"));
+    assert!(printed(&refused).contains("lacks these rights"), "{}", printed(&refused));
+    assert!(printed(&refused).contains("create serviceaccounts/token in alertstorm"));
 
     // Production is used if it is named. Its load is generated in the cluster.
     let image = shard_image();
     let args = ["--yes", "--context", "acme-prod-eu", "--priority-level", "workload-low"];
     let shards = ["--shards", "2", "--shard-image", &image];
     let done = visitor.run(&production, &[&args[..], &shards].concat());
-    assert!(matches!(done.status.code(), Some(0 | 1 | 4)), "{}", said(&done));
+    assert!(matches!(done.status.code(), Some(0 | 1 | 4)), "{}", printed(&done));
     let text = fs::read_to_string(visitor.path().join("runs/visitors-1-1/report.json"));
     let report: Value = serde_json::from_str(&text.expect("a report")).expect("JSON");
     assert_eq!(report["provider"], "cluster");
