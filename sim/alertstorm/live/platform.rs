@@ -11,11 +11,11 @@ use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::Stage;
 use alertstorm_model::scenario::{Plan, Problem};
 use alertstorm_model::time::Time;
+use alertstorm_platform::provider;
 use alertstorm_platform::provider::cluster::{self, Cluster};
 use alertstorm_platform::provider::kind::{self, Kind};
 use alertstorm_platform::provider::local::{Local, LocalError, UnknownFlag};
-use alertstorm_platform::provider::{self, Failure};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::console::Console;
 use crate::exit::WrongInput;
@@ -96,7 +96,7 @@ impl Platform {
     /// Ends the platform.
     pub fn stop(self) -> Result<()> {
         if let Some(provider) = &self.provider {
-            self.runtime.block_on(provider.end()).map_err(failed)?;
+            self.runtime.block_on(provider.end())?;
         }
         if let Some(stays) = &self.stays {
             anstream::eprintln!("{stays}");
@@ -125,7 +125,7 @@ async fn provide(
                 (Some(_), None) => {
                     print("building the shards' image from this program");
                     let program = std::env::current_exe()?;
-                    Some(kind::image::of_shards(&program).await.map_err(failed)?)
+                    Some(kind::image::of_shards(&program).await?)
                 }
             };
             let options = kind::Options {
@@ -136,7 +136,7 @@ async fn provide(
                 shard_image,
                 keep: args.kind.keep,
             };
-            let kind = Kind::start(plan, &options, &print).await.map_err(failed)?;
+            let kind = Kind::start(plan, &options, &print).await?;
             let stays = kind.stays().map(|name| {
                 format!(
                     "the kind cluster {name} was kept; to delete it: kind delete cluster --name {name}"
@@ -155,7 +155,7 @@ async fn provide(
                 shard_image: args.shards.map(|_| shard_image(args)),
             };
             let confirm = |text: &str| console.confirm(text);
-            let cluster = Cluster::start(plan, &options, &confirm).await.map_err(failed)?;
+            let cluster = Cluster::start(plan, &options, &confirm).await?;
             (Arc::new(cluster), None)
         }
     })
@@ -184,11 +184,6 @@ impl Sink for Counted<'_> {
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.enable_all().build().context("could not start the asynchronous runtime")
-}
-
-/// The error of a provider.
-pub fn failed(failure: Failure) -> anyhow::Error {
-    anyhow!(failure)
 }
 
 /// Unknown flags are an error of the scenario; any other error is one of the environment.

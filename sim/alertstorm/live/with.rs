@@ -20,7 +20,7 @@ use crate::options::{ClusterArgs, LiveArgs, Provider};
 use crate::readiness::{Need, Readiness};
 use crate::{run_folder, source};
 use console::Console;
-use platform::{failed, runtime};
+use platform::runtime;
 
 pub use platform::Platform;
 
@@ -67,8 +67,8 @@ impl Live {
 
     /// Removes what killed runs left on this machine; a line for each kind of leftover.
     pub fn clean(self) -> Result<Vec<String>> {
-        let local = state::clean()?;
-        let kind = runtime()?.block_on(kind::clean()).map_err(failed)?;
+        let local = state::clean().context("could not remove what killed local runs left")?;
+        let kind = runtime()?.block_on(kind::clean())?;
         let counted = [(local, "local platforms"), (kind, "kind clusters")];
         let found = counted.into_iter().filter(|(count, _)| *count > 0);
         Ok(found.map(|(count, what)| format!("{count} {what}")).collect())
@@ -78,7 +78,7 @@ impl Live {
     pub fn clean_cluster(self, args: &ClusterArgs) -> Result<Vec<String>> {
         let context = args.context.clone();
         let options = cluster::Options { context, ..cluster::Options::default() };
-        runtime()?.block_on(cluster::clean(&options)).map_err(failed)
+        Ok(runtime()?.block_on(cluster::clean(&options))?)
     }
 
     /// Builds the servers of the local provider; their folder, and whether the provider is ready now.
@@ -101,7 +101,7 @@ impl Live {
         let print = |line: &str| console.print(line);
         let made = runtime()?.block_on(kind::image::make(binary, &print));
         console.clear();
-        made.map_err(failed)
+        Ok(made?)
     }
 
     /// What each world of real servers needs.

@@ -26,6 +26,38 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 /// How long the harness's own tokens live: longer than a run.
 const TOKEN_LIFE_S: i64 = 86_400;
 
+/// Why an object of a run could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The API server rejected an object, or did not answer in time.
+    #[error("could not apply the {kind} {name}")]
+    Apply {
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// The last response of the API server.
+        source: kube::Error,
+    },
+    /// The API server rejected a TokenRequest, or did not answer in time.
+    #[error("could not get a token of the ServiceAccount {NAMESPACE}/{account}")]
+    Token {
+        /// The ServiceAccount's name.
+        account: String,
+        /// The last response of the API server.
+        source: kube::Error,
+    },
+    /// The API server answered a TokenRequest without `status.token`.
+    #[error(
+        "the API server returned no token of the ServiceAccount {NAMESPACE}/{account}; \
+         `kubectl create token -n {NAMESPACE} {account}` shows whether it can issue one"
+    )]
+    NoToken {
+        /// The ServiceAccount's name.
+        account: String,
+    },
+}
+
 /// Where an object is.
 fn path(kind: &str, name: &str, namespace: &str) -> String {
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
@@ -171,8 +203,8 @@ pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
 /// Applies everything; what is there already is changed to this.
 ///
 /// # Errors
-/// The first call that fails for good.
-pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), kube::Error> {
+/// [`BootstrapError::Apply`] for the first object that cannot be applied.
+pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), BootstrapError> {
     for object in objects(scenario, platform) {
         apply_one(&platform.admin, &object, NAMESPACE).await?;
     }
@@ -182,18 +214,23 @@ pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), kube:
 /// Applies an object.
 ///
 /// # Errors
-/// Where the call fails for good.
+/// [`BootstrapError::Apply`] if the call fails for longer than [`PATIENCE`], or with an error that a
+/// retry does not mend.
 pub async fn apply_one(
     client: &Client,
     object: &Value,
     namespace: &str,
-) -> Result<(), kube::Error> {
+) -> Result<(), BootstrapError> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let place = path(&text(&object["kind"]), &text(&object["metadata"]["name"]), namespace);
-    let uri = format!("{place}?fieldManager=alertstorm&force=true");
+    let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    let uri = format!("{}?fieldManager=alertstorm&force=true", path(&kind, &name, namespace));
+    patch(client, &uri, object).await.map_err(|source| BootstrapError::Apply { kind, name, source })
+}
+
+async fn patch(client: &Client, uri: &str, object: &Value) -> Result<(), kube::Error> {
     let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
     let applied = call::patiently(PATIENCE, || async {
-        let request = Request::patch(&uri)
+        let request = Request::patch(uri)
             .header("content-type", "application/apply-patch+yaml")
             .body(body.clone())
             .map_err(kube::Error::HttpError)?;
@@ -202,26 +239,57 @@ pub async fn apply_one(
     applied.await.map(drop)
 }
 
-/// Asks the API server for the tokens of the harness's own ServiceAccounts.
+/// Requests the tokens of the harness's own ServiceAccounts.
 ///
 /// # Errors
-/// The first call that fails for good.
-pub async fn tokens(client: &Client) -> Result<Tokens, kube::Error> {
+/// [`BootstrapError::Token`] or [`BootstrapError::NoToken`] for the first that cannot be issued.
+pub async fn tokens(client: &Client) -> Result<Tokens, BootstrapError> {
+    Ok(Tokens {
+        backend: token(client, "backend").await?,
+        scraper: token(client, "scraper").await?,
+        vault: token(client, "vault").await?,
+    })
+}
+
+async fn token(client: &Client, name: &str) -> Result<String, BootstrapError> {
+    let account = own_account(name);
+    let failed = |source| BootstrapError::Token { account: account.clone(), source };
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
     let request = json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_LIFE_S}});
-    let request: TokenRequest = serde_json::from_value(request).map_err(kube::Error::SerdeError)?;
-    let ask = async |name: &str| {
-        let name = own_account(name);
-        let params = PostParams::default();
-        let made = call::patiently(PATIENCE, || async {
-            accounts.create_token_request(&name, &params, &request).await
+    let request: TokenRequest =
+        serde_json::from_value(request).map_err(kube::Error::SerdeError).map_err(failed)?;
+    let params = PostParams::default();
+    let answer = call::patiently(PATIENCE, || async {
+        accounts.create_token_request(&account, &params, &request).await
+    });
+    let status = answer.await.map_err(failed)?.status;
+    let token = status.and_then(|status| status.token).filter(|token| !token.is_empty());
+    token.ok_or(BootstrapError::NoToken { account })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::client::Body;
+
+    use super::*;
+
+    /// A client of an API server that answers every request with `text`.
+    fn client(text: &'static str) -> Client {
+        let service = tower::service_fn(move |_: Request<Body>| async move {
+            Ok::<_, std::io::Error>(http::Response::new(Body::from(text.as_bytes().to_vec())))
         });
-        let token = made.await?.status.and_then(|status| status.token);
-        Ok::<String, kube::Error>(token.unwrap_or_default())
-    };
-    Ok(Tokens {
-        backend: ask("backend").await?,
-        scraper: ask("scraper").await?,
-        vault: ask("vault").await?,
-    })
+        Client::new(service, NAMESPACE)
+    }
+
+    #[tokio::test]
+    async fn a_token_request_that_is_answered_without_a_token_is_an_error() {
+        for answer in [
+            r#"{"spec":{"audiences":[]}}"#,
+            r#"{"spec":{"audiences":[]},"status":{"expirationTimestamp":"2026-01-01T00:00:00Z","token":""}}"#,
+        ] {
+            let error = tokens(&client(answer)).await.unwrap_err();
+            assert!(matches!(error, BootstrapError::NoToken { .. }), "{error:?}");
+            assert!(error.to_string().contains("alertstorm/alertstorm-backend"), "{error}");
+        }
+    }
 }

@@ -1,72 +1,20 @@
-//! Providers: each makes a platform in its own way and hands it over; the engine is the same.
+//! Providers: each makes a platform in its own way and hands it over; the driver is the same.
 
+mod causes;
 pub mod cluster;
 mod command;
+mod error;
 pub mod images;
+mod interface;
 pub mod kind;
 pub mod local;
 mod program;
+mod progress;
 mod secret;
 pub mod state;
 
-use std::collections::BTreeMap;
-
-use alertstorm_agent::vault::{Vault, VaultError};
-use alertstorm_model::scenario::FaultKind;
-use futures::future::BoxFuture;
-
-use crate::platform::Platform;
-
+pub use command::CommandError;
+pub use error::ProviderError;
+pub use interface::Provider;
 pub use program::{Program, Usage};
-
-/// Why a provider could not do something.
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Receives a line for each step.
-pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
-
-/// What the engine asks of whoever made the platform, while a run lasts.
-pub trait Provider: Send + Sync {
-    /// The platform.
-    ///
-    /// # Errors
-    /// Where a file of it cannot be read.
-    fn platform(&self) -> Result<Platform, Failure>;
-
-    /// Whether it can make a fault.
-    fn can(&self, fault: FaultKind) -> bool;
-
-    /// A client of Vault that may configure it.
-    ///
-    /// # Errors
-    /// Where the HTTP client cannot be made.
-    fn vault(&self) -> Result<Vault, VaultError>;
-
-    /// Which Vault it is, counted by how often one was made: a later one knows nothing of an
-    /// earlier one.
-    fn generation(&self) -> u64;
-
-    /// Waits until Vault does its work, and unseals it on the way.
-    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>>;
-
-    /// What each server has used since it began.
-    fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>>;
-
-    /// Kills a server, or starts it again.
-    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), Failure>>;
-
-    /// Servers that died and were started again since it was asked last.
-    fn deaths(&self) -> Vec<Program>;
-
-    /// Takes a node's power, or gives it back; nothing where the harness plays the nodes.
-    fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), Failure>>;
-
-    /// Makes sure that the trails hold what happened until now.
-    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>>;
-
-    /// Whether the platform outlives the run, so that the run cleans up after itself.
-    fn is_kept(&self) -> bool;
-
-    /// The end of a run: what the provider made is ended, unless it is kept.
-    fn end(&self) -> BoxFuture<'_, Result<(), Failure>>;
-}
+pub use progress::Progress;

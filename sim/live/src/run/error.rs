@@ -2,8 +2,9 @@
 
 use alertstorm_agent::vault::VaultError;
 use alertstorm_model::scenario::FaultKind;
+use alertstorm_platform::bootstrap::BootstrapError;
 use alertstorm_platform::connection::ConnectionError;
-use alertstorm_platform::provider::Failure;
+use alertstorm_platform::provider::ProviderError;
 
 use crate::forensics;
 use crate::shard::FleetError;
@@ -13,7 +14,7 @@ use crate::shard::FleetError;
 pub enum RunError {
     /// The platform is not available.
     #[error(transparent)]
-    Provider(#[from] Failure),
+    Provider(#[from] ProviderError),
     /// The API server's certificate authority is invalid.
     #[error("the certificate authority of the API server is invalid")]
     Authority(#[from] rustls::Error),
@@ -23,6 +24,9 @@ pub enum RunError {
     /// A request to Vault failed.
     #[error("a request to Vault failed")]
     Vault(#[from] VaultError),
+    /// An object of the run could not be created.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     /// A request to the API server failed while the cluster was set up.
     #[error("failed to set up the cluster")]
     Cluster(#[from] kube::Error),

@@ -8,7 +8,7 @@ use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
 use alertstorm_model::event::Event;
 use alertstorm_model::scenario::{FaultKind, NoFiles, Plan, load};
-use alertstorm_platform::provider::{Failure, Program, Provider, Usage};
+use alertstorm_platform::provider::{Program, Provider, ProviderError, Usage};
 use alertstorm_platform::{Agents, Identities, Platform, Surroundings, Tokens, Trails};
 use futures::future::BoxFuture;
 use kube::Client;
@@ -43,12 +43,12 @@ impl NoVault {
     }
 }
 
-fn done<'a>() -> BoxFuture<'a, Result<(), Failure>> {
+fn done<'a>() -> BoxFuture<'a, Result<(), ProviderError>> {
     Box::pin(async { Ok(()) })
 }
 
 impl Provider for NoVault {
-    fn platform(&self) -> Result<Platform, Failure> {
+    fn platform(&self) -> Result<Platform, ProviderError> {
         let token = || "token".to_owned();
         let postgres = ([127, 0, 0, 1], 5432).into();
         let url = "http://127.0.0.1:8200".to_owned();
@@ -93,7 +93,7 @@ impl Provider for NoVault {
         1
     }
 
-    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         done()
     }
 
@@ -101,7 +101,7 @@ impl Provider for NoVault {
         Box::pin(async { BTreeMap::new() })
     }
 
-    fn outage(&self, _: Program, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
+    fn outage(&self, _: Program, _: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
         done()
     }
 
@@ -109,11 +109,11 @@ impl Provider for NoVault {
         Vec::new()
     }
 
-    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
+    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
         done()
     }
 
-    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         done()
     }
 
@@ -121,7 +121,7 @@ impl Provider for NoVault {
         true
     }
 
-    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         done()
     }
 }

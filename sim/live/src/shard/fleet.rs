@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use alertstorm_model::event::Component;
 use alertstorm_model::scenario::{Part, Plan};
+use alertstorm_platform::bootstrap::BootstrapError;
 use alertstorm_platform::{NAMESPACE, PodSpec};
 use alertstorm_platform::{bootstrap, call};
 use k8s_openapi::api::batch::v1::Job;
@@ -46,6 +47,9 @@ pub enum FleetError {
     /// These shards were not ready in time.
     #[error("shards {0:?} did not start; see `kubectl describe pod -n {NAMESPACE} -l {label}`", label = manifests::LABEL)]
     NotReady(Vec<u32>),
+    /// An object of the shards could not be created.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     /// A request to the API server still failed after its retries.
     #[error("the shards could not be deployed")]
     Api(#[from] kube::Error),

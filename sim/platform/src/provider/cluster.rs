@@ -15,7 +15,9 @@ use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
 use alertstorm_model::scenario::{FaultKind, Plan};
 use futures::future::{BoxFuture, LocalBoxFuture};
 
-use super::{Failure, Program, Provider, Usage, images, secret};
+use super::error::ProviderError;
+use super::interface::Provider;
+use super::{Program, Usage, images, secret};
 use crate::bootstrap;
 use crate::manifests::flow_schema;
 use crate::platform::{
@@ -54,7 +56,7 @@ impl Cluster {
         plan: &'a Plan,
         options: &'a Options,
         confirm: &'a (dyn Fn(&str) -> bool + Sync),
-    ) -> LocalBoxFuture<'a, Result<Self, Failure>> {
+    ) -> LocalBoxFuture<'a, Result<Self, ClusterError>> {
         Box::pin(Self::ask_and_take(plan, options, confirm))
     }
 
@@ -62,22 +64,22 @@ impl Cluster {
         plan: &Plan,
         options: &Options,
         confirm: &(dyn Fn(&str) -> bool + Sync),
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ClusterError> {
         let scenario = plan.scenario();
         if scenario.vault.auth == AuthMethod::Jwt {
             let why = "a cluster's Vault is configured with `vault.auth: kubernetes`";
-            return Err(ClusterError::Unsupported(why).into());
+            return Err(ClusterError::Unsupported(why));
         }
         let (vault, vault_token) = vault_from_environment()?;
         let postgres = Postgres::from_environment().await?;
         let target = Target::find(options).await?;
         let lacking = lacking(&target.client, options).await?;
         if !lacking.is_empty() {
-            return Err(ClusterError::Rights(lacking).into());
+            return Err(ClusterError::Rights(lacking));
         }
         let namespace = get(&target.client, &format!("/api/v1/namespaces/{NAMESPACE}")).await?;
         if namespace.is_some_and(|found| !is_ours(&found)) {
-            return Err(ClusterError::Foreign.into());
+            return Err(ClusterError::Foreign);
         }
         Vault::new(&vault, None, &vault_token)?.read("auth/token/lookup-self").await?;
         connect(postgres.login("postgres")).await?;
@@ -85,7 +87,7 @@ impl Cluster {
         if !options.yes
             && !confirm(&announcement(plan, options, &target, &vault, &postgres, &image))
         {
-            return Err(ClusterError::Refused.into());
+            return Err(ClusterError::Refused);
         }
         let vault_password = secret::token();
         let admin = (postgres.user.as_str(), postgres.password.as_str());
@@ -171,7 +173,7 @@ fn announcement(
 }
 
 impl Provider for Cluster {
-    fn platform(&self) -> Result<Platform, Failure> {
+    fn platform(&self) -> Result<Platform, ProviderError> {
         Ok(self.platform.clone())
     }
 
@@ -188,7 +190,7 @@ impl Provider for Cluster {
         1
     }
 
-    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -196,19 +198,19 @@ impl Provider for Cluster {
         Box::pin(async { BTreeMap::new() })
     }
 
-    fn outage(&self, program: Program, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(async move { Err(format!("{} is not ours to kill", program.file()).into()) })
+    fn outage(&self, program: Program, _: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
+        Box::pin(async move { Err(ClusterError::NotOurs(program.file()).into()) })
     }
 
     fn deaths(&self) -> Vec<Program> {
         Vec::new()
     }
 
-    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(async { Err("nodes are not ours to switch off".into()) })
+    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
+        Box::pin(async { Err(ClusterError::NotOurs("nodes").into()) })
     }
 
-    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async { Ok(()) })
     }
 
@@ -216,7 +218,7 @@ impl Provider for Cluster {
         false
     }
 
-    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async {
             // Each is tried, whatever became of the others.
             let swept = sweep(&self.platform.admin).await;
@@ -224,8 +226,8 @@ impl Provider for Cluster {
             let admin = (self.postgres.user.as_str(), self.postgres.password.as_str());
             let postgres = take_down(self.postgres.at, admin).await;
             swept?;
-            vault?;
-            Ok(postgres?)
+            vault.map_err(ClusterError::from)?;
+            Ok(postgres.map_err(ClusterError::from)?)
         })
     }
 }

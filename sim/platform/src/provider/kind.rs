@@ -3,6 +3,7 @@
 
 mod cleanup;
 mod config;
+mod error;
 mod handover;
 pub mod image;
 mod nodes;
@@ -20,8 +21,12 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::command::run;
+use super::error::ProviderError;
+use super::interface::Provider;
+use super::program::{Program, Usage};
+use super::progress::Progress;
 use super::state::{Folder, ProcessId, Record};
-use super::{Failure, Program, Progress, Provider, Usage, images, secret};
+use super::{images, secret};
 use crate::platform::Platform;
 use cleanup::{Known, end};
 use handover::platform_of;
@@ -29,6 +34,7 @@ use nodes::{COMPONENTS, NAME, PRIVATE, clusters, create, mend, read_config};
 use sidecars::Sidecars;
 
 pub use cleanup::clean;
+pub use error::KindError;
 pub use nodes::Options;
 
 /// What kind calls clusters that have no name of their own here.
@@ -67,7 +73,7 @@ impl Kind {
         plan: &'a Plan,
         options: &'a Options,
         progress: Progress<'a>,
-    ) -> LocalBoxFuture<'a, Result<Self, Failure>> {
+    ) -> LocalBoxFuture<'a, Result<Self, KindError>> {
         Box::pin(Self::take_or_make(plan, options, progress))
     }
 
@@ -75,11 +81,10 @@ impl Kind {
         plan: &Plan,
         options: &Options,
         progress: Progress<'_>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, KindError> {
         let agent = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
-        run("docker", &["image", "inspect", "--format", "{{.Id}}", &agent]).await.map_err(
-            |error| format!("{error}\nthe agent's image {agent} comes by: alertstorm setup kind"),
-        )?;
+        let found = run("docker", &["image", "inspect", "--format", "{{.Id}}", &agent]).await;
+        found.map_err(|source| KindError::NoAgentImage { image: agent.clone(), source })?;
         let extra = options.config.as_deref().map(read_config).transpose()?;
         clean().await?;
         let clusters = clusters().await?;
@@ -87,7 +92,7 @@ impl Kind {
         let there = clusters.contains(&name);
         let folder = Folder::named(NAME, &name)?;
         if let Ok(Record { owner: Some(owner), .. }) = folder.record() {
-            return Err(format!("the cluster {name} is in use by process {}", owner.pid).into());
+            return Err(KindError::InUse { name, pid: owner.pid });
         }
         let stays = there || options.keep;
         let platform = secret::name();
@@ -118,7 +123,7 @@ impl Kind {
                 Sidecars::start(plan.scenario(), &network(), &platform, &private).await?;
             let made =
                 platform_of(&name, &folder, &sidecars, agent, plan.scenario(), there).await?;
-            Ok((made, sidecars))
+            Ok::<_, KindError>((made, sidecars))
         };
         match made.await {
             Ok(((platform, workers), sidecars)) => {
@@ -126,8 +131,9 @@ impl Kind {
                 Ok(Self { name, folder, record, stays, sidecars, platform, workers, generation })
             }
             Err(error) => {
-                end(&name, &folder, record).await?;
-                Err(error)
+                let Err(cleanup) = end(&name, &folder, record).await else { return Err(error) };
+                let (first, cleanup) = (Box::new(error), Box::new(cleanup));
+                Err(KindError::AndCleanup { first, cleanup })
             }
         }
     }
@@ -143,7 +149,7 @@ impl Kind {
 
     /// A component of the control plane is a static pod: without its manifest the kubelet does not
     /// start it again.
-    async fn component(&self, program: Program, begins: bool) -> Result<(), Failure> {
+    async fn component(&self, program: Program, begins: bool) -> Result<(), KindError> {
         let (node, file) = (self.control_plane(), program.file());
         let (there, away) = (format!("/etc/kubernetes/manifests/{file}.yaml"), "/etc/kubernetes/");
         let script = match begins {
@@ -182,7 +188,7 @@ impl Kind {
 }
 
 impl Provider for Kind {
-    fn platform(&self) -> Result<Platform, Failure> {
+    fn platform(&self) -> Result<Platform, ProviderError> {
         Ok(self.platform.clone())
     }
 
@@ -203,8 +209,8 @@ impl Provider for Kind {
         self.generation.load(Ordering::SeqCst)
     }
 
-    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(self.sidecars.vault_ready())
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
+        Box::pin(async { Ok(self.sidecars.vault_ready().await?) })
     }
 
     fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>> {
@@ -217,9 +223,9 @@ impl Provider for Kind {
         })
     }
 
-    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), Failure>> {
+    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async move {
-            match program {
+            let done = match program {
                 Program::Vault => {
                     if !begins {
                         // In dev mode it keeps its data in memory.
@@ -229,7 +235,8 @@ impl Provider for Kind {
                 }
                 Program::Postgres => self.sidecars.postgres.outage(begins).await,
                 other => self.component(other, begins).await,
-            }
+            };
+            Ok(done?)
         })
     }
 
@@ -237,23 +244,23 @@ impl Provider for Kind {
         Vec::new()
     }
 
-    fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), Failure>> {
+    fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async move {
             let worker = self.workers.get(node as usize % self.workers.len().max(1));
-            let worker = worker.ok_or("the cluster has no worker to switch off")?;
+            let worker = worker.ok_or_else(|| KindError::NoWorker(self.name.clone()))?;
             // At once, as power goes.
             let args: &[&str] =
                 if on { &["start", worker] } else { &["stop", "--time", "0", worker] };
-            run("docker", args).await?;
+            run("docker", args).await.map_err(KindError::from)?;
             Ok(())
         })
     }
 
-    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async {
             // The API server writes its trail a moment after its answer.
             sleep(Duration::from_millis(300)).await;
-            self.sidecars.settle().await
+            Ok(self.sidecars.settle().await?)
         })
     }
 
@@ -261,7 +268,7 @@ impl Provider for Kind {
         self.stays
     }
 
-    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(end(&self.name, &self.folder, self.record.clone()))
+    fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
+        Box::pin(async { Ok(end(&self.name, &self.folder, self.record.clone()).await?) })
     }
 }

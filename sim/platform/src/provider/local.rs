@@ -23,8 +23,11 @@ use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::causes::with_causes;
+use super::program::Program;
+use super::progress::Progress;
 use super::state::{self, Folder, ProcessId, Record};
-use super::{Program, Progress};
+use crate::connection::ConnectionError;
 use crate::postgres::VAULT_USER;
 
 pub use assets::{Assets, Missing};
@@ -40,6 +43,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Why there is no local platform.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
+    /// A start failed, and what it had created could not be removed.
+    #[error(
+        "{}; and then what it had created could not be removed: {}; `alertstorm clean` removes it",
+        with_causes(.first),
+        with_causes(.cleanup)
+    )]
+    AndCleanup {
+        /// Why the start failed.
+        first: Box<Self>,
+        /// Why the removal failed.
+        cleanup: Box<Self>,
+    },
     /// Programs are missing.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Missing(Vec<Missing>),
@@ -76,6 +91,9 @@ pub enum LocalError {
     /// The authority's own certificate cannot be used.
     #[error("the authority's own certificate cannot be used")]
     Authority(#[from] rustls::Error),
+    /// The API server cannot be reached.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
     /// A platform is kept, and has other settings than the scenario.
     #[error("a platform is kept whose {0} differ from this scenario's; `alertstorm down` ends it")]
     KeptDiffers(String),
@@ -193,8 +211,9 @@ impl Local {
         match local.begin(scenario, &assets, progress).await {
             Ok(()) => Ok(local),
             Err(error) => {
-                local.finish()?;
-                Err(error)
+                let Err(cleanup) = local.finish() else { return Err(error) };
+                let (first, cleanup) = (Box::new(error), Box::new(cleanup));
+                Err(LocalError::AndCleanup { first, cleanup })
             }
         }
     }

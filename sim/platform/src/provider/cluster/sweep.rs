@@ -11,18 +11,17 @@ use kube::Client;
 use serde_json::Value;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::environment::{Options, Postgres, vault_from_environment};
+use super::environment::{ClusterError, Options, Postgres, vault_from_environment};
 use super::target::Target;
 use crate::call;
 use crate::manifests::{FLOW_CONTROL, OURS};
 use crate::platform::NAMESPACE;
 use crate::postgres::take_down;
-use crate::provider::Failure;
 
 /// A namespace that is not gone by then is left to its finalizers.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
 
-pub(super) async fn get(client: &Client, path: &str) -> Result<Option<Value>, Failure> {
+pub(super) async fn get(client: &Client, path: &str) -> Result<Option<Value>, ClusterError> {
     let found = call::patiently(Duration::from_secs(10), || async {
         let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
         client.request::<Value>(request).await
@@ -34,7 +33,7 @@ pub(super) async fn get(client: &Client, path: &str) -> Result<Option<Value>, Fa
     }
 }
 
-pub(super) async fn delete(client: &Client, path: &str) -> Result<(), Failure> {
+pub(super) async fn delete(client: &Client, path: &str) -> Result<(), ClusterError> {
     let done = call::patiently(Duration::from_secs(10), || async {
         let request = Request::delete(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
         client.request::<Value>(request).await
@@ -48,7 +47,7 @@ pub(super) fn is_ours(object: &Value) -> bool {
 }
 
 /// Takes back what is ours in a cluster, by its label; what there was.
-pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, Failure> {
+pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, ClusterError> {
     let mut swept = Vec::new();
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let lists = [
@@ -79,7 +78,7 @@ pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, Failure> {
         let until = Instant::now() + GONE_WITHIN;
         while get(client, &path).await?.is_some() {
             if Instant::now() > until {
-                return Err(format!("the namespace {NAMESPACE} is still being deleted").into());
+                return Err(ClusterError::StillDeleting);
             }
             sleep(Duration::from_secs(1)).await;
         }
@@ -107,11 +106,11 @@ pub(super) async fn sweep_vault(vault: &Vault, auth: AuthMethod) -> Result<(), V
 ///
 /// # Errors
 /// Where a call fails.
-pub fn clean(options: &Options) -> LocalBoxFuture<'_, Result<Vec<String>, Failure>> {
+pub fn clean(options: &Options) -> LocalBoxFuture<'_, Result<Vec<String>, ClusterError>> {
     Box::pin(sweep_all(options))
 }
 
-async fn sweep_all(options: &Options) -> Result<Vec<String>, Failure> {
+async fn sweep_all(options: &Options) -> Result<Vec<String>, ClusterError> {
     let target = Target::find(options).await?;
     let mut swept = sweep(&target.client).await?;
     if let Ok((vault, token)) = vault_from_environment() {

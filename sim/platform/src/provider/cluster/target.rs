@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use super::environment::{ClusterError, Options};
 use crate::platform::NAMESPACE;
-use crate::provider::Failure;
 
 /// Words in the name of a context, a cluster or a server that make one look like production.
 const PRODUCTION: [&str; 3] = ["prod", "prd", "live"];
@@ -21,7 +20,7 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub async fn find(options: &Options) -> Result<Self, Failure> {
+    pub async fn find(options: &Options) -> Result<Self, ClusterError> {
         let kubeconfig = Kubeconfig::read()?;
         let current = kubeconfig.current_context.clone();
         let name = options.context.clone().or(current).unwrap_or_default();
@@ -29,7 +28,7 @@ impl Target {
         let Some(context) = context else {
             let known: Vec<&str> = kubeconfig.contexts.iter().map(|c| c.name.as_str()).collect();
             let known = known.join(", ");
-            return Err(format!("there is no context `{name}`; there are: {known}").into());
+            return Err(ClusterError::NoContext { name, known });
         };
         let cluster = context.context.as_ref().map(|context| context.cluster.clone());
         let chosen = KubeConfigOptions { context: Some(name.clone()), ..Default::default() };
@@ -37,11 +36,11 @@ impl Target {
         let api_server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let words = [name.as_str(), cluster.as_deref().unwrap_or_default(), &api_server];
         if options.context.is_none() && looks_like_production(&words) {
-            return Err(ClusterError::Production(name).into());
+            return Err(ClusterError::Production(name));
         }
         let Some(authority) = config.root_cert.clone() else {
             let why = "the kubeconfig names no authority of the API server's certificate";
-            return Err(ClusterError::Unsupported(why).into());
+            return Err(ClusterError::Unsupported(why));
         };
         let ca = authority.iter().map(|der| pem(der)).collect();
         Ok(Self { name, api_server, ca, client: Client::try_from(config)? })
@@ -94,7 +93,10 @@ const NEEDED: [Right; 13] = [
 ];
 
 /// The rights that the context's user lacks.
-pub(super) async fn lacking(client: &Client, options: &Options) -> Result<Vec<String>, Failure> {
+pub(super) async fn lacking(
+    client: &Client,
+    options: &Options,
+) -> Result<Vec<String>, ClusterError> {
     let mut lacking = Vec::new();
     let with_flow_schema = options.priority_level.is_some();
     let of_shards = FOR_SHARDS.into_iter().filter(|_| options.shard_image.is_some());
@@ -121,7 +123,7 @@ pub(super) async fn lacking(client: &Client, options: &Options) -> Result<Vec<St
     Ok(lacking)
 }
 
-async fn post(client: &Client, resource: &str, body: &Value) -> Result<Value, Failure> {
+async fn post(client: &Client, resource: &str, body: &Value) -> Result<Value, ClusterError> {
     let request = Request::post(format!("/apis/authorization.k8s.io/v1/{resource}"))
         .header("content-type", "application/json")
         .body(serde_json::to_vec(body)?)?;

@@ -3,9 +3,9 @@
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
+use super::error::KindError;
 use super::nodes::{NAME, PRIVATE, clusters, mend};
 use super::sidecars;
-use crate::provider::Failure;
 use crate::provider::command::run;
 use crate::provider::state::{self, Folder, Record};
 
@@ -23,11 +23,11 @@ pub(super) struct Known {
 ///
 /// # Errors
 /// Where `kind` or Docker fails.
-pub fn clean() -> LocalBoxFuture<'static, Result<usize, Failure>> {
+pub fn clean() -> LocalBoxFuture<'static, Result<usize, KindError>> {
     Box::pin(sweep())
 }
 
-async fn sweep() -> Result<usize, Failure> {
+async fn sweep() -> Result<usize, KindError> {
     let folders = state::all(NAME)?;
     // Who never used kind need not have it.
     if folders.is_empty() {
@@ -51,7 +51,7 @@ async fn sweep() -> Result<usize, Failure> {
 }
 
 /// Ends what a run made. A cluster that stays keeps its folder, which holds its audit trail.
-pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(), Failure> {
+pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(), KindError> {
     let known: Known = serde_json::from_value(record.platform.clone())?;
     let label = format!("label={}={}", sidecars::LABEL, known.platform);
     let left = run("docker", &["ps", "--all", "--quiet", "--filter", &label]).await?;

@@ -5,23 +5,26 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::config;
+use super::error::KindError;
 use super::nodes::NAME;
 use super::sidecars::Sidecars;
 use crate::platform::{
     Agents, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Trails,
 };
 use crate::postgres::VAULT_USER;
-use crate::provider::Failure;
 use crate::provider::command::run;
 use crate::provider::state::Folder;
 
 /// The certificate of the API server's authority, as PEM text.
-fn authority(kubeconfig: &Kubeconfig) -> Result<String, Failure> {
+fn authority(kubeconfig: &Kubeconfig) -> Result<String, KindError> {
     use base64::Engine;
     let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref());
     let data = cluster.and_then(|cluster| cluster.certificate_authority_data.as_deref());
-    let bytes = base64::engine::general_purpose::STANDARD.decode(data.unwrap_or_default())?;
-    Ok(String::from_utf8(bytes)?)
+    let data = data.ok_or_else(|| KindError::Authority("it names none".to_owned()))?;
+    let wrong = |why: &dyn std::fmt::Display| KindError::Authority(why.to_string());
+    let bytes =
+        base64::engine::general_purpose::STANDARD.decode(data).map_err(|error| wrong(&error))?;
+    String::from_utf8(bytes).map_err(|error| wrong(&error))
 }
 
 fn metrics(node: &str) -> Vec<MetricsOf> {
@@ -47,7 +50,7 @@ pub(super) async fn platform_of(
     agent: String,
     scenario: &Scenario,
     there: bool,
-) -> Result<(Platform, Vec<String>), Failure> {
+) -> Result<(Platform, Vec<String>), KindError> {
     let text = run("kind", &["get", "kubeconfig", "--name", name]).await?;
     let kubeconfig = Kubeconfig::from_yaml(&text)?;
     let ca = authority(&kubeconfig)?;

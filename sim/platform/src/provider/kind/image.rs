@@ -11,8 +11,57 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use twox_hash::XxHash3_128;
 
-use crate::provider::command::run;
-use crate::provider::{Failure, Progress, images};
+use crate::provider::command::{CommandError, run};
+use crate::provider::images;
+use crate::provider::progress::Progress;
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// A program or a library cannot be read.
+    #[error("could not read {}", path.display())]
+    Read {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The image's layer could not be made or sent to Docker.
+    #[error("could not make the layer of the image")]
+    Layer(#[from] std::io::Error),
+    /// `docker`, `rustc` or `ldd` failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The path of this program is not text.
+    #[error("the path {} is not UTF-8", .0.display())]
+    Path(PathBuf),
+    /// The sources are not in the current folder.
+    #[error(
+        "the agent is built from Alertstorm's sources: run this in their folder, or name a static program with --binary"
+    )]
+    NoSources,
+    /// rustc does not print its host.
+    #[error("`rustc -vV` does not print the host that it builds for")]
+    NoHost,
+    /// The build failed; cargo has printed why.
+    #[error("could not build the agent; cargo printed why")]
+    Build,
+    /// A program could not be started.
+    #[error("could not start {program}; `alertstorm doctor` prints what installs it")]
+    Start {
+        /// Its name.
+        program: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Docker refused the layer.
+    #[error("`docker import` of the image {0} failed")]
+    Import(String),
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
+    std::fs::read(path).map_err(|source| ImageError::Read { path: path.to_owned(), source })
+}
 
 /// The package of the agent, and its program.
 const PACKAGE: &str = "alertstorm-agent";
@@ -27,11 +76,11 @@ const MADE_OF: &str = "dev.alertstorm.made-of";
 pub fn make<'a>(
     binary: Option<&'a Path>,
     progress: Progress<'a>,
-) -> LocalBoxFuture<'a, Result<String, Failure>> {
+) -> LocalBoxFuture<'a, Result<String, ImageError>> {
     Box::pin(of_agents(binary, progress))
 }
 
-async fn of_agents(binary: Option<&Path>, progress: Progress<'_>) -> Result<String, Failure> {
+async fn of_agents(binary: Option<&Path>, progress: Progress<'_>) -> Result<String, ImageError> {
     let binary = match binary {
         Some(binary) => binary.to_owned(),
         None => {
@@ -40,8 +89,7 @@ async fn of_agents(binary: Option<&Path>, progress: Progress<'_>) -> Result<Stri
         }
     };
     progress("importing its image");
-    let program = std::fs::read(&binary)
-        .map_err(|error| format!("{} cannot be read: {error}", binary.display()))?;
+    let program = read(&binary)?;
     let mut layer = tar::Builder::new(Vec::new());
     add(&mut layer, "agent", &program)?;
     import(&layer.into_inner()?, "/agent", images::AGENT).await?;
@@ -53,16 +101,16 @@ async fn of_agents(binary: Option<&Path>, progress: Progress<'_>) -> Result<Stri
 ///
 /// # Errors
 /// What is missing or failed.
-pub fn of_shards(program: &Path) -> LocalBoxFuture<'_, Result<String, Failure>> {
+pub fn of_shards(program: &Path) -> LocalBoxFuture<'_, Result<String, ImageError>> {
     Box::pin(of_program(program))
 }
 
-async fn of_program(program: &Path) -> Result<String, Failure> {
+async fn of_program(program: &Path) -> Result<String, ImageError> {
     let mut layer = tar::Builder::new(Vec::new());
-    add(&mut layer, "alertstorm", &std::fs::read(program)?)?;
+    add(&mut layer, "alertstorm", &read(program)?)?;
     for library in libraries(program).await? {
         let inside = library.trim_start_matches('/');
-        add(&mut layer, inside, &std::fs::read(&library)?)?;
+        add(&mut layer, inside, &read(Path::new(&library))?)?;
     }
     import(&layer.into_inner()?, "/alertstorm", images::SHARD).await?;
     Ok(images::SHARD.to_owned())
@@ -76,8 +124,8 @@ fn add(layer: &mut tar::Builder<Vec<u8>>, path: &str, file: &[u8]) -> std::io::R
 }
 
 /// The libraries that a program is linked with, its loader among them; none where it is static.
-async fn libraries(program: &Path) -> Result<Vec<String>, Failure> {
-    let path = program.to_str().ok_or("the program's path is no text")?;
+async fn libraries(program: &Path) -> Result<Vec<String>, ImageError> {
+    let path = program.to_str().ok_or_else(|| ImageError::Path(program.to_owned()))?;
     let listed = match run("ldd", &[path]).await {
         Ok(listed) => listed,
         Err(error) if error.to_string().contains("not a dynamic executable") => String::new(),
@@ -89,15 +137,13 @@ async fn libraries(program: &Path) -> Result<Vec<String>, Failure> {
     Ok(listed.lines().filter_map(of).collect())
 }
 
-async fn build() -> Result<PathBuf, Failure> {
+async fn build() -> Result<PathBuf, ImageError> {
     if !Path::new("sim/agent/Cargo.toml").is_file() {
-        return Err("the agent is built from Alertstorm's sources: run this in their folder, or \
-                    name a static program with --binary"
-            .into());
+        return Err(ImageError::NoSources);
     }
     let about = run("rustc", &["-vV"]).await?;
     let host = about.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.ok_or("rustc does not say which host it builds for")?;
+    let host = host.ok_or(ImageError::NoHost)?;
     let args = ["build", "--release", "--locked", "--package", PACKAGE, "--target", host];
     let mut cargo = Command::new("cargo");
     // Static: the image holds nothing else. With --target the flags are the program's alone.
@@ -105,8 +151,10 @@ async fn build() -> Result<PathBuf, Failure> {
         .args(args)
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
         .stdin(Stdio::null());
-    if !cargo.status().await?.success() {
-        return Err("the agent could not be built".into());
+    let built = cargo.status().await;
+    let built = built.map_err(|source| ImageError::Start { program: "cargo", source })?;
+    if !built.success() {
+        return Err(ImageError::Build);
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| OsString::from("target"));
     Ok(Path::new(&target).join(host).join("release").join(PACKAGE))
@@ -121,7 +169,7 @@ async fn known(image: &str) -> Option<(String, String)> {
     Some((id.to_owned(), made_of.to_owned()))
 }
 
-async fn import(layer: &[u8], program: &str, image: &str) -> Result<(), Failure> {
+async fn import(layer: &[u8], program: &str, image: &str) -> Result<(), ImageError> {
     let changes = [format!("ENTRYPOINT [\"{program}\"]"), "USER 65532:65532".to_owned()];
     let mut digest = XxHash3_128::new();
     digest.write(layer);
@@ -138,12 +186,13 @@ async fn import(layer: &[u8], program: &str, image: &str) -> Result<(), Failure>
         docker.args(["--change", change]);
     }
     docker.args(["-", image]).stdin(Stdio::piped()).stdout(Stdio::null()).kill_on_drop(true);
-    let mut docker = docker.spawn().map_err(|error| format!("docker: {error}"))?;
-    let mut input = docker.stdin.take().ok_or("docker has no input")?;
+    let mut docker =
+        docker.spawn().map_err(|source| ImageError::Start { program: "docker", source })?;
+    let mut input = docker.stdin.take().ok_or_else(|| ImageError::Import(image.to_owned()))?;
     input.write_all(layer).await?;
     drop(input);
     if !docker.wait().await?.success() {
-        return Err("docker import failed".into());
+        return Err(ImageError::Import(image.to_owned()));
     }
     if let Some((id, _)) = before {
         // It has no name any more. Where a container still has it, Docker keeps it.

@@ -9,9 +9,10 @@ use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use super::config;
+use super::error::KindError;
+use crate::provider::Program;
 use crate::provider::command::{CommandError, run};
 use crate::provider::state::{Folder, write_private};
-use crate::provider::{Failure, Program};
 
 /// The name of this provider, and of its folder of states.
 pub(super) const NAME: &str = "kind";
@@ -52,7 +53,7 @@ pub(super) async fn clusters() -> Result<Vec<String>, CommandError> {
 
 /// Gives a cluster back what a fault took from it and nobody gave back: its nodes' power, and the
 /// components of its control plane. Then it waits until it is ready.
-pub(super) async fn mend(name: &str) -> Result<(), Failure> {
+pub(super) async fn mend(name: &str) -> Result<(), KindError> {
     let nodes = run("kind", &["get", "nodes", "--name", name]).await?;
     let nodes: Vec<&str> = nodes.split_whitespace().collect();
     let args: Vec<&str> = ["start"].into_iter().chain(nodes.iter().copied()).collect();
@@ -86,11 +87,10 @@ pub(super) async fn mend(name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn read_config(path: &Path) -> Result<Value, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    let parsed = serde_saphyr::from_str(&text);
-    Ok(parsed.map_err(|error| format!("{} is not YAML: {error}", path.display()))?)
+pub(super) fn read_config(path: &Path) -> Result<Value, KindError> {
+    let wrong = |why: String| KindError::Config { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    serde_saphyr::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
 pub(super) async fn create(
@@ -99,7 +99,7 @@ pub(super) async fn create(
     folder: &Folder,
     options: &Options,
     extra: Option<Value>,
-) -> Result<(), Failure> {
+) -> Result<(), KindError> {
     let trail = folder.path().join("trail");
     // The node's root writes into it.
     std::fs::DirBuilder::new().mode(0o711).create(&trail)?;

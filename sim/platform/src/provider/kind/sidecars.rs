@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alertstorm_agent::postgres::{EVIDENCE, Login, connect};
+use alertstorm_agent::postgres::{EVIDENCE, Login, PostgresError, connect};
 use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
 use alertstorm_model::scenario::Scenario;
@@ -22,8 +22,9 @@ use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::time::{Instant, sleep};
 
+use super::error::KindError;
 use crate::postgres::VAULT_USER;
-use crate::provider::{Failure, Usage, images, secret};
+use crate::provider::{Usage, images, secret};
 
 /// The label of everything that belongs to a platform.
 pub const LABEL: &str = "dev.alertstorm.platform";
@@ -74,7 +75,7 @@ async fn start(
     network: &str,
     platform: &str,
     log: PathBuf,
-) -> Result<Server, Failure> {
+) -> Result<Server, KindError> {
     let container = request
         .with_network(network)
         .with_label(LABEL, platform)
@@ -90,12 +91,15 @@ async fn start(
 }
 
 /// A container's address on a network.
-async fn address(id: &str, network: &str) -> Result<IpAddr, Failure> {
+async fn address(id: &str, network: &str) -> Result<IpAddr, KindError> {
     let docker = Docker::connect_with_defaults()?;
     let details = docker.inspect_container(id, None).await?;
     let networks = details.network_settings.and_then(|settings| settings.networks);
     let ip = networks.and_then(|all| all.get(network)?.ip_address.clone());
-    Ok(ip.unwrap_or_default().parse().map_err(|_| format!("{id} has no address on {network}"))?)
+    ip.and_then(|ip| ip.parse().ok()).ok_or_else(|| KindError::NoAddress {
+        container: id.to_owned(),
+        network: network.to_owned(),
+    })
 }
 
 impl Sidecars {
@@ -108,7 +112,7 @@ impl Sidecars {
         network: &str,
         platform: &str,
         folder: &Path,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, KindError> {
         let (root, admin) = (secret::token(), secret::token());
         let workers = scenario.vault.revocation_workers.to_string();
         let vault = image("ALERTSTORM_VAULT_IMAGE", images::VAULT)
@@ -179,12 +183,13 @@ impl Sidecars {
     }
 
     /// Waits until Vault answers.
-    pub async fn vault_ready(&self) -> Result<(), Failure> {
+    pub async fn vault_ready(&self) -> Result<(), KindError> {
         let vault = self.root()?;
         let until = Instant::now() + READY_WITHIN;
         while let Err(error) = vault.read("sys/mounts").await {
             if Instant::now() > until {
-                return Err(format!("vault did not get ready: {error}").into());
+                let why = error.to_string();
+                return Err(KindError::NotReady { server: "Vault", why });
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -192,11 +197,12 @@ impl Sidecars {
     }
 
     /// Waits until PostgreSQL answers.
-    pub async fn postgres_ready(&self) -> Result<(), Failure> {
+    pub async fn postgres_ready(&self) -> Result<(), KindError> {
         let until = Instant::now() + READY_WITHIN;
         while let Err(error) = connect(self.admin("postgres")).await {
             if Instant::now() > until {
-                return Err(format!("PostgreSQL did not get ready: {error}").into());
+                let why = error.to_string();
+                return Err(KindError::NotReady { server: "PostgreSQL", why });
             }
             sleep(Duration::from_millis(100)).await;
         }
@@ -205,18 +211,18 @@ impl Sidecars {
 
     /// Asks each server something, and writes its trail into its file once that is in it: so is all
     /// that came before.
-    pub async fn settle(&self) -> Result<(), Failure> {
+    pub async fn settle(&self) -> Result<(), KindError> {
         let mark = format!("settled-{}", secret::name());
         // A mount that is not there: the refusal is in the trail all the same.
         let _ = self.root()?.read(&format!("{mark}/at")).await;
         let client = connect(self.admin(EVIDENCE)).await?;
-        client.batch_execute(&format!("SELECT '{mark}'")).await?;
+        let asked = client.batch_execute(&format!("SELECT '{mark}'")).await;
+        asked.map_err(PostgresError::from)?;
         for server in [&self.vault, &self.postgres] {
             let until = Instant::now() + TRAIL_WITHIN;
             while !server.write_log(&mark).await? {
                 if Instant::now() > until {
-                    let log = server.log.display();
-                    return Err(format!("{log} does not hold what was asked").into());
+                    return Err(KindError::Trail(server.log.clone()));
                 }
                 sleep(Duration::from_millis(200)).await;
             }
@@ -227,7 +233,7 @@ impl Sidecars {
 
 impl Server {
     /// Writes all that it said in all its lives into its file; whether that holds a mark.
-    async fn write_log(&self, mark: &str) -> Result<bool, Failure> {
+    async fn write_log(&self, mark: &str) -> Result<bool, KindError> {
         let docker = Docker::connect_with_defaults()?;
         let all = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("all").build();
         let mut said = docker.logs(self.container.id(), Some(all));
@@ -245,7 +251,7 @@ impl Server {
     }
 
     /// Kills it, or starts it again.
-    pub async fn outage(&self, begins: bool) -> Result<(), Failure> {
+    pub async fn outage(&self, begins: bool) -> Result<(), KindError> {
         let docker = Docker::connect_with_defaults()?;
         let id = self.container.id();
         if begins {

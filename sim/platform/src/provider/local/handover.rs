@@ -10,13 +10,13 @@ use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::scenario::FaultKind;
 use futures::future::BoxFuture;
 
-use super::{Local, io_error, servers};
+use super::{Local, LocalError, io_error, servers};
 use crate::connection::Lanes;
 use crate::platform::{
     Agents, Identities, MetricsOf, NAMESPACE, Page, Platform, Surroundings, Tokens, Trails,
 };
 use crate::postgres::VAULT_USER;
-use crate::provider::{Failure, Program, Provider, Usage};
+use crate::provider::{Program, Provider, ProviderError, Usage};
 
 impl Local {
     fn metrics(&self) -> Vec<MetricsOf> {
@@ -33,10 +33,8 @@ impl Local {
             at("kube-scheduler", format!("https://127.0.0.1:{}/metrics", ports.scheduler), true),
         ]
     }
-}
 
-impl Provider for Local {
-    fn platform(&self) -> Result<Platform, Failure> {
+    fn hand_over(&self) -> Result<Platform, LocalError> {
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path).map_err(io_error(format!("read {}", path.display())))
         };
@@ -74,6 +72,12 @@ impl Provider for Local {
             remarks: Vec::new(),
         })
     }
+}
+
+impl Provider for Local {
+    fn platform(&self) -> Result<Platform, ProviderError> {
+        Ok(self.hand_over()?)
+    }
 
     fn can(&self, fault: FaultKind) -> bool {
         // A disk cannot be made slow from here.
@@ -88,7 +92,7 @@ impl Provider for Local {
         self.generation.load(Ordering::SeqCst)
     }
 
-    fn vault_ready(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn vault_ready(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async { Ok(self.ready(Program::Vault).await?) })
     }
 
@@ -96,13 +100,14 @@ impl Provider for Local {
         Box::pin(async { self.servers.usage() })
     }
 
-    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), Failure>> {
+    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async move {
             if begins {
                 self.servers.kill(program);
                 return Ok(());
             }
-            Ok(self.servers.release(program)?)
+            let what = format!("start {} again", program.file());
+            Ok(self.servers.release(program).map_err(io_error(what))?)
         })
     }
 
@@ -110,11 +115,11 @@ impl Provider for Local {
         self.servers.take_deaths().iter().map(|death| death.program).collect()
     }
 
-    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), Failure>> {
+    fn power(&self, _: u32, _: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn settle_trails(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         // The API server writes its trail a moment after its answer.
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -126,7 +131,7 @@ impl Provider for Local {
         self.keep
     }
 
-    fn end(&self) -> BoxFuture<'_, Result<(), Failure>> {
+    fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async { Ok(self.stop()?) })
     }
 }

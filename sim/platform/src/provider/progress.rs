@@ -1,0 +1,4 @@
+//! Lines of progress.
+
+/// Receives a line for each step.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);
