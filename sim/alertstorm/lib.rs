@@ -20,7 +20,7 @@ mod world;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 pub use exit::Exit;
 
@@ -29,6 +29,10 @@ pub use exit::Exit;
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true, max_term_width = 100, after_help = EXIT_CODES)]
 struct Cli {
+    /// Print what the harness does on real servers: -v its steps, -vv also their details and other
+    /// crates' warnings. RUST_LOG overrides it, like alertstorm_live=debug. The twin logs nothing
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    verbose: u8,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -60,6 +64,7 @@ enum Verb {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    live::log_to_stderr(cli.verbose);
     let done = match cli.verb {
         Verb::Run(args) => cmd::run::run(&args),
         Verb::Check(args) => cmd::check::run(&args),

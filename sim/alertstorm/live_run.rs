@@ -6,7 +6,7 @@ use std::time::Instant;
 use alertstorm_reports::Report;
 use anyhow::Result;
 
-use crate::live::Platform;
+use crate::live::{Platform, RunLog};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
 use crate::ui;
@@ -20,10 +20,11 @@ use crate::world::Servers;
 pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report, PathBuf)> {
     let plan = &loaded.plan;
     let began = Instant::now();
+    let harness = RunLog::begin();
     let platform = servers.live.start(plan, servers.provider, &servers.args)?;
     // The folder is made once the platform is up, so that a failed start leaves no empty folder.
-    let driven =
-        prepare(loaded, output).map(|(folder, log)| (folder, drive(loaded, &platform, log)));
+    let driven = prepare(loaded, output, &harness)
+        .map(|(folder, log)| (folder, drive(loaded, &platform, log)));
     let stopped = platform.stop();
     let (folder, (ran, written)) = driven?;
     written?;
@@ -36,11 +37,12 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
     Ok((report, folder))
 }
 
-/// Makes the run's folder with its inputs and an empty event log.
-fn prepare(loaded: &Loaded, output: &Path) -> Result<(PathBuf, EventLog)> {
+/// Makes the run's folder with its inputs, the log of the harness and an empty event log.
+fn prepare(loaded: &Loaded, output: &Path, harness: &RunLog) -> Result<(PathBuf, EventLog)> {
     let plan = &loaded.plan;
     let name = format!("{}-{}", plan.scenario().name, plan.scenario().seed);
     let folder = run_folder::create(output, &name)?;
+    harness.write_to(&folder)?;
     run_folder::write_inputs(&folder, plan, &loaded.files)?;
     let log = EventLog::create(&folder)?;
     Ok((folder, log))

@@ -4,6 +4,7 @@
 use std::io::IsTerminal;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use alertstorm_model::input::{Place, Text};
@@ -13,7 +14,7 @@ use alertstorm_reports::Report;
 use alertstorm_reports::terminal::{self, Look};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::exit::WrongInput;
 use crate::run_folder;
@@ -104,13 +105,28 @@ fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
     vec![group]
 }
 
-/// A progress bar up to `count`; hidden if standard error is no terminal.
-pub fn progress(count: u64) -> ProgressBar {
-    let target = match draws() {
+/// Every bar and spinner on standard error: they are drawn one below the other, and are removed while
+/// something else is written there.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(|| {
+    MultiProgress::with_draw_target(match draws() {
         true => ProgressDrawTarget::stderr_with_hz(5),
         false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(Some(count), target);
+    })
+});
+
+/// Shows a bar or a spinner on standard error; hidden if that is no terminal.
+pub fn shown(bar: ProgressBar) -> ProgressBar {
+    BARS.add(bar)
+}
+
+/// Removes the bars, writes to standard error, and draws them again.
+pub fn beside_bars<T>(write: impl FnOnce() -> T) -> T {
+    BARS.suspend(write)
+}
+
+/// A progress bar up to `count`; hidden if standard error is no terminal.
+pub fn progress(count: u64) -> ProgressBar {
+    let bar = shown(ProgressBar::new(count));
     let template = "{msg} [{bar:30}] {human_pos}/{human_len} finished, {eta} to go";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::ProgressBar;
 
 use crate::ui;
 
@@ -12,11 +12,7 @@ pub struct Console(ProgressBar);
 impl Console {
     /// An empty spinner.
     pub fn new() -> Self {
-        let target = match ui::draws() {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(None, target);
+        let bar = ui::shown(ProgressBar::new_spinner());
         bar.enable_steady_tick(Duration::from_millis(200));
         Self(bar)
     }

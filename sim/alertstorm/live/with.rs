@@ -1,6 +1,7 @@
 //! A build with the feature `live`: real servers, as the verbs use them.
 
 mod console;
+mod logging;
 mod platform;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::{run_folder, source};
 use console::Console;
 use platform::runtime;
 
+pub use logging::{RunLog, log_to_stderr};
 pub use platform::Platform;
 
 /// Name of this kind of build.

@@ -24,6 +24,22 @@ pub enum Live {}
 /// A running platform; there is none in this build.
 pub enum Platform {}
 
+/// The log of a run on real servers; nothing writes one in this build.
+pub struct RunLog(());
+
+/// Nothing in this build logs, so no level of detail has an effect.
+pub const fn log_to_stderr(_: u8) {}
+
+impl RunLog {
+    pub const fn begin() -> Self {
+        Self(())
+    }
+
+    pub fn write_to(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Live {
     /// The part of this build that drives real servers, for `what`, an option or a verb.
     ///
