@@ -171,7 +171,8 @@ impl Jobs {
         self.reporter.fact(alert.id, Fact::JobSent);
         let created = self.try_create(&alert).await;
         if let Err(error) = &created {
-            let text = format!("failed to create the Job of {}: {}", alert.id, call::told(error));
+            let text =
+                format!("failed to create the Job of {}: {}", alert.id, call::describe(error));
             self.reporter.send(Observation::Remark(text));
         }
         let (id, at) = (alert.id, self.reporter.now());
@@ -255,8 +256,11 @@ impl Jobs {
             call::deleted(accounts.delete(&name, &params).await)
         });
         if let Err(error) = binding.and(account.await) {
-            let text =
-                format!("failed to delete the identity of {}: {}", alert.id, call::told(&error));
+            let text = format!(
+                "failed to delete the identity of {}: {}",
+                alert.id,
+                call::describe(&error)
+            );
             self.reporter.send(Observation::Remark(text));
         }
     }
@@ -275,7 +279,7 @@ impl Jobs {
         });
         match done.await {
             Err(error) if !call::is_gone(&error) => {
-                let text = format!("failed to delete the Job {name}: {}", call::told(&error));
+                let text = format!("failed to delete the Job {name}: {}", call::describe(&error));
                 self.reporter.send(Observation::Remark(text));
             }
             _ => {}

@@ -99,7 +99,7 @@ impl Kubelet {
             while changes.try_recv().is_ok() {}
             if let Err(error) = self.register().await {
                 let name = &self.name;
-                let text = format!("{name} failed to register again: {}", call::told(&error));
+                let text = format!("{name} failed to register again: {}", call::describe(&error));
                 self.shared.agent_reports.reporter.send(Observation::Remark(text));
             }
         }

@@ -188,7 +188,7 @@ impl Pods {
         match call::patiently(PATIENCE, || async { pods.logs(name, &params).await }).await {
             Ok(text) => Journal::read_log(&text),
             Err(error) => {
-                let why = format!("failed to read the log of {name}: {}", call::told(&error));
+                let why = format!("failed to read the log of {name}: {}", call::describe(&error));
                 self.agent_reports.reporter.send(Observation::Invalid(why));
                 Vec::new()
             }

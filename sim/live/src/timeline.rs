@@ -78,7 +78,8 @@ impl Timeline {
         self.closed || self.reached(Stage::JobFinished).is_some()
     }
 
-    /// The latest recorded time. The Job did not finish before it, whatever a watch's clock says.
+    /// The latest recorded time. The Job finished later, even if the watch event that reports it
+    /// has an earlier time.
     pub fn latest(&self) -> Time {
         self.at.iter().flatten().fold(self.ended_at, |latest, at| latest.max(*at))
     }
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_is_waited_for_unless_no_agent_ran() {
+    fn the_engine_waits_for_a_journal_unless_no_agent_ran() {
         let mut timeline = timeline();
         // A completed Job had an agent, even if the watch of pods has not shown its pod yet.
         assert!(timeline.may_have_journal(Finished::Complete, true));

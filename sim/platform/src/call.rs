@@ -15,8 +15,8 @@ pub fn is_transient(error: &Error) -> bool {
     }
 }
 
-/// A failure in a sentence.
-pub fn told(error: &Error) -> String {
+/// An error as one line: status code and message, or else its own text.
+pub fn describe(error: &Error) -> String {
     match error {
         Error::Api(status) => format!("{} {}", status.code, status.message),
         other => other.to_string(),

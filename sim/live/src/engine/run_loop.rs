@@ -23,8 +23,8 @@ const REVOCATION_GRACE: Span = Span::secs(60);
 pub trait Host {
     /// Begins or ends a fault of the plan.
     fn fault(&self, number: usize, begins: bool);
-    /// Checks the platform's processes; called at every tick.
-    fn look(&self);
+    /// Reports processes of the platform that died; called with every tick.
+    fn check_processes(&self);
     /// Reads the platform's counters.
     fn sample(&self);
 }
@@ -100,7 +100,7 @@ impl RunLoop {
                     None => return false,
                 },
                 _ = tick.tick() => {
-                    host.look();
+                    host.check_processes();
                     let now = driven.now();
                     if now.since(self.sampled) >= self.sample_every {
                         self.sampled = now;

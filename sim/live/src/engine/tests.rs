@@ -23,7 +23,7 @@ struct NoHost;
 impl Host for NoHost {
     fn fault(&self, _: usize, _: bool) {}
 
-    fn look(&self) {}
+    fn check_processes(&self) {}
 
     fn sample(&self) {}
 }
@@ -118,7 +118,7 @@ async fn a_job_is_collected_after_it_finished_even_if_its_journal_arrives_last()
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_journal_of_a_pod_that_no_watch_has_shown_yet_is_waited_for() {
+async fn a_finished_job_waits_for_its_journal_even_if_no_watch_has_shown_its_pod() {
     let (mut reported, mut memory) = before();
     memory.open[0].stages.truncate(2);
     reported.truncate(4);

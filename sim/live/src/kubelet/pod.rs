@@ -201,7 +201,7 @@ async fn prepare(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, 
     kubelet.event(pod, "Created", "Container created");
     // The projected volume: the CA bundle of the namespace, and two tokens.
     let bundle = kubelet.config_maps();
-    let message = |error: kube::Error| call::told(&error);
+    let message = |error: kube::Error| call::describe(&error);
     authorized(kubelet, || bundle.get("kube-root-ca.crt")).await.map_err(message)?;
     let vault = token(kubelet, pod, Some("vault")).await.map_err(message)?;
     let kubernetes = token(kubelet, pod, None).await.map_err(message)?;
@@ -292,8 +292,10 @@ async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
     });
     match done.await {
         Err(error) if !call::is_gone(&error) => {
-            let text =
-                format!("failed to update the status of the pod {name}: {}", call::told(&error));
+            let text = format!(
+                "failed to update the status of the pod {name}: {}",
+                call::describe(&error)
+            );
             kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
         }
         _ => {}
@@ -364,7 +366,7 @@ async fn delete(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Rece
     });
     match done.await {
         Err(error) if !call::is_gone(&error) && !call::is_conflict(&error) => {
-            let text = format!("failed to delete the pod {name}: {}", call::told(&error));
+            let text = format!("failed to delete the pod {name}: {}", call::describe(&error));
             kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
         }
         _ => {}

@@ -221,7 +221,7 @@ impl Host for Run {
         }
     }
 
-    fn look(&self) {
+    fn check_processes(&self) {
         for program in self.provider.deaths() {
             let name = program.file();
             self.agent_reports

@@ -51,7 +51,7 @@ pub enum FleetError {
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// A request to the API server still failed after its retries.
-    #[error("the shards could not be deployed")]
+    #[error("failed to deploy the shards")]
     Api(#[from] kube::Error),
     /// A message to the shards could not be serialized.
     #[error("failed to serialize a message to the shards")]

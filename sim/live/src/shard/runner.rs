@@ -91,7 +91,7 @@ impl Host for OwnFaults {
         }
     }
 
-    fn look(&self) {}
+    fn check_processes(&self) {}
 
     fn sample(&self) {}
 }

@@ -74,7 +74,7 @@ pub async fn follow(client: Client, events: UnboundedSender<PodLogEvent>) {
     loop {
         let listed = api.list(&params).await;
         let listed =
-            listed.inspect_err(|error| tracing::warn!(%error, "could not list the shards"));
+            listed.inspect_err(|error| tracing::warn!(%error, "failed to list the shards' pods"));
         for pod in listed.into_iter().flat_map(|list| list.items) {
             if let Some(shard) = shard_of(&pod).filter(|_| has_started(&pod))
                 && known.insert(pod.name_any())
@@ -116,7 +116,9 @@ async fn read(api: Api<Pod>, pod: String, shard: u32, events: UnboundedSender<Po
         match api.get_opt(&pod).await {
             Ok(Some(pod)) => last_time = has_ended(&pod),
             Ok(None) => last_time = true,
-            Err(error) => tracing::warn!(%error, shard, "could not look at the shard's pod"),
+            Err(error) => {
+                tracing::warn!(%error, shard, "failed to read the state of the shard's pod")
+            }
         }
         sleep(LIST_EVERY).await;
     }
