@@ -1,5 +1,6 @@
-//! What a run needs in the cluster: its namespace, the identities' rights, and the objects that
-//! stand for the systems of the domain `application`. Each right is one that somebody uses.
+//! The objects that a run creates in the cluster: its namespace, the RBAC of its identities, and
+//! the ConfigMaps that stand for the systems of the domain `application`. Each rule is one that is
+//! used.
 
 use alertstorm_agent::names::{application_object, role};
 use alertstorm_model::investigation::{Domain, IdentityKind};
@@ -20,10 +21,10 @@ use crate::manifests::{
 };
 use crate::platform::{Agents, Identities, NAMESPACE, Platform, Tokens};
 
-/// How long the control plane may take to accept what is set up.
+/// A call is retried for this long: the control plane may have started just now.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// How long the harness's own tokens live: longer than a run.
+/// Lifetime of the harness's tokens in seconds: longer than a run.
 const TOKEN_LIFE_S: i64 = 86_400;
 
 /// Why an object of a run could not be created.
@@ -58,7 +59,7 @@ pub enum BootstrapError {
     },
 }
 
-/// Where an object is.
+/// The path of an object at the API server.
 fn path(kind: &str, name: &str, namespace: &str) -> String {
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
     let core = format!("/api/v1/namespaces/{namespace}");
@@ -90,15 +91,15 @@ fn subject(identities: &Identities, name: &str) -> Value {
     }
 }
 
-/// The ServiceAccount of one of the harness's identities.
+/// Name of the ServiceAccount of one of the harness's identities.
 fn own_account(name: &str) -> String {
     format!("alertstorm-{name}")
 }
 
-/// The harness's identities: the controller, who reads metrics, and Vault.
+/// The harness's identities: the controller, the reader of metrics, and Vault.
 const OWN: [&str; 3] = ["backend", "scraper", "vault"];
 
-/// Everything, in an order in which it can be made.
+/// All objects, in an order in which they can be created.
 fn objects(scenario: &Scenario, platform: &Platform) -> Vec<Value> {
     let (phase, identities) = (scenario.phase, &platform.identities);
     let mut all = vec![manifests::namespace(NAMESPACE)];
@@ -126,13 +127,13 @@ fn objects(scenario: &Scenario, platform: &Platform) -> Vec<Value> {
     all
 }
 
-/// The investigation controller: Jobs and what belongs to them, in one namespace.
+/// The Role of the investigation controller, and its binding.
 fn backend(scenario: &Scenario, agent_roles: &[String], identities: &Identities) -> [Value; 2] {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut rules = vec![
         rule("batch", &["jobs"], &["create", "delete", "deletecollection", "get", "list", "watch"]),
         rule("", &["pods"], &["list", "watch"]),
-        // A journal that is too long for a termination message is in the pod's log.
+        // A journal that is longer than a termination message is in the pod's log.
         rule("", &["pods/log"], &["get"]),
     ];
     if scenario.identity == IdentityKind::PerInvestigation {
@@ -162,7 +163,7 @@ fn scraper(identities: &Identities) -> [Value; 2] {
     ]
 }
 
-/// Vault asks the API server about tokens, and makes tokens where an engine of it does.
+/// Vault's bindings: for TokenReviews, and for TokenRequests if a secrets engine issues tokens.
 fn vault(scenario: &Scenario, identities: &Identities) -> Vec<Value> {
     let name = "alertstorm-vault";
     let review = ("ClusterRole", "system:auth-delegator");
@@ -192,7 +193,7 @@ fn vault(scenario: &Scenario, identities: &Identities) -> Vec<Value> {
     all
 }
 
-/// The RoleBinding of an investigation's own ServiceAccount.
+/// The RoleBinding of the ServiceAccount of one investigation.
 pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
     let subject = account(account_name, NAMESPACE);
     let mut all = binding("RoleBinding", account_name, ("Role", role), subject);
@@ -200,7 +201,7 @@ pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
     all
 }
 
-/// Applies everything; what is there already is changed to this.
+/// Applies all objects with server-side apply; existing ones are changed.
 ///
 /// # Errors
 /// [`BootstrapError::Apply`] for the first object that cannot be applied.
@@ -211,11 +212,11 @@ pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), Boots
     Ok(())
 }
 
-/// Applies an object.
+/// Applies one object with server-side apply.
 ///
 /// # Errors
-/// [`BootstrapError::Apply`] if the call fails for longer than [`PATIENCE`], or with an error that a
-/// retry does not mend.
+/// [`BootstrapError::Apply`] if the call fails for longer than [`PATIENCE`], or with an
+/// error that is not transient.
 pub async fn apply_one(
     client: &Client,
     object: &Value,

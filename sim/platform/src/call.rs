@@ -1,4 +1,4 @@
-//! Calls to the API server: which failures pass, and how often they are tried again.
+//! Calls to the API server: which errors are transient, and how they are retried.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use kube::Error;
 
-/// Whether a failure may pass by itself: no connection, too many requests, a server that starts.
+/// Whether a retry may succeed: no connection, 429, 500, 502, 503 or 504.
 pub fn is_transient(error: &Error) -> bool {
     match error {
         Error::Api(status) => matches!(status.code, 429 | 500 | 502 | 503 | 504),
@@ -15,7 +15,7 @@ pub fn is_transient(error: &Error) -> bool {
     }
 }
 
-/// An error as one line: status code and message, or else its own text.
+/// The text of an error: status code and message if the API server answered.
 pub fn describe(error: &Error) -> String {
     match error {
         Error::Api(status) => format!("{} {}", status.code, status.message),
@@ -23,20 +23,20 @@ pub fn describe(error: &Error) -> String {
     }
 }
 
-/// Whether the object is there already.
+/// Whether the API server answered 409: the object exists.
 pub fn is_conflict(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 409)
 }
 
-/// Whether the object is not there.
+/// Whether the API server answered 404: the object does not exist.
 pub fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 404)
 }
 
-/// A deletion, of which what is not there any more is as good as deleted.
+/// The result of a deletion; 404 counts as success.
 ///
 /// # Errors
-/// Any other failure.
+/// Any other error.
 pub fn deleted<T>(done: Result<T, Error>) -> Result<(), Error> {
     match done {
         Err(error) if !is_gone(&error) => Err(error),
@@ -44,16 +44,16 @@ pub fn deleted<T>(done: Result<T, Error>) -> Result<(), Error> {
     }
 }
 
-/// Whether the caller may not do it.
+/// Whether the API server answered 403: RBAC denies the request.
 pub fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 403)
 }
 
-/// Tries a call until it succeeds, fails for good, or `patience` is over. The pause doubles from
-/// 50 ms to 5 s with jitter, and is at least what the server asks for (Retry-After).
+/// Retries a call while its error is transient, for at most `patience`. The pause doubles from 50
+/// ms to 5 s with jitter, and is at least what the server requests (`retryAfterSeconds`).
 ///
 /// # Errors
-/// The last failure.
+/// The last error.
 pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     patience: Duration,
     call: impl FnMut() -> F,

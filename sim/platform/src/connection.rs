@@ -1,5 +1,6 @@
-//! Connections to the API server: HTTP/2, spread over several so that requests of the many
-//! identities in one harness do not queue for a stream, each request with its own bearer token.
+//! Connections to the API server. Requests of the harness's many identities, each with its own
+//! bearer token, are spread over several HTTP/2 connections ("lanes"), so that none waits for a
+//! free stream.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,39 +19,39 @@ use kube::Client;
 use kube::client::Body;
 use tower::{BoxError, Service};
 
-/// kube-apiserver allows 100 streams a connection where anonymous clients could open them
-/// (`--http2-max-streams-per-connection`, its default since v1.28.3); a lane is full before that.
+/// kube-apiserver allows 100 streams a connection if anonymous authentication is on
+/// (`--http2-max-streams-per-connection`, its default since v1.28.3); the number of lanes leaves
+/// room.
 const STREAMS_PER_LANE: usize = 60;
 
-/// What a server may send on a connection before it waits for a window update, in bytes.
+/// HTTP/2 flow-control window of a connection in bytes.
 ///
 /// hyper's adaptive window is not used: it starts at 64 KiB and grows with the estimated bandwidth,
-/// and streams whose bodies nobody reads at the moment (idle watches) hold their share of the
-/// connection's window meanwhile. Many watches on one connection could so use up the whole window,
-/// and every other request on it waited for ever (seen with `lease-churn --on local`). A connection's
-/// window of 16 times a stream's leaves room for the other requests of its lane.
+/// and streams whose bodies are not being read (idle watches) hold their share of the connection's
+/// window. With many watches on one connection they used up the whole window, and every other
+/// request on it hung (seen with `lease-churn --on local`). A connection's window of 16 times a
+/// stream's leaves room for the other requests of its lane.
 const CONNECTION_WINDOW: u32 = 64 << 20;
-/// What a server may send on one stream before it waits for a window update, in bytes: more than a
-/// list of the largest run's pods.
+/// HTTP/2 flow-control window of a stream in bytes: larger than a list of the largest run's pods.
 const STREAM_WINDOW: u32 = 4 << 20;
 
 type Answer = Response<hyper::body::Incoming>;
 
-/// Why there is no connection.
+/// Why no client of the API server could be created.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
-    /// The certificate of the authority cannot be read.
-    #[error("the certificate of the API server's authority cannot be read")]
+    /// The CA certificate of the API server is not valid PEM, or not a certificate.
+    #[error("could not read the CA certificate of the API server")]
     Authority(#[from] rustls::Error),
-    /// The address is no address.
-    #[error("`{0}` is not the address of an API server")]
+    /// The URL of the API server has no host.
+    #[error("`{0}` is not the URL of an API server; it has to be like https://HOST:PORT")]
     Address(String),
-    /// The token has characters that no header may have.
-    #[error("the bearer token cannot be sent")]
+    /// The token has characters that are not allowed in a header, or the node has no token.
+    #[error("a bearer token is missing, or has characters that are not allowed in an HTTP header")]
     Token,
 }
 
-/// One HTTP/2 connection.
+/// One HTTP/2 connection, and its number of open streams.
 struct Lane {
     http: Http<HttpsConnector<HttpConnector>, Body>,
     streams: AtomicUsize,
@@ -64,10 +65,10 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// Connections enough for so many requests and watches at once.
+    /// As many connections as `at_once` concurrent requests and watches need.
     ///
     /// # Errors
-    /// Where the address is none.
+    /// [`ConnectionError::Address`].
     pub fn new(
         address: &str,
         tls: &rustls::ClientConfig,
@@ -89,7 +90,7 @@ impl Lanes {
             let mut http = Http::builder(TokioExecutor::new());
             http.http2_only(true)
                 .timer(TokioTimer::new())
-                // A server that was killed and one that hangs look alike to a watch.
+                // Without a ping, a watch does not notice that its server was killed.
                 .http2_keep_alive_interval(std::time::Duration::from_secs(10))
                 .http2_keep_alive_timeout(std::time::Duration::from_secs(10))
                 .http2_keep_alive_while_idle(true)
@@ -101,10 +102,10 @@ impl Lanes {
         Ok(Self { lanes: (0..count).map(lane).collect(), authority })
     }
 
-    /// A client that shows `token`.
+    /// A client that sends `token`.
     ///
     /// # Errors
-    /// Where the token cannot be sent.
+    /// [`ConnectionError::Token`].
     pub fn client(&self, token: &str, namespace: &str) -> Result<Client, ConnectionError> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| ConnectionError::Token)?;
@@ -112,7 +113,7 @@ impl Lanes {
         Ok(Client::new(Identified { lanes: self.clone(), bearer }, namespace))
     }
 
-    /// The lane with the fewest streams.
+    /// Index of the lane with the fewest open streams.
     fn pick(&self) -> usize {
         let streams = |n: &usize| self.lanes[*n].streams.load(Ordering::Relaxed);
         (0..self.lanes.len()).min_by_key(streams).unwrap_or(0)
@@ -125,13 +126,13 @@ impl std::fmt::Debug for Lanes {
     }
 }
 
-/// The lanes, with an identity.
+/// The lanes with one identity: the service inside a [`Client`].
 struct Identified {
     lanes: Lanes,
     bearer: HeaderValue,
 }
 
-/// Frees the stream at the end of a body or of a request that failed.
+/// An open stream of a lane; its drop, after the body or a failed request, decrements the count.
 struct Stream {
     lanes: Lanes,
     lane: usize,
@@ -143,7 +144,7 @@ impl Drop for Stream {
     }
 }
 
-/// A body that holds its stream.
+/// A response body that keeps its stream counted until it is dropped.
 struct Held {
     body: hyper::body::Incoming,
     _stream: Stream,

@@ -1,4 +1,4 @@
-//! What is there and what is missing for each world, and what gets it.
+//! The requirements of each provider: which are met, and how to meet the others.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 use crate::provider::local::assets::{self, find};
 use crate::provider::{Program, images};
 
-/// One thing that a world needs.
+/// A requirement of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// Its name, like `etcd` or `a kubeconfig`.
     pub what: String,
-    /// Where it is, where it is there.
+    /// Its path, version or address; `None` if it is missing.
     pub found: Option<String>,
-    /// What gets it.
+    /// The command or the step that installs it.
     pub got_by: String,
 }
 
@@ -24,7 +24,7 @@ impl Finding {
     }
 }
 
-/// What the local provider needs.
+/// Requirements of the local provider.
 pub fn local() -> Vec<Finding> {
     let of = |program: Program| Finding::program(program.file(), find(program), program.got_by());
     Program::ALL.into_iter().map(of).collect()
@@ -37,20 +37,20 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|path| assets::is_program(path))
 }
 
-/// What building the servers needs.
+/// Requirements of `alertstorm setup local`.
 pub fn setup() -> Vec<Finding> {
     vec![Finding::program("go", on_path("go"), "install Go from your distribution or from go.dev")]
 }
 
-/// What Docker says to a question, where there is one that answers.
+/// The output of a docker command; `None` if it fails or prints nothing.
 fn docker(args: &[&str]) -> Option<String> {
     let mut command = Command::new("docker");
     let output = command.args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    Some(said).filter(|said| output.status.success() && !said.is_empty())
+    let printed = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Some(printed).filter(|text| output.status.success() && !text.is_empty())
 }
 
-/// What the kind provider needs.
+/// Requirements of the kind provider.
 pub fn kind() -> Vec<Finding> {
     let finding = |what: &str, asked: &[&str], got_by: &str| Finding {
         what: what.to_owned(),
@@ -69,7 +69,7 @@ pub fn kind() -> Vec<Finding> {
     ]
 }
 
-/// What the cluster provider needs.
+/// Requirements of the cluster provider, from the environment variables.
 pub fn cluster() -> Vec<Finding> {
     let named = std::env::var_os("KUBECONFIG").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
@@ -80,8 +80,7 @@ pub fn cluster() -> Vec<Finding> {
         Finding {
             what: "a Vault".to_owned(),
             found: vault,
-            got_by: "set VAULT_ADDR and VAULT_TOKEN, and VAULT_CACERT where it speaks TLS"
-                .to_owned(),
+            got_by: "set VAULT_ADDR and VAULT_TOKEN, and VAULT_CACERT if it uses TLS".to_owned(),
         },
         Finding {
             what: "a PostgreSQL".to_owned(),

@@ -1,9 +1,10 @@
-//! Makes a platform of real servers and hands it over. A provider starts or finds the servers, the
-//! bootstrap and the Vault set-up make them ready for a plan, and [`Platform`] is what the driver gets:
-//! addresses, identities and trails.
+//! Creates a platform of real servers. A provider starts or finds the servers, `bootstrap` and
+//! `vault` configure them for a plan, and [`Platform`] is the result: addresses, identities and
+//! audit trails.
 //!
-//! Futures that another crate awaits are boxed here. The code of a future is generated in the crate
-//! that polls it, and the Kubernetes client would be compiled there a second time.
+//! Futures that another crate awaits are boxed here. The compiler generates the code of a future in
+//! the crate that polls it, so an unboxed one would compile the Kubernetes client a second time
+//! there.
 
 pub mod bootstrap;
 pub mod call;

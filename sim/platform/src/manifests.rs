@@ -1,5 +1,5 @@
-//! Manifests of agents: what they may do, from the table of [`Phase`], and the fence around their
-//! pods. A run applies them, `alertstorm render` writes them for GitOps.
+//! Manifests of agents: RBAC from the table of [`Phase`], and the limits and the NetworkPolicy of
+//! their pods. A run applies them, `alertstorm render` writes them to files for GitOps.
 
 use std::net::SocketAddr;
 
@@ -16,10 +16,10 @@ pub const RBAC: &str = "rbac.authorization.k8s.io/v1";
 /// The API group of FlowSchemas, with its version.
 pub const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io/v1";
 
-/// The label of every object that a run makes, as a selector.
+/// The label selector of every object that a run creates.
 pub const OURS: &str = "app.kubernetes.io/managed-by=alertstorm";
 
-/// An object of ours.
+/// An object with the label of [`OURS`]; `rest` is merged into its top level.
 pub fn object(kind: &str, api: &str, name: &str, rest: Value) -> Value {
     let mut object = json!({
         "apiVersion": api,
@@ -32,23 +32,23 @@ pub fn object(kind: &str, api: &str, name: &str, rest: Value) -> Value {
     object
 }
 
-/// A RoleBinding or ClusterRoleBinding to a role, by its kind and name.
+/// A RoleBinding or ClusterRoleBinding; `role` is the kind and the name of the role.
 pub fn binding(kind: &str, name: &str, role: (&str, &str), subject: Value) -> Value {
     let role_ref = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": role.0, "name": role.1});
     object(kind, RBAC, name, json!({"roleRef": role_ref, "subjects": [subject]}))
 }
 
-/// A ServiceAccount as a subject.
+/// A ServiceAccount as the subject of a binding.
 pub fn account(name: &str, namespace: &str) -> Value {
     json!({"kind": "ServiceAccount", "name": name, "namespace": namespace})
 }
 
-/// A ServiceAccount whose token no pod gets unasked.
+/// A ServiceAccount whose token is not mounted into pods by default.
 pub fn service_account(name: &str) -> Value {
     object("ServiceAccount", "v1", name, json!({"automountServiceAccountToken": false}))
 }
 
-/// The rules of an agent on `home` in `phase`.
+/// The RBAC rules of an agent on `home` in `phase`.
 fn agent_rules(phase: Phase, home: Domain) -> Vec<Value> {
     let allowed =
         |verb: &&Verb| phase.allows(home, Action { verb: **verb, target: Domain::Application });
@@ -71,7 +71,7 @@ pub fn agent_roles(phase: Phase) -> Vec<Value> {
     Domain::ALL.iter().map(of).collect()
 }
 
-/// The ServiceAccounts that all agents of a domain share, and their bindings.
+/// The shared ServiceAccount of each domain, and its RoleBinding.
 pub fn shared_accounts(phase: Phase, namespace: &str) -> Vec<Value> {
     let shared = IdentityKind::SharedAgent;
     let of = |&home: &Domain| {
@@ -83,7 +83,7 @@ pub fn shared_accounts(phase: Phase, namespace: &str) -> Vec<Value> {
     Domain::ALL.iter().flat_map(of).collect()
 }
 
-/// The namespace of agents. Its pods are held to the strictest of the pod security standards.
+/// The namespace of agents, with the pod security standard `restricted`.
 pub fn namespace(name: &str) -> Value {
     let mut namespace = object("Namespace", "v1", name, json!({}));
     for mode in ["enforce", "audit", "warn"] {
@@ -93,7 +93,7 @@ pub fn namespace(name: &str) -> Value {
     namespace
 }
 
-/// Where agents may turn to: any address where one is not known.
+/// The servers that agents may connect to. `None` allows the port at any address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reach {
     /// Vault.
@@ -102,7 +102,7 @@ pub struct Reach {
     pub postgres: Option<SocketAddr>,
 }
 
-/// Nobody reaches an agent, and it reaches its servers and name resolution alone.
+/// Denies ingress, and allows egress to the API server, DNS, Vault and PostgreSQL only.
 pub fn network_policy(reach: Reach) -> Value {
     let tcp = |port: u16| json!({"protocol": "TCP", "port": port});
     let to = |known: Option<SocketAddr>, port: u16| {
@@ -120,7 +120,7 @@ pub fn network_policy(reach: Reach) -> Value {
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [],
             "egress": [
-                // The API server, by its service and behind it.
+                // The API server: the port of its service, and the port behind it.
                 {"ports": [tcp(443), tcp(6443)]},
                 {"ports": [tcp(53), {"protocol": "UDP", "port": 53}]},
                 to(reach.vault, 8200),
@@ -130,7 +130,7 @@ pub fn network_policy(reach: Reach) -> Value {
     )
 }
 
-/// No container without bounds, and none beyond those of an agent.
+/// Default requests and limits of containers, and the maximum: those of an agent.
 pub fn limit_range(job: &Job) -> Value {
     let request = json!({
         "cpu": format!("{}m", job.cpu_request_millis),
@@ -150,7 +150,7 @@ pub fn limit_range(job: &Job) -> Value {
     )
 }
 
-/// Room for so many agents at once.
+/// The quota of a namespace for `agents` concurrent agents.
 pub fn resource_quota(job: &Job, agents: u32) -> Value {
     let agents = u64::from(agents);
     object(
@@ -166,7 +166,7 @@ pub fn resource_quota(job: &Job, agents: u32) -> Value {
     )
 }
 
-/// Requests of the namespace's ServiceAccounts go to a priority level that somebody chose for them.
+/// Assigns requests of the namespace's ServiceAccounts to the priority level `level`.
 pub fn flow_schema(level: &str, namespace: &str) -> Value {
     let group = format!("system:serviceaccounts:{namespace}");
     object(
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_may_do_in_kubernetes_what_the_table_says_and_no_more() {
+    fn rbac_grants_an_agent_what_the_phase_table_allows_and_nothing_else() {
         let granted = |phase, home| -> Vec<String> {
             let rules = agent_rules(phase, home);
             rules
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn agents_reach_their_servers_alone() {
+    fn the_network_policy_allows_egress_to_the_servers_of_agents_only() {
         let vault = Some(SocketAddr::from(([172, 18, 0, 3], 8200)));
         let policy = network_policy(Reach { vault, postgres: None });
         let egress = &policy["spec"]["egress"];

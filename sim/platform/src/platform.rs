@@ -1,4 +1,4 @@
-//! A platform as a provider hands it to the engine: addresses, identities and trails.
+//! What a provider returns: addresses, identities and audit trails of the servers.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use crate::connection::{ConnectionError, Lanes};
 /// The namespace that agents run in.
 pub const NAMESPACE: &str = "alertstorm";
 
-/// The Kubernetes identities that the harness plays, each with its own token.
+/// Bearer tokens of the Kubernetes identities that the harness uses.
 #[derive(Clone)]
 pub struct Tokens {
-    /// The investigation controller's.
+    /// Of the investigation controller.
     pub backend: String,
-    /// Reads metrics.
+    /// Of the reader of metrics.
     pub scraper: String,
-    /// Vault's, which asks with it whom a token belongs to.
+    /// Of Vault, for TokenReviews and for ServiceAccount tokens.
     pub vault: String,
 }
 
@@ -30,19 +30,19 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-/// Who the harness is.
+/// How the harness authenticates to the API server.
 #[derive(Clone, Debug)]
 pub enum Identities {
-    /// Users whose tokens the API server has in a file.
+    /// Users of the API server's static token file.
     Users(Tokens),
-    /// ServiceAccounts of the run's own, whose tokens the API server is asked for.
+    /// ServiceAccounts that the run creates; their tokens come from TokenRequests.
     Accounts,
 }
 
-/// Who plays the nodes and their pods.
+/// What runs the nodes and their pods.
 #[derive(Clone)]
 pub enum Agents {
-    /// Hollow kubelets in the harness, each with a token of its own.
+    /// Hollow kubelets in the harness; a token for each node.
     Hollow(Vec<String>),
     /// Real kubelets with real pods.
     Pods(PodSpec),
@@ -57,31 +57,30 @@ impl std::fmt::Debug for Agents {
     }
 }
 
-/// What a Job's pod is made of where a real kubelet runs it.
+/// The settings of an agent's pod that a real kubelet runs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PodSpec {
     /// The agent's image.
     pub image: String,
-    /// Vault, as pods reach it.
+    /// The URL of Vault from inside a pod.
     pub vault: String,
-    /// The authority of Vault's certificate; empty where it has none.
+    /// The CA certificate of Vault in PEM format; empty for plain HTTP.
     pub vault_ca: String,
-    /// PostgreSQL, as pods reach it.
+    /// The address of PostgreSQL from inside a pod.
     pub postgres: SocketAddr,
 }
 
 impl PodSpec {
-    /// Vault's address and port, where its URL names them and no host.
+    /// Vault's address and port; `None` if its URL has a host name.
     pub fn vault_at(&self) -> Option<SocketAddr> {
         self.vault.split_once("://")?.1.trim_end_matches('/').parse().ok()
     }
 }
 
-/// Files in which the servers write down who did what; none where a server's trail is not ours to
-/// read.
+/// Files of the servers' audit trails; `None` if the harness cannot read one.
 #[derive(Clone, Debug, Default)]
 pub struct Trails {
-    /// Vault's audit device.
+    /// The file of Vault's audit device.
     pub vault: Option<PathBuf>,
     /// The API server's audit log.
     pub api_server: Option<PathBuf>,
@@ -89,76 +88,77 @@ pub struct Trails {
     pub postgres: Option<PathBuf>,
 }
 
-/// How a page of metrics is read.
+/// The place of a page of metrics.
 #[derive(Clone, Debug)]
 pub enum Page {
-    /// At an address, with the scraper's token or without.
+    /// A URL.
     At {
         /// The address.
         url: String,
-        /// Whether the token is shown.
+        /// Whether the request has the scraper's token.
         with_token: bool,
     },
-    /// At a path of the API server, as the scraper.
+    /// The API server's `/metrics`, read with the scraper's token.
     ApiServer,
-    /// Through the API server, as the administrator.
+    /// A path of the API server's pod proxy, read with the administrator's credentials.
     Proxied(String),
 }
 
 /// A source of metrics.
 #[derive(Clone, Debug)]
 pub struct MetricsOf {
-    /// Like `kube-apiserver`.
+    /// The name of its component, like `kube-apiserver`.
     pub component: &'static str,
-    /// Where.
+    /// The place of its page.
     pub page: Page,
 }
 
-/// What Vault must know of its surroundings.
+/// The settings from which Vault is configured.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// The API server, as Vault reaches it.
+    /// The URL of the API server from Vault.
     pub api_server: String,
-    /// The certificate of its authority, as PEM text.
+    /// The CA certificate of the API server in PEM format.
     pub api_server_ca: String,
-    /// The public key of ServiceAccount tokens, as PEM text.
+    /// The public key of ServiceAccount tokens in PEM format; empty for `vault.auth: kubernetes` on
+    /// `cluster`.
     pub accounts_key: String,
     /// The issuer of ServiceAccount tokens.
     pub issuer: String,
-    /// PostgreSQL, as Vault reaches it.
+    /// The address of PostgreSQL from Vault.
     pub postgres: SocketAddr,
-    /// Vault's own user of PostgreSQL, and its password.
+    /// User and password with which Vault logs in to PostgreSQL.
     pub postgres_user: (String, String),
-    /// The file of the audit trail, as Vault's process sees it; none where it is not ours to set.
+    /// The path of the audit file in Vault's file system; `None` if no audit device is enabled.
     pub audit: Option<String>,
 }
 
-/// A platform that is ready.
+/// A platform whose servers are ready.
 #[derive(Clone)]
 pub struct Platform {
-    /// Which provider made it.
+    /// Name of the provider: `local`, `kind` or `cluster`.
     pub provider: &'static str,
-    /// The API server's address.
+    /// The URL of the API server.
     pub api_server: String,
-    /// The PEM text of the authority of the API server.
+    /// The CA certificate of the API server in PEM format.
     pub ca: String,
-    /// Sets the run up.
+    /// A client with the administrator's credentials.
     pub admin: Client,
     /// The harness's other identities.
     pub identities: Identities,
-    /// Who plays the nodes.
+    /// What runs the nodes and the agents.
     pub agents: Agents,
-    /// Vault.
+    /// The URL and the TLS configuration of Vault.
     pub vault: Address,
-    /// What Vault is told of its surroundings.
+    /// The settings from which Vault is configured.
     pub around: Surroundings,
-    /// PostgreSQL.
+    /// The address of PostgreSQL from the harness.
     pub postgres: SocketAddr,
-    /// Trails.
+    /// Audit trails.
     pub trails: Trails,
-    /// Metrics.
+    /// Sources of metrics.
     pub metrics: Vec<MetricsOf>,
-    /// What a reader of the report must know of it.
+    /// Remarks on the platform for the report.
     pub remarks: Vec<String>,
 }
 
@@ -168,7 +168,7 @@ impl std::fmt::Debug for Platform {
     }
 }
 
-/// Clients of the API server: one identity each, on lanes of their own where their load is.
+/// Clients of the API server. The controller, the nodes and the agents have separate connections.
 #[derive(Clone, Debug)]
 pub struct Clients {
     backend: Lanes,
@@ -182,7 +182,7 @@ impl Clients {
     /// Connections for a plan.
     ///
     /// # Errors
-    /// Where the platform's address or authority is wrong.
+    /// If the URL or the CA certificate of the API server is invalid.
     pub fn new(platform: &Platform, tokens: &Tokens, plan: &Plan) -> Result<Self, ConnectionError> {
         let tls = alertstorm_agent::trust::only(&platform.ca)?;
         let calls = plan.scenario().controller.client.connections.get() as usize;
@@ -193,7 +193,7 @@ impl Clients {
         };
         Ok(Self {
             backend: lanes(calls + 8)?,
-            // A watch each, and a few calls at once.
+            // A watch and a few concurrent calls for each node.
             nodes: lanes(node_tokens.len() * 4)?,
             agents: lanes(plan.scenario().controller.concurrency.get() as usize / 4)?,
             tokens: tokens.clone(),
@@ -201,35 +201,35 @@ impl Clients {
         })
     }
 
-    /// The investigation controller's.
+    /// The client of the investigation controller.
     ///
     /// # Errors
-    /// Where its token cannot be sent.
+    /// [`ConnectionError::Token`].
     pub fn backend(&self) -> Result<Client, ConnectionError> {
         self.backend.client(&self.tokens.backend, NAMESPACE)
     }
 
-    /// That of whoever reads metrics.
+    /// The client that reads metrics.
     ///
     /// # Errors
-    /// Where its token cannot be sent.
+    /// [`ConnectionError::Token`].
     pub fn scraper(&self) -> Result<Client, ConnectionError> {
         self.backend.client(&self.tokens.scraper, NAMESPACE)
     }
 
-    /// A kubelet's.
+    /// The client of a hollow kubelet.
     ///
     /// # Errors
-    /// Where the platform has no such node.
+    /// [`ConnectionError::Token`] if the platform has no node of this number.
     pub fn node(&self, number: usize) -> Result<Client, ConnectionError> {
         let token = self.node_tokens.get(number).ok_or(ConnectionError::Token)?;
         self.nodes.client(token, NAMESPACE)
     }
 
-    /// An agent's, with its pod's own token.
+    /// The client of an agent, with the token of its pod.
     ///
     /// # Errors
-    /// Where the token cannot be sent.
+    /// [`ConnectionError::Token`].
     pub fn agent(&self, token: &str) -> Result<Client, ConnectionError> {
         self.agents.client(token, NAMESPACE)
     }

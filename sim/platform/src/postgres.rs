@@ -1,14 +1,14 @@
-//! PostgreSQL as the platform's set-up makes it ready for agents.
+//! Sets PostgreSQL up for agents, and reverts it.
 
 use std::net::SocketAddr;
 
 use alertstorm_agent::postgres::{EVIDENCE, Login, PostgresError, connect};
 use alertstorm_model::phase::Verb;
 
-/// Vault's own user.
+/// The user with which Vault logs in.
 pub const VAULT_USER: &str = "alertstorm_vault";
 
-/// The group that may do what a verb says; see `kind-config/postgres/evidence.sql`.
+/// The role with the privileges of a verb; see `kind-config/postgres/evidence.sql`.
 pub const fn group(verb: Verb) -> &'static str {
     match verb {
         Verb::Read => "alertstorm_reads",
@@ -17,10 +17,10 @@ pub const fn group(verb: Verb) -> &'static str {
     }
 }
 
-/// Makes the database of the agents, the groups, and Vault's own user.
+/// Creates the agents' database, the group roles and Vault's user. Can be repeated.
 ///
 /// # Errors
-/// Where a statement fails.
+/// If a statement fails.
 pub async fn set_up(
     to: SocketAddr,
     admin: (&str, &str),
@@ -40,14 +40,14 @@ pub async fn set_up(
     let (user, password) = vault;
     let known = client.query(&exists("pg_roles", &format!("rolname = '{user}'")), &[]).await?;
     let statements = if known.is_empty() {
-        // A role that makes roles, and nothing else; it may give the groups away.
+        // It may create roles and grant the groups, and has no other privilege.
         let groups = Verb::ALL.iter().map(|verb| group(*verb)).collect::<Vec<_>>().join(", ");
         format!(
             "CREATE ROLE {user} LOGIN CREATEROLE PASSWORD '{password}';\
              GRANT {groups} TO {user} WITH ADMIN OPTION"
         )
     } else {
-        // A run that was killed left it, with another password.
+        // Left by a killed run, with another password.
         format!("ALTER ROLE {user} PASSWORD '{password}'")
     };
     client.batch_execute(&statements).await?;
@@ -69,17 +69,17 @@ pub async fn set_up(
     Ok(())
 }
 
-/// Takes all of that back, and the users that Vault made.
+/// Drops all of that, and the users that Vault created.
 ///
 /// # Errors
-/// Where a statement fails.
+/// If a statement fails.
 pub async fn take_down(to: SocketAddr, admin: (&str, &str)) -> Result<(), PostgresError> {
     let login =
         Login { to, from: None, user: admin.0, password: Some(admin.1), database: "postgres" };
     let client = connect(login).await?;
     client.batch_execute(&format!("DROP DATABASE IF EXISTS {EVIDENCE} WITH (FORCE)")).await?;
     let groups = Verb::ALL.iter().map(|verb| group(*verb));
-    // Users of agents are members of the groups, and of no others.
+    // Users of agents are members of these groups only.
     let made = "SELECT member.rolname FROM pg_auth_members m \
                 JOIN pg_roles member ON member.oid = m.member JOIN pg_roles of ON of.oid = m.roleid \
                 WHERE of.rolname LIKE 'alertstorm\\_%' AND member.rolname LIKE 'v-%'";

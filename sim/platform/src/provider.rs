@@ -1,4 +1,4 @@
-//! Providers: each makes a platform in its own way and hands it over; the driver is the same.
+//! Providers: each creates a platform in its own way; runs on all of them are driven alike.
 
 mod causes;
 pub mod cluster;

@@ -1,5 +1,5 @@
-//! `alertstorm render`: the manifests and Vault's policies and roles of a phase in an environment,
-//! as files for GitOps. They are the ones that a run applies.
+//! `alertstorm render`: the manifests, Vault policies and Vault roles of a phase in an environment,
+//! as files for GitOps. A run applies the same.
 
 use std::collections::BTreeMap;
 
@@ -15,18 +15,18 @@ use crate::manifests::{
 };
 use crate::vault::{login_role, policy};
 
-/// What an environment has room for.
+/// The capacity of an environment.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Environment {
-    /// Agents at work at once.
+    /// Maximum number of concurrent agents.
     pub agents: u32,
 }
 
 /// The environments, by name.
 ///
 /// # Errors
-/// Where the table cannot be read, which a test rules out.
+/// If the table that is compiled in is not valid YAML; a test reads it.
 pub fn environments() -> Result<BTreeMap<String, Environment>, serde_saphyr::Error> {
     serde_saphyr::from_str(include_str!("../../../kind-config/environments.yaml"))
 }
@@ -36,12 +36,12 @@ pub fn namespace_of(phase: Phase, environment: &str) -> String {
     format!("agents-{phase}-{environment}")
 }
 
-/// The objects of a phase in an environment, by the name of their file.
+/// The objects of a phase in an environment: file name and documents.
 pub fn manifests(
     scenario: &Scenario,
     phase: Phase,
     environment: &str,
-    room: Environment,
+    limits: Environment,
 ) -> Vec<(&'static str, Vec<Value>)> {
     let name = namespace_of(phase, environment);
     let job = &scenario.controller.job;
@@ -49,7 +49,7 @@ pub fn manifests(
         ("serviceaccounts-and-bindings.yaml", shared_accounts(phase, &name)),
         ("roles.yaml", agent_roles(phase)),
         ("networkpolicy.yaml", vec![network_policy(Reach::default())]),
-        ("limits.yaml", vec![limit_range(job), resource_quota(job, room.agents)]),
+        ("limits.yaml", vec![limit_range(job), resource_quota(job, limits.agents)]),
     ];
     for object in files.iter_mut().flat_map(|(_, objects)| objects) {
         object["metadata"]["namespace"] = json!(name);
@@ -64,7 +64,7 @@ pub fn manifests(
     files
 }
 
-/// Vault's policies and login roles of a phase in an environment: file and text.
+/// Vault's policies and login roles of a phase in an environment: file name and text.
 pub fn vault_files(scenario: &Scenario, phase: Phase, environment: &str) -> Vec<(String, String)> {
     let namespace = namespace_of(phase, environment);
     let of = |&home: &Domain| {
@@ -102,7 +102,7 @@ mod tests {
     const VERBS: [&str; 8] =
         ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 
-    /// Group, resource and name: what the table speaks of, and what it does not.
+    /// Group, resource and name: those that the phase table lists, and others.
     fn resources() -> Vec<(&'static str, &'static str, &'static str)> {
         let mut all: Vec<_> =
             Verb::ALL.iter().map(|verb| ("", "configmaps", application_object(*verb))).collect();
@@ -149,11 +149,11 @@ mod tests {
         answer["status"]["allowed"].as_bool().unwrap()
     }
 
-    /// Each phase grants what the table says and nothing else, by the word of a real authorizer, and
-    /// phases only ever widen.
+    /// A real authorizer (SubjectAccessReview) allows what the phase table lists and nothing else,
+    /// and a later phase allows all that an earlier one does.
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs the servers of `alertstorm setup local`"]
-    async fn each_phase_grants_what_the_table_says_and_phases_only_widen() {
+    async fn rbac_grants_what_the_phase_table_allows_and_later_phases_only_add() {
         let scenario = scenario();
         let local = Local::start(&scenario, false, &|_: &str| {}).await.unwrap();
         let client = local.platform().unwrap().admin;
@@ -162,8 +162,8 @@ mod tests {
             for &phase in Phase::ALL {
                 let namespace = namespace_of(phase, "staging");
                 if home == Domain::ALL[0] {
-                    let room = environments().unwrap()["staging"];
-                    let files = manifests(&scenario, phase, "staging", room);
+                    let limits = environments().unwrap()["staging"];
+                    let files = manifests(&scenario, phase, "staging", limits);
                     let ours = |object: &&Value| object["kind"] != "Kustomization";
                     for object in files.iter().flat_map(|(_, all)| all).filter(ours) {
                         bootstrap::apply_one(&client, object, &namespace).await.unwrap();
@@ -186,10 +186,10 @@ mod tests {
                                 && verb == (if of.writes() { "patch" } else { "get" })
                                 && phase.allows(home, action)
                         });
-                        let told = may(&client, &namespace, &account, attributes).await;
+                        let allowed = may(&client, &namespace, &account, attributes).await;
                         let what = format!("{verb} {group}/{resource}/{subresource} {name}");
-                        assert_eq!(told, expected, "{account} may {what}");
-                        if told {
+                        assert_eq!(allowed, expected, "{account} may {what}");
+                        if allowed {
                             granted.insert(what);
                         }
                     }
@@ -202,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn the_matrix_has_every_phase_in_every_environment() {
+    fn manifests_exist_for_every_phase_in_every_environment() {
         let (scenario, environments) = (scenario(), environments().unwrap());
         assert!(environments.contains_key("staging"));
         for &phase in Phase::ALL {
-            for (name, room) in &environments {
-                let files = manifests(&scenario, phase, name, *room);
+            for (name, limits) in &environments {
+                let files = manifests(&scenario, phase, name, *limits);
                 assert_eq!(files[0].1[0]["metadata"]["name"], namespace_of(phase, name));
                 let quota = &files[4].1[1]["spec"]["hard"];
-                assert_eq!(quota["pods"], room.agents.to_string());
+                assert_eq!(quota["pods"], limits.agents.to_string());
                 assert_eq!(vault_files(&scenario, phase, name).len(), 2 * Domain::COUNT);
             }
         }

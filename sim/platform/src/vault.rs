@@ -1,5 +1,5 @@
-//! Makes a Vault ready for a run: audit trail, login methods, engines, a policy and a role for each
-//! phase and domain. Everything is written at its own path, so doing it twice does no harm.
+//! Configures Vault for a run: audit device, auth method, secrets engines, and a policy and a login
+//! role for each domain. Each write is idempotent, so it can be repeated.
 
 use alertstorm_agent::names::{
     self, SYSTEMS, credential_path, credential_role, login_mount, method, mount, role, system_path,
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::identity;
 use crate::platform::{NAMESPACE, Surroundings};
 
-/// The policy of an agent on `home` in `phase`, from the table of [`Phase`].
+/// The HCL policy of an agent on `home` in `phase`, from the table of [`Phase`].
 pub fn policy(scenario: &Scenario, phase: Phase, home: Domain) -> String {
     let mut text = String::new();
     let mut grant = |path: &str, capabilities: &str| {
@@ -56,7 +56,7 @@ fn seconds(span: Span) -> String {
     format!("{}s", span.0.div_ceil(1_000_000_000))
 }
 
-/// Makes all of it.
+/// Writes the whole configuration.
 ///
 /// # Errors
 /// The first request that fails.
@@ -91,7 +91,7 @@ pub async fn configure(
     Ok(())
 }
 
-/// Something is mounted already: that is as good.
+/// The result of enabling something at a path; an existing mount counts as success.
 fn once<T: Default>(done: Result<T, VaultError>) -> Result<T, VaultError> {
     match done {
         Err(VaultError::Wrong { code: 400, message })
@@ -127,7 +127,8 @@ async fn login_method(
     Ok(())
 }
 
-/// The login role of agents on `home` in `phase`: who may have it, and what it gives.
+/// The login role of agents on `home` in `phase`: the bound ServiceAccounts, and the policy and TTL
+/// of its tokens.
 pub fn login_role(
     knobs: &knobs::Vault,
     identity: IdentityKind,
@@ -173,7 +174,7 @@ fn merge(into: &mut Value, from: Value) {
     }
 }
 
-/// The systems that Vault guards, with something to read in them.
+/// The key-value store that stands for the systems of the domains `network` and `security`.
 async fn systems(vault: &Vault) -> Result<(), VaultError> {
     let mount = json!({"type": "kv", "options": {"version": "1"}});
     once(vault.write(&format!("sys/mounts/{SYSTEMS}"), mount).await)?;
@@ -184,7 +185,7 @@ async fn systems(vault: &Vault) -> Result<(), VaultError> {
     Ok(())
 }
 
-/// One domain's engine at a mount of its name, with the roles of the run's phase.
+/// The secrets engine of a domain, with the roles of the run's phase.
 async fn engine(
     vault: &Vault,
     scenario: &Scenario,
@@ -196,7 +197,7 @@ async fn engine(
     let knobs = scenario.vault.secrets.of(domain);
     let (ttl, max_ttl) = (seconds(knobs.ttl), seconds(knobs.max_ttl));
     let kind = match knobs.engine {
-        // The user's name is what leads from PostgreSQL's log to the trail of Vault.
+        // With the user name in clear text, PostgreSQL's log can be joined with Vault's audit log.
         Engine::Postgresql => {
             json!({"type": "database", "config": {"audit_non_hmac_response_keys": ["username"]}})
         }
@@ -245,7 +246,7 @@ async fn engine(
                 ),
                 Engine::Pki => (
                     format!("{at}/roles/{name}"),
-                    // A lease for each certificate; an RSA key, as agents ask for by default.
+                    // A lease for each certificate; RSA 2048 is what agents request by default.
                     json!({"allow_any_name": true, "generate_lease": true, "ttl": ttl,
                            "max_ttl": max_ttl, "key_type": "rsa", "key_bits": 2048}),
                 ),
@@ -266,12 +267,13 @@ async fn engine(
     Ok(())
 }
 
-/// Any domain but this one.
+/// Another domain: the next one in order.
 fn other(domain: Domain) -> Domain {
     Domain::ALL[(domain.index() + 1) % Domain::COUNT]
 }
 
-/// The statements that make a role in PostgreSQL: a member of the groups that the phase grants.
+/// The statements that create a user in PostgreSQL, as a member of the groups that the phase
+/// grants.
 fn creation(phase: Phase, home: Domain, target: Domain) -> String {
     let granted = Verb::ALL.iter().filter(|&&verb| phase.allows(home, Action { verb, target }));
     let groups: Vec<&str> = granted.map(|verb| crate::postgres::group(*verb)).collect();

@@ -1,5 +1,6 @@
-//! The cluster provider: any cluster that a kubeconfig names, any Vault and any PostgreSQL. It asks
-//! before it writes, works in one namespace of its own, and takes everything back at the end.
+//! The cluster provider: an existing cluster of the kubeconfig, an existing Vault and an existing
+//! PostgreSQL. It asks for confirmation before it writes, uses a namespace of its own, and deletes
+//! what it created at the end.
 
 mod environment;
 mod sweep;
@@ -31,7 +32,7 @@ use target::{Target, lacking};
 pub use environment::{ClusterError, Options};
 pub use sweep::clean;
 
-/// A cluster.
+/// An existing cluster with a Vault and a PostgreSQL.
 pub struct Cluster {
     platform: Platform,
     vault: Address,
@@ -47,11 +48,11 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Cluster {
-    /// The platform that the context, `VAULT_ADDR` and `ALERTSTORM_POSTGRES` name. Nothing is written
-    /// before `confirm` was shown what will be and said yes.
+    /// Prepares the platform that the context, `VAULT_ADDR` and `ALERTSTORM_POSTGRES` name.
+    /// `confirm` gets the list of what will be written; nothing is written unless it returns true.
     ///
     /// # Errors
-    /// What is missing, forbidden or refused.
+    /// If a setting or a right is missing, a server does not answer, or `confirm` returns false.
     pub fn start<'a>(
         plan: &'a Plan,
         options: &'a Options,
@@ -67,7 +68,7 @@ impl Cluster {
     ) -> Result<Self, ClusterError> {
         let scenario = plan.scenario();
         if scenario.vault.auth == AuthMethod::Jwt {
-            let why = "a cluster's Vault is configured with `vault.auth: kubernetes`";
+            let why = "the provider `cluster` supports `vault.auth: kubernetes` only";
             return Err(ClusterError::Unsupported(why));
         }
         let (vault, vault_token) = vault_from_environment()?;
@@ -96,8 +97,8 @@ impl Cluster {
             bootstrap::apply_one(&target.client, &flow_schema(level, NAMESPACE), "").await?;
         }
         let for_pods = options.vault_for_pods.clone().unwrap_or_else(|| vault.url.clone());
-        let unread = "the trails of this cluster, its Vault and its PostgreSQL are not ours to read: \
-                      nothing is said of attribution, and refusals are the agents' own word";
+        let unread = "the audit logs of this cluster, its Vault and its PostgreSQL cannot be read: \
+                      attribution is not checked, and denials are counted from the agents' journals";
         let platform = Platform {
             provider: "cluster",
             api_server: target.api_server.clone(),
@@ -130,7 +131,7 @@ impl Cluster {
     }
 }
 
-/// What will be written, where, for how long.
+/// The text of the confirmation: all that will be written, and where.
 fn announcement(
     plan: &Plan,
     options: &Options,
@@ -151,7 +152,7 @@ fn announcement(
     let flow = options.priority_level.as_ref();
     let flow = flow.map(|level| format!("\n    FlowSchema alertstorm, to priority level {level}"));
     format!(
-        "In the cluster of context {} ({}) this makes, and takes back at its end:\n    \
+        "In the cluster of context {} ({}) this creates, and deletes at its end:\n    \
          Namespace {NAMESPACE}, and in it ServiceAccounts, Roles and RoleBindings, ConfigMaps, a \
          NetworkPolicy, a LimitRange,\n    and up to {} Jobs, {} at once, of image {image}{}\n    \
          ClusterRole alertstorm-scraper (GET /metrics); ClusterRoleBindings alertstorm-scraper, \
@@ -178,7 +179,7 @@ impl Provider for Cluster {
     }
 
     fn can(&self, fault: FaultKind) -> bool {
-        // Only what is the harness's own: servers of others are nobody's to break.
+        // The servers belong to others, so only the harness itself may fail.
         fault == FaultKind::ControllerCrash
     }
 
@@ -220,7 +221,7 @@ impl Provider for Cluster {
 
     fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async {
-            // Each is tried, whatever became of the others.
+            // All three are attempted, even if one fails; the first error is returned.
             let swept = sweep(&self.platform.admin).await;
             let vault = async { sweep_vault(&self.vault()?, self.auth).await }.await;
             let admin = (self.postgres.user.as_str(), self.postgres.password.as_str());

@@ -6,34 +6,35 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// Why a program did not do it.
+/// Why a program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It could not be started.
-    #[error("{program} could not be started; `alertstorm doctor` says what gets it")]
+    /// The process could not be started.
+    #[error("could not start {program}; `alertstorm doctor` prints how to install it")]
     Start {
-        /// Which.
+        /// Its name.
         program: String,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It failed.
-    #[error("`{what}` failed:\n{said}")]
+    /// Its exit code was not 0.
+    #[error("`{what}` failed:\n{stderr}")]
     Failed {
         /// The program and its first arguments.
         what: String,
-        /// What it said.
-        said: String,
+        /// Its standard error.
+        stderr: String,
     },
 }
 
-/// Runs a program to its end; what it printed. Its arguments hold no secret.
+/// Runs a program to its end; its standard output. Other users can read the arguments, so they must
+/// not contain a secret.
 ///
 /// # Errors
-/// [`CommandError`].
+/// If it cannot be started, or its exit code is not 0.
 pub async fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String, CommandError> {
     let mut command = Command::new(program);
-    // A group of its own: Ctrl-C ends the run, and the run ends what it began.
+    // A process group of its own: Ctrl-C reaches the harness only, which ends its children.
     command.args(args).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     tracing::debug!(program, "running");
     let output = command.output().await;
@@ -44,6 +45,6 @@ pub async fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String, C
     }
     let words: Vec<String> =
         args.iter().take(3).map(|arg| arg.as_ref().to_string_lossy().into_owned()).collect();
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(CommandError::Failed { what: format!("{program} {}", words.join(" ")), said })
+    let stderr = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(CommandError::Failed { what: format!("{program} {}", words.join(" ")), stderr })
 }

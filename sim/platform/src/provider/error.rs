@@ -1,10 +1,10 @@
-//! Why a provider could not do what it was asked.
+//! The error of [`Provider`](super::interface::Provider): one variant for each provider.
 
 use super::cluster::ClusterError;
 use super::kind::KindError;
 use super::local::LocalError;
 
-/// Why a provider could not do what it was asked.
+/// An error of a provider.
 #[derive(Debug, thiserror::Error)]
 pub enum ProviderError {
     /// The local provider.

@@ -1,13 +1,13 @@
-//! The names of container images, in one place.
+//! Names of container images.
 
-/// The agent's image, as `alertstorm setup kind` makes it.
+/// The agent's image, built by `alertstorm setup kind`.
 pub const AGENT: &str = concat!("alertstorm/agent:", env!("CARGO_PKG_VERSION"));
 
-/// The shards' image, as a run on kind makes it of its own program.
+/// The shards' image. A run on kind builds it from its own program.
 pub const SHARD: &str = concat!("alertstorm/alertstorm:", env!("CARGO_PKG_VERSION"));
 
-/// Vault's image beside a kind cluster; `ALERTSTORM_VAULT_IMAGE` names another.
+/// Vault's image for the kind provider; `ALERTSTORM_VAULT_IMAGE` overrides it.
 pub const VAULT: &str = "hashicorp/vault:1.21";
 
-/// PostgreSQL's image beside a kind cluster; `ALERTSTORM_POSTGRES_IMAGE` names another.
+/// PostgreSQL's image for the kind provider; `ALERTSTORM_POSTGRES_IMAGE` overrides it.
 pub const POSTGRES: &str = "postgres:17";

@@ -1,4 +1,4 @@
-//! What the driver of a run asks of the provider that made the platform.
+//! The interface between a provider and the run on its platform.
 
 use std::collections::BTreeMap;
 
@@ -10,48 +10,48 @@ use super::error::ProviderError;
 use super::program::{Program, Usage};
 use crate::platform::Platform;
 
-/// What the engine asks of whoever made the platform, while a run lasts.
+/// A platform while a run lasts.
 pub trait Provider: Send + Sync {
-    /// The platform.
+    /// Addresses, identities and audit trails.
     ///
     /// # Errors
-    /// Where a file of it cannot be read.
+    /// If a file of the platform cannot be read.
     fn platform(&self) -> Result<Platform, ProviderError>;
 
-    /// Whether it can make a fault.
+    /// Whether this provider supports a fault.
     fn can(&self, fault: FaultKind) -> bool;
 
     /// A client of Vault that may configure it.
     ///
     /// # Errors
-    /// Where the HTTP client cannot be made.
+    /// If the HTTP client cannot be built.
     fn vault(&self) -> Result<Vault, VaultError>;
 
-    /// Which Vault it is, counted by how often one was made: a later one knows nothing of an
-    /// earlier one.
+    /// How often Vault's storage was created. A new one has none of the configuration and leases of
+    /// the one before.
     fn generation(&self) -> u64;
 
-    /// Waits until Vault does its work, and unseals it on the way.
+    /// Waits until Vault is active; unseals it if it is sealed.
     fn vault_ready(&self) -> BoxFuture<'_, Result<(), ProviderError>>;
 
-    /// What each server has used since it began.
+    /// Processor time of each server since its first start, and its memory now.
     fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>>;
 
-    /// Kills a server, or starts it again.
+    /// Kills a server (`begins`), or starts it again.
     fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), ProviderError>>;
 
-    /// Servers that died and were started again since it was asked last.
+    /// Servers that died unexpectedly since the last call.
     fn deaths(&self) -> Vec<Program>;
 
-    /// Takes a node's power, or gives it back; nothing where the harness plays the nodes.
+    /// Powers a node off or on. Does nothing for hollow nodes, which the run itself stops.
     fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), ProviderError>>;
 
-    /// Makes sure that the trails hold what happened until now.
+    /// Waits until the audit trails contain all requests until now.
     fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>>;
 
-    /// Whether the platform outlives the run, so that the run cleans up after itself.
+    /// Whether the platform outlives the run, which then has to delete its objects.
     fn is_kept(&self) -> bool;
 
-    /// The end of a run: what the provider made is ended, unless it is kept.
+    /// Removes what the provider created, unless it is kept.
     fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>>;
 }

@@ -1,5 +1,5 @@
-//! The kind provider: a kind cluster with real kubelets and real pods, and Vault in dev mode and
-//! PostgreSQL as containers beside it, on its network.
+//! The kind provider: a kind cluster with real kubelets and real pods, and containers of Vault (in
+//! dev mode) and PostgreSQL on the cluster's network.
 
 mod cleanup;
 mod config;
@@ -30,21 +30,21 @@ use super::{images, secret};
 use crate::platform::Platform;
 use cleanup::{Known, end};
 use handover::platform_of;
-use nodes::{COMPONENTS, NAME, PRIVATE, clusters, create, mend, read_config};
+use nodes::{COMPONENTS, NAME, PRIVATE, clusters, create, read_config, repair};
 use sidecars::Sidecars;
 
 pub use cleanup::clean;
 pub use error::KindError;
 pub use nodes::Options;
 
-/// What kind calls clusters that have no name of their own here.
+/// Prefix of the random names of clusters.
 const PREFIX: &str = "alertstorm-";
-/// A kind cluster, and what is beside it.
+/// A kind cluster with its sidecar containers.
 pub struct Kind {
     name: String,
     folder: Folder,
     record: Record,
-    /// Whether the cluster was there before, or is to stay.
+    /// Whether the cluster existed before, or `--keep` was given: it is not deleted at the end.
     stays: bool,
     sidecars: Sidecars,
     platform: Platform,
@@ -58,26 +58,25 @@ impl std::fmt::Debug for Kind {
     }
 }
 
-/// The network that kind puts its nodes on.
+/// The Docker network of kind's nodes.
 fn network() -> String {
     std::env::var("KIND_EXPERIMENTAL_DOCKER_NETWORK").unwrap_or_else(|_| "kind".to_owned())
 }
 
 impl Kind {
-    /// A platform for a plan: the named cluster where it is there, or a new one. What an earlier run
-    /// left behind is cleaned up first.
+    /// Uses the named cluster, or creates a new one. Clusters of killed runs are deleted first.
     ///
     /// # Errors
-    /// What is missing or failed; nothing is left running then.
+    /// If an image is missing, or `kind` or Docker fails; what was created is removed then.
     pub fn start<'a>(
         plan: &'a Plan,
         options: &'a Options,
         progress: Progress<'a>,
     ) -> LocalBoxFuture<'a, Result<Self, KindError>> {
-        Box::pin(Self::take_or_make(plan, options, progress))
+        Box::pin(Self::attach_or_create(plan, options, progress))
     }
 
-    async fn take_or_make(
+    async fn attach_or_create(
         plan: &Plan,
         options: &Options,
         progress: Progress<'_>,
@@ -110,14 +109,14 @@ impl Kind {
                 create(plan.scenario(), &name, &folder, options, extra).await?;
             }
             if there {
-                progress(&format!("taking the kind cluster {name}"));
-                mend(&name).await?;
+                progress(&format!("using the kind cluster {name}"));
+                repair(&name).await?;
             }
-            progress("loading the images of what runs in its pods");
+            progress("loading the images of its pods");
             for image in [Some(&agent), options.shard_image.as_ref()].into_iter().flatten() {
                 run("kind", &["load", "docker-image", image, "--name", &name]).await?;
             }
-            progress("starting Vault and PostgreSQL beside it");
+            progress("starting Vault and PostgreSQL on its network");
             let private = folder.private(PRIVATE)?;
             let sidecars =
                 Sidecars::start(plan.scenario(), &network(), &platform, &private).await?;
@@ -138,7 +137,7 @@ impl Kind {
         }
     }
 
-    /// Its name, where it stays.
+    /// The cluster's name if it is not deleted at the end.
     pub fn stays(&self) -> Option<&str> {
         self.stays.then_some(&self.name)
     }
@@ -147,13 +146,13 @@ impl Kind {
         format!("{}-control-plane", self.name)
     }
 
-    /// A component of the control plane is a static pod: without its manifest the kubelet does not
-    /// start it again.
+    /// Stops or starts a component of the control plane. It is a static pod, which the kubelet does
+    /// not restart without its manifest.
     async fn component(&self, program: Program, begins: bool) -> Result<(), KindError> {
         let (node, file) = (self.control_plane(), program.file());
         let (there, away) = (format!("/etc/kubernetes/manifests/{file}.yaml"), "/etc/kubernetes/");
         let script = match begins {
-            // It may be down already.
+            // `pkill` fails if the process is already down.
             true => format!("mv {there} {away}; pkill -KILL -f '^{file} ' || true"),
             false => format!("mv {away}{file}.yaml {there}"),
         };
@@ -161,14 +160,14 @@ impl Kind {
         Ok(())
     }
 
-    /// What the control plane's static pods have used, as their kubelet has it.
+    /// Usage of the control plane's static pods, from the kubelet's summary API.
     async fn components(&self) -> BTreeMap<Program, Usage> {
         let node = self.control_plane();
         let path = format!("/api/v1/nodes/{node}/proxy/stats/summary");
         let Ok(request) = http::Request::get(path).body(Vec::new()) else {
             return BTreeMap::new();
         };
-        // A control plane that is down has no figures now.
+        // No figures while the control plane is down.
         let summary: Value = self.platform.admin.request(request).await.unwrap_or_default();
         let mut usage = BTreeMap::new();
         for pod in summary["pods"].as_array().into_iter().flatten() {
@@ -194,7 +193,8 @@ impl Provider for Kind {
 
     fn can(&self, fault: FaultKind) -> bool {
         match fault {
-            // A disk cannot be made slow from here, and Vault in dev mode is not unsealed again.
+            // Slowing a disk down needs privileges that the harness does not have, and Vault in dev
+            // mode cannot be unsealed again.
             FaultKind::SlowFsync | FaultKind::VaultSealed => false,
             FaultKind::NodeDown => !self.workers.is_empty(),
             _ => true,
@@ -228,7 +228,7 @@ impl Provider for Kind {
             let done = match program {
                 Program::Vault => {
                     if !begins {
-                        // In dev mode it keeps its data in memory.
+                        // In dev mode its storage is in memory, and lost with the process.
                         self.generation.fetch_add(1, Ordering::SeqCst);
                     }
                     self.sidecars.vault.outage(begins).await
@@ -248,7 +248,7 @@ impl Provider for Kind {
         Box::pin(async move {
             let worker = self.workers.get(node as usize % self.workers.len().max(1));
             let worker = worker.ok_or_else(|| KindError::NoWorker(self.name.clone()))?;
-            // At once, as power goes.
+            // Without a grace period, like a power failure.
             let args: &[&str] =
                 if on { &["start", worker] } else { &["stop", "--time", "0", worker] };
             run("docker", args).await.map_err(KindError::from)?;
@@ -258,7 +258,7 @@ impl Provider for Kind {
 
     fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async {
-            // The API server writes its trail a moment after its answer.
+            // The API server writes its audit log shortly after its response.
             sleep(Duration::from_millis(300)).await;
             Ok(self.sidecars.settle().await?)
         })

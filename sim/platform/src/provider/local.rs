@@ -1,5 +1,6 @@
-//! The local provider: a real control plane, Vault and PostgreSQL as processes of this machine, on
-//! loopback alone, with secrets of their own and an authority of their own.
+//! The local provider: a real control plane, Vault and PostgreSQL as processes of this machine.
+//! They listen on loopback only, and each platform has secrets and a certificate authority of its
+//! own.
 
 pub mod assets;
 mod ca;
@@ -35,12 +36,12 @@ pub use flags::UnknownFlag;
 pub use process::{Death, Servers};
 use servers::{Layout, Ports, Secrets};
 
-/// A server that is not ready by then will not be.
+/// A start fails if a server is not ready by then.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-/// How often readiness is looked at.
+/// Interval between readiness checks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Why there is no local platform.
+/// Why a local platform could not be started, used or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// A start failed, and what it had created could not be removed.
@@ -55,47 +56,49 @@ pub enum LocalError {
         /// Why the removal failed.
         cleanup: Box<Self>,
     },
-    /// Programs are missing.
+    /// Programs that are not installed; each message says how to install it.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Missing(Vec<Missing>),
-    /// The scenario names flags that the servers do not have.
-    #[error("unknown flags")]
+    /// The scenario sets flags that the servers do not have.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     UnknownFlags(Vec<UnknownFlag>),
-    /// A file or a process could not be made.
+    /// A file or a process could not be created, read or removed.
     #[error("could not {what}")]
     Io {
-        /// What was to be done.
+        /// The attempted action, as an infinitive.
         what: String,
-        /// Why not.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A certificate could not be made.
+    /// A certificate could not be created.
     #[error(transparent)]
     Ca(#[from] ca::CaError),
-    /// PostgreSQL could not be prepared.
+    /// `initdb` or its preparation failed.
     #[error(transparent)]
     Postgres(#[from] postgres::PostgresError),
-    /// A server ended or did not get ready.
-    #[error("{program} did not get ready: {why}\n{said}")]
+    /// A server ended, or was not ready in time.
+    #[error("{program} did not become ready: {why}; the end of its log is:\n{log}")]
     NotReady {
-        /// Which.
+        /// Name of the server.
         program: &'static str,
-        /// Why.
+        /// The result of the last readiness check.
         why: String,
-        /// The last lines that it wrote.
-        said: String,
+        /// The last ten lines of its log.
+        log: String,
     },
-    /// Vault refused to be set up.
-    #[error("vault could not be unsealed")]
+    /// The client of Vault could not be built.
+    #[error("could not connect to the local Vault")]
     Vault(#[from] VaultError),
-    /// The authority's own certificate cannot be used.
-    #[error("the authority's own certificate cannot be used")]
+    /// The CA certificate of the platform is not valid.
+    #[error("could not read the CA certificate of the local platform")]
     Authority(#[from] rustls::Error),
-    /// The API server cannot be reached.
+    /// The client of the API server could not be built.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
-    /// A platform is kept, and has other settings than the scenario.
-    #[error("a platform is kept whose {0} differ from this scenario's; `alertstorm down` ends it")]
+    /// The kept platform was started with other settings: which ones differ.
+    #[error(
+        "the kept platform differs from this scenario in its {0}; `alertstorm down` removes it"
+    )]
     KeptDiffers(String),
 }
 
@@ -104,14 +107,14 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> LocalError {
     move |source| LocalError::Io { what, source }
 }
 
-/// What Vault gave when it was made: it is needed again after each restart.
+/// Unseal key and root token of Vault. The key is needed after each restart.
 #[derive(Clone, Default, Serialize, Deserialize)]
 struct Unsealed {
     key: String,
     root: String,
 }
 
-/// What a kept platform's folder holds besides its record, readable by its owner alone.
+/// The file `kept.json` of a kept platform, with mode 0600.
 #[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     secrets: Secrets,
@@ -119,7 +122,7 @@ struct Kept {
     ports: Ports,
 }
 
-/// A local platform.
+/// A running local platform.
 pub struct Local {
     folder: Folder,
     layout: Layout,
@@ -139,10 +142,10 @@ impl std::fmt::Debug for Local {
     }
 }
 
-/// Checks that every flag that the scenario names is one of its server's.
+/// Checks that the servers have all flags that the scenario sets.
 ///
 /// # Errors
-/// Where a server cannot be asked; [`LocalError::UnknownFlags`].
+/// [`LocalError::UnknownFlags`]; [`LocalError::Io`] if `--help` of a server fails.
 pub fn check_flags(scenario: &Scenario, assets: &Assets) -> Result<(), LocalError> {
     let plane = &scenario.cluster.control_plane;
     let mut unknown = Vec::new();
@@ -159,7 +162,7 @@ pub fn check_flags(scenario: &Scenario, assets: &Assets) -> Result<(), LocalErro
     if unknown.is_empty() { Ok(()) } else { Err(LocalError::UnknownFlags(unknown)) }
 }
 
-/// The settings of the servers: a kept platform serves scenarios with the same ones.
+/// The settings of the servers. A kept platform can be used by scenarios with the same ones.
 fn settings(scenario: &Scenario) -> Value {
     let plane = &scenario.cluster.control_plane;
     serde_json::json!({
@@ -179,20 +182,20 @@ fn settings(scenario: &Scenario) -> Value {
 }
 
 impl Local {
-    /// A platform for a scenario: the one that is kept, or a new one. What an earlier run left
-    /// behind is cleaned up first.
+    /// Starts a platform for a scenario, or attaches to the kept one. Platforms of killed runs are
+    /// removed first.
     ///
     /// # Errors
-    /// [`LocalError`]; nothing is left running then.
+    /// If a program is missing, or a server does not start; all processes are stopped then.
     pub fn start<'a>(
         scenario: &'a Scenario,
         keep: bool,
         progress: Progress<'a>,
     ) -> LocalBoxFuture<'a, Result<Self, LocalError>> {
-        Box::pin(Self::take_or_make(scenario, keep, progress))
+        Box::pin(Self::attach_or_create(scenario, keep, progress))
     }
 
-    async fn take_or_make(
+    async fn attach_or_create(
         scenario: &Scenario,
         keep: bool,
         progress: Progress<'_>,
@@ -203,10 +206,10 @@ impl Local {
         if let Some((folder, record)) =
             state::kept().map_err(io_error("look for a kept platform"))?.into_iter().next()
         {
-            progress("using the platform that is kept");
+            progress("using the kept platform");
             return Self::attach(scenario, &assets, folder, record);
         }
-        let folder = Folder::create("local").map_err(io_error("make the platform's folder"))?;
+        let folder = Folder::create("local").map_err(io_error("create the platform's folder"))?;
         let local = Self::make(scenario, keep, folder)?;
         match local.begin(scenario, &assets, progress).await {
             Ok(()) => Ok(local),
@@ -222,8 +225,8 @@ impl Local {
         let owner = if keep { None } else { ProcessId::own() };
         let record = Record { owner, servers: Vec::new(), platform: settings(scenario) };
         folder.write_record(&record).map_err(io_error("write the platform's record"))?;
-        let private = folder.private("private").map_err(io_error("make a private folder"))?;
-        let logs = folder.private("logs").map_err(io_error("make the folder of logs"))?;
+        let private = folder.private("private").map_err(io_error("create the private folder"))?;
+        let logs = folder.private("logs").map_err(io_error("create the folder of logs"))?;
         let certificates = ca::Certificates::make(&private)?;
         let ports = Ports::free().map_err(io_error("find free ports"))?;
         let secrets = Secrets::random(scenario.cluster.nodes.get());
@@ -239,7 +242,7 @@ impl Local {
         keep: bool,
     ) -> Result<Self, LocalError> {
         let ca = std::fs::read_to_string(&layout.certificates.ca)
-            .map_err(io_error("read the authority's certificate"))?;
+            .map_err(io_error("read the CA certificate"))?;
         let address = Address { url: layout.vault(), tls: trust::only(&ca)? };
         let servers = Servers::new(folder.clone());
         let supervisor = tokio::spawn(servers.clone().supervise());
@@ -356,7 +359,7 @@ impl Local {
         self.unsealed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// The administrator's kubeconfig, for whoever wants to look around.
+    /// The path of the administrator's kubeconfig, for kubectl.
     pub fn kubeconfig(&self) -> PathBuf {
         self.layout.admin()
     }
@@ -370,10 +373,10 @@ impl Local {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.layout.ports.postgres))
     }
 
-    /// The end of a run: the platform is ended, unless it is kept.
+    /// Stops the servers and removes the folder, unless the platform is kept.
     ///
     /// # Errors
-    /// Where its folder cannot be removed.
+    /// If the folder cannot be removed, or the secrets of a kept platform cannot be written.
     pub fn stop(&self) -> Result<(), LocalError> {
         self.supervisor.abort();
         if self.stopped.swap(true, std::sync::atomic::Ordering::SeqCst) {
@@ -395,21 +398,21 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        // After a panic too nothing is left running; whoever wants to hear of a failure stops it.
+        // Also stops the servers after a panic. A caller that needs the error calls `stop`.
         if let Err(error) = self.stop() {
             tracing::error!(%error, "the local platform could not be stopped");
         }
     }
 }
 
-/// Ends every platform that is kept; how many there were.
+/// Stops and removes all kept platforms; their number.
 ///
 /// # Errors
-/// Where a folder cannot be removed.
+/// If a folder cannot be removed.
 pub fn down() -> Result<usize, LocalError> {
     let kept = state::kept().map_err(io_error("look for kept platforms"))?;
     for (folder, record) in &kept {
-        // PostgreSQL gives its shared memory back when it is asked to end.
+        // PostgreSQL frees its shared memory on SIGINT, but not on SIGKILL.
         for (program, id) in &record.servers {
             if *program == Program::Postgres {
                 id.signal(rustix::process::Signal::INT);

@@ -1,8 +1,8 @@
-//! The servers that a platform is made of, and what one of them uses.
+//! The servers of a platform, and their use of processor and memory.
 
 use std::time::Duration;
 
-/// A server of a platform, or a program that the local provider needs to make one.
+/// A server of a platform, or a program with which the local provider sets one up.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -48,7 +48,7 @@ impl Program {
         }
     }
 
-    /// What gets it, where it is missing.
+    /// How to install it.
     pub const fn got_by(self) -> &'static str {
         match self {
             Self::Postgres | Self::Initdb => {
@@ -62,7 +62,7 @@ impl Program {
 /// Processor time and memory of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Processor time of all its lives.
+    /// Processor time since its first start, over all restarts.
     pub cpu: Duration,
     /// Resident memory in bytes, now.
     pub resident: u64,

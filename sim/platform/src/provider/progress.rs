@@ -1,4 +1,4 @@
-//! Lines of progress.
+//! How the steps of a start and of a run are reported.
 
-/// Receives a line for each step.
+/// Is called with a line of text for each step.
 pub type Progress<'a> = &'a (dyn Fn(&str) + Sync);

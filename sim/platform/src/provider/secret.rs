@@ -9,12 +9,12 @@ fn letters(n: usize) -> String {
     (0..n).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])).collect()
 }
 
-/// A secret of 160 bits.
+/// A random secret of 160 bits.
 pub fn token() -> String {
     letters(32)
 }
 
-/// A name that no other platform has.
+/// A random name of 40 bits, for a platform.
 pub fn name() -> String {
     letters(8)
 }

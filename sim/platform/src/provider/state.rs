@@ -1,5 +1,5 @@
-//! The state of a local platform on disk: a private folder, the processes that belong to it, and
-//! the cleaning up after an owner that was killed.
+//! The state of a platform on disk: its folder, a record of its processes, and the clean-up after
+//! an owner that was killed.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -16,20 +16,20 @@ use super::Program;
 /// The name of the file that describes a platform.
 const RECORD: &str = "platform.json";
 
-/// A process, told apart from a later one of the same number by the instant of its start.
+/// A process. Its start time distinguishes it from a later process with the same PID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// Its number.
+    /// Its PID.
     pub pid: i32,
-    /// Clock ticks from the machine's start to the process's.
+    /// Its start time in clock ticks since boot.
     pub started: u64,
 }
 
 impl ProcessId {
-    /// The process of this number, where there is one.
+    /// The process with this PID; `None` if there is none, or only a zombie.
     pub fn of(pid: i32) -> Option<Self> {
         let stat = Process::new(pid).ok()?.stat().ok()?;
-        // A zombie has ended; only its parent has not looked yet.
+        // A zombie has ended; its parent has not waited for it yet.
         (stat.state != 'Z').then_some(Self { pid, started: stat.starttime })
     }
 
@@ -38,20 +38,20 @@ impl ProcessId {
         Self::of(i32::try_from(std::process::id()).ok()?)
     }
 
-    /// Whether it still runs.
+    /// Whether it is running.
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
-    /// Sends a signal; a process that is gone already is no error.
+    /// Sends a signal. Does nothing if the process has ended.
     pub fn signal(self, signal: Signal) {
         if let (true, Some(pid)) = (self.is_alive(), Pid::from_raw(self.pid)) {
-            // Between the look and the signal it may end: then there is nothing left to do.
+            // Fails if the process ended after the check, which is the wanted state.
             let _ = kill_process(pid, signal);
         }
     }
 
-    /// Waits until it has ended, at most so long; whether it has.
+    /// Waits until it has ended, at most `at_most`; whether it has.
     pub fn wait(self, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
         while self.is_alive() {
@@ -64,21 +64,23 @@ impl ProcessId {
     }
 }
 
-/// What is known of a platform.
+/// The file `platform.json` of a platform.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// The process whose end ends the platform; none where it is kept.
+    /// The harness whose end makes the platform abandoned; `None` if it is kept. A kept kind
+    /// cluster has an owner while a run uses it.
     pub owner: Option<ProcessId>,
-    /// Its servers.
+    /// The processes of its servers; empty for kind.
     pub servers: Vec<(Program, ProcessId)>,
-    /// What another run needs to use it: ports and settings, no secret.
+    /// Settings that another run needs to use the platform. Contains no secret.
     pub platform: serde_json::Value,
 }
 
-/// The folder below which every platform has its own.
+/// The folder that contains the folders of all platforms.
 ///
-/// `ALERTSTORM_STATE`; else for root `/var/lib/alertstorm`, as PostgreSQL runs as another user, who
-/// may not look into root's home; else `$XDG_STATE_HOME/alertstorm` or `~/.local/state/alertstorm`.
+/// `ALERTSTORM_STATE` if it is set. For root `/var/lib/alertstorm`, since PostgreSQL runs as
+/// another user, which cannot read root's home. Otherwise `$XDG_STATE_HOME/alertstorm` or
+/// `~/.local/state/alertstorm`.
 pub fn base() -> PathBuf {
     let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(base) = named("ALERTSTORM_STATE") {
@@ -91,27 +93,27 @@ pub fn base() -> PathBuf {
     named("XDG_STATE_HOME").unwrap_or_else(home).join("alertstorm")
 }
 
-/// A platform's folder.
+/// The folder of one platform.
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// Makes a folder with a random name for a platform of a provider.
+    /// Creates a folder with a random name.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// If it cannot be created.
     pub fn create(provider: &str) -> io::Result<Self> {
         let folder = Self::named(provider, &super::secret::name())?;
         DirBuilder::new().mode(0o711).create(&folder.path)?;
         Ok(folder)
     }
 
-    /// The folder of a name, which may be there or not; the one that holds it is made.
+    /// The folder with a name. It is not created, but its parent is.
     ///
     /// # Errors
-    /// Where that cannot be made.
+    /// If the parent cannot be created.
     pub fn named(provider: &str, name: &str) -> io::Result<Self> {
         let base = base().join(provider);
         DirBuilder::new().recursive(true).mode(0o711).create(&base)?;
@@ -123,10 +125,10 @@ impl Folder {
         &self.path
     }
 
-    /// A folder in it that its owner alone may enter.
+    /// A subfolder with mode 0700.
     ///
     /// # Errors
-    /// Where it cannot be made.
+    /// If it cannot be created.
     pub fn private(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);
         match DirBuilder::new().mode(0o700).create(&path) {
@@ -135,29 +137,29 @@ impl Folder {
         }
     }
 
-    /// What is known of the platform.
+    /// Reads the record.
     ///
     /// # Errors
-    /// Where the record cannot be read.
+    /// If it is missing or not valid.
     pub fn record(&self) -> io::Result<Record> {
         let text = fs::read(self.path.join(RECORD))?;
         serde_json::from_slice(&text).map_err(io::Error::from)
     }
 
-    /// Writes the record, whole or not at all.
+    /// Writes the record atomically.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// If it cannot be written.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
-        let beside = self.path.join("platform.partial");
-        write_private(&beside, &serde_json::to_vec_pretty(record)?)?;
-        fs::rename(beside, self.path.join(RECORD))
+        let partial = self.path.join("platform.partial");
+        write_private(&partial, &serde_json::to_vec_pretty(record)?)?;
+        fs::rename(partial, self.path.join(RECORD))
     }
 
-    /// Ends what still runs of the platform, and removes the folder.
+    /// Kills the processes of the record and removes the folder.
     ///
     /// # Errors
-    /// Where the folder cannot be removed.
+    /// If the folder cannot be removed.
     pub fn remove(&self) -> io::Result<()> {
         let servers = self.record().map(|record| record.servers).unwrap_or_default();
         for (_, process) in &servers {
@@ -170,10 +172,10 @@ impl Folder {
     }
 }
 
-/// Every platform of a provider on this machine that is there or was.
+/// The folders of all platforms of a provider on this machine, alive or not.
 ///
 /// # Errors
-/// Where the base folder cannot be read.
+/// If the base folder cannot be read.
 pub fn all(provider: &str) -> io::Result<Vec<Folder>> {
     let entries = match fs::read_dir(base().join(provider)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -187,10 +189,10 @@ pub fn all(provider: &str) -> io::Result<Vec<Folder>> {
     Ok(folders)
 }
 
-/// The local platforms that are kept, and alive.
+/// The local platforms that are kept and of which a server is running.
 ///
 /// # Errors
-/// Where the base folder cannot be read.
+/// If the base folder cannot be read.
 pub fn kept() -> io::Result<Vec<(Folder, Record)>> {
     let with_record = |folder: Folder| folder.record().ok().map(|record| (folder, record));
     let alive = |record: &Record| record.servers.iter().any(|(_, process)| process.is_alive());
@@ -198,17 +200,18 @@ pub fn kept() -> io::Result<Vec<(Folder, Record)>> {
     Ok(all("local")?.into_iter().filter_map(with_record).filter(is_kept).collect())
 }
 
-/// Cleans up after owners of local platforms that are gone; how many were left behind.
+/// Removes the local platforms whose owner has ended; their number.
 ///
 /// # Errors
-/// Where a folder cannot be removed.
+/// If a folder cannot be removed.
 pub fn clean() -> io::Result<usize> {
     let mut cleaned = 0;
     for folder in all("local")? {
         let left_behind = match folder.record() {
             Ok(Record { owner: Some(owner), .. }) => !owner.is_alive(),
             Ok(record) => !record.servers.iter().any(|(_, process)| process.is_alive()),
-            // Its maker writes the record at once; without one for a minute there is no maker.
+            // The record is written right after the folder. A folder that has none after a minute
+            // was left by a killed process.
             Err(_) => age(folder.path()).is_none_or(|age| age > Duration::from_secs(60)),
         };
         if left_behind {
@@ -223,10 +226,10 @@ fn age(path: &Path) -> Option<Duration> {
     fs::metadata(path).ok()?.modified().ok()?.elapsed().ok()
 }
 
-/// Writes a file that its owner alone may read.
+/// Writes a file with mode 0600.
 ///
 /// # Errors
-/// Where it cannot be written.
+/// If it cannot be written.
 pub fn write_private(path: &Path, contents: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600);

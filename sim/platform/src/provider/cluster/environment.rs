@@ -1,5 +1,5 @@
-//! What the user chooses on the command line, and what the environment names: Vault, PostgreSQL and
-//! their credentials.
+//! Settings of the cluster provider, from the command line and from environment variables, and its
+//! error type.
 
 use std::net::SocketAddr;
 
@@ -11,108 +11,115 @@ use crate::bootstrap::BootstrapError;
 use crate::manifests::OURS;
 use crate::platform::NAMESPACE;
 
-/// What a person may choose.
+/// Options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The kubeconfig's context; its current one where it is left out.
+    /// The kubeconfig's context; `None` for the current one.
     pub context: Option<String>,
-    /// Whether a person said yes to everything before.
+    /// Whether to skip the confirmation (`--yes`).
     pub yes: bool,
-    /// The agent's image, as the cluster's nodes can pull it.
+    /// The agent's image, which the cluster's nodes have to be able to pull.
     pub agent_image: Option<String>,
-    /// Vault's address as pods reach it, where that is another than ours.
+    /// Vault's URL from inside a pod; `None` if it is the same as from here.
     pub vault_for_pods: Option<String>,
-    /// The API server's address as Vault reaches it, where that is another than ours.
+    /// The API server's URL from Vault; `None` if it is the same as from here.
     pub api_server_for_vault: Option<String>,
-    /// The image of shards, where the load is made in the cluster.
+    /// The image of the shards; `None` without shards.
     pub shard_image: Option<String>,
-    /// The priority level that the run's requests get by a FlowSchema of their own.
+    /// The priority level of the agents' requests; `None` for no FlowSchema.
     pub priority_level: Option<String>,
 }
 
-/// Why a cluster is not used.
+/// Why a run on an existing cluster could not start, or not end.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
-    /// The environment lacks something.
-    #[error("{0} is not set: {1}")]
+    /// An environment variable is missing: its name and its meaning.
+    #[error("the environment variable {0} is not set: it has to be {1}")]
     Unset(&'static str, &'static str),
-    /// Nobody said that production is meant.
-    #[error("the context `{0}` looks like production; if it is meant, name it: --context {0}")]
+    /// The current context looks like production, and `--context` does not name it.
+    #[error("the context `{0}` looks like production; to use it, name it: --context {0}")]
     Production(String),
-    /// Rights are missing.
-    #[error("the context's user lacks these rights:\n  {}", .0.join("\n  "))]
+    /// RBAC does not allow all that a run needs: the missing verbs and resources.
+    #[error(
+        "the context's user lacks these rights, which an administrator has to grant:\n  {}",
+        .0.join("\n  ")
+    )]
     Rights(Vec<String>),
-    /// A namespace of our name is somebody else's.
-    #[error("the namespace {NAMESPACE} is there and is not ours: it lacks the label {OURS}")]
+    /// The namespace exists without our label.
+    #[error(
+        "the namespace {NAMESPACE} exists without the label {OURS}, so it is not changed; delete \
+         it, or use another cluster"
+    )]
     Foreign,
-    /// A person said no.
-    #[error("nothing was written")]
+    /// The confirmation was declined.
+    #[error("the confirmation was declined; nothing was written")]
     Refused,
-    /// `ALERTSTORM_POSTGRES` has another form.
-    #[error("ALERTSTORM_POSTGRES is not like USER@HOST:PORT")]
-    Postgresql,
-    /// The name of PostgreSQL's host has no address.
-    #[error("{host} of ALERTSTORM_POSTGRES has no address")]
+    /// `ALERTSTORM_POSTGRES` has no `@`.
+    #[error("the environment variable ALERTSTORM_POSTGRES is not of the form USER@HOST:PORT")]
+    PostgresAddress,
+    /// The name of PostgreSQL's host cannot be resolved.
+    #[error("could not resolve {host}, the host of ALERTSTORM_POSTGRES")]
     NoAddress {
         /// Host and port.
         host: String,
-        /// Why not, if the look-up failed.
+        /// The error of the resolver; `None` if it returned no address.
         source: Option<std::io::Error>,
     },
-    /// The authority of Vault's certificate cannot be read.
-    #[error("could not read {path}, which VAULT_CACERT names")]
+    /// The CA certificate of Vault cannot be read.
+    #[error("could not read {path}, the file that VAULT_CACERT names")]
     VaultAuthority {
-        /// Its file.
+        /// The value of `VAULT_CACERT`.
         path: String,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// There is no TLS configuration for Vault.
-    #[error("could not make a TLS configuration for Vault from VAULT_CACERT")]
+    /// The CA certificate of Vault is not valid PEM, or not a certificate.
+    #[error("could not build a TLS configuration from the certificates of VAULT_CACERT")]
     Tls(#[from] rustls::Error),
-    /// The kubeconfig cannot be used.
-    #[error("could not use the kubeconfig; KUBECONFIG names its file")]
+    /// The kubeconfig is missing or not valid.
+    #[error("could not read the kubeconfig; KUBECONFIG names its file")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
     /// The kubeconfig has no such context.
-    #[error("the kubeconfig has no context `{name}`, but: {known}")]
+    #[error("the kubeconfig has no context `{name}`; its contexts are: {known}")]
     NoContext {
-        /// The name that was asked for.
+        /// The name of `--context`, or of the current context.
         name: String,
-        /// Those that there are.
+        /// The names of all contexts.
         known: String,
     },
     /// The FlowSchema could not be created.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
-    /// A call to the API server failed for good.
-    #[error("a call to the cluster's API server failed")]
+    /// The API server rejected a request, or did not answer.
+    #[error("a request to the cluster's API server failed")]
     Api(#[from] kube::Error),
-    /// A request could not be made.
-    #[error("could not make a request to the cluster's API server")]
+    /// A request has an invalid URL or header.
+    #[error("could not build a request to the cluster's API server")]
     Request(#[from] http::Error),
-    /// A body could not be written.
-    #[error("could not write the body of a request to the cluster's API server")]
+    /// A request body cannot be serialised.
+    #[error("could not serialise the body of a request to the cluster's API server")]
     Body(#[from] serde_json::Error),
     /// A request to Vault failed.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// PostgreSQL refused or did not answer.
+    /// PostgreSQL rejected a login or a statement, or did not answer.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
-    /// The namespace's finalizers take longer than we wait.
+    /// The namespace still exists two minutes after its deletion.
     #[error(
-        "the namespace {NAMESPACE} is still being deleted; `kubectl get namespace {NAMESPACE} -o yaml` shows what holds it"
+        "the namespace {NAMESPACE} is still being deleted; \
+         `kubectl get namespace {NAMESPACE} -o yaml` shows its finalizers"
     )]
     StillDeleting,
-    /// A fault of a server that belongs to somebody else.
-    #[error("the provider `cluster` does not break {0}: it is not this run's")]
+    /// A fault of a server that does not belong to the run.
+    #[error("the provider `cluster` cannot stop {0}, which does not belong to the run")]
     NotOurs(&'static str),
-    /// What the provider does not do.
+    /// A setting that the provider does not support, in a sentence.
     #[error("{0}")]
     Unsupported(&'static str),
 }
 
-/// PostgreSQL's administrator.
+/// Address and administrator of PostgreSQL.
 #[derive(Clone)]
 pub(super) struct Postgres {
     pub at: SocketAddr,
@@ -125,11 +132,11 @@ fn variable(name: &'static str, what: &'static str) -> Result<String, ClusterErr
 }
 
 impl Postgres {
-    /// `ALERTSTORM_POSTGRES` is like `admin@db.example:5432`; its password is in `PGPASSWORD`.
+    /// Reads `ALERTSTORM_POSTGRES`, like `admin@db.example:5432`, and `PGPASSWORD`.
     pub async fn from_environment() -> Result<Self, ClusterError> {
         let place = variable("ALERTSTORM_POSTGRES", "PostgreSQL's administrator, USER@HOST:PORT")?;
         let password = variable("PGPASSWORD", "the password of PostgreSQL's administrator")?;
-        let (user, host) = place.rsplit_once('@').ok_or(ClusterError::Postgresql)?;
+        let (user, host) = place.rsplit_once('@').ok_or(ClusterError::PostgresAddress)?;
         let none = |source| ClusterError::NoAddress { host: host.to_owned(), source };
         let found = tokio::net::lookup_host(host).await;
         let at = found.map_err(|error| none(Some(error)))?.next().ok_or_else(|| none(None))?;
@@ -142,19 +149,19 @@ impl Postgres {
     }
 }
 
-/// The authority of Vault's certificate, as PEM text; empty where the environment names none.
+/// The CA certificate of Vault in PEM format; empty if `VAULT_CACERT` is not set.
 pub(super) fn authority_of_vault() -> Result<String, ClusterError> {
     let Ok(path) = std::env::var("VAULT_CACERT") else { return Ok(String::new()) };
     std::fs::read_to_string(&path).map_err(|source| ClusterError::VaultAuthority { path, source })
 }
 
-/// Vault and the token for it.
+/// The address and the token of Vault, from `VAULT_ADDR`, `VAULT_CACERT` and `VAULT_TOKEN`.
 pub(super) fn vault_from_environment() -> Result<(Address, String), ClusterError> {
     let url = variable("VAULT_ADDR", "Vault's address, like https://vault.example:8200")?;
     let token = variable("VAULT_TOKEN", "a token that may mount engines and write policies")?;
     let url = url.trim_end_matches('/').to_owned();
     if url.starts_with("https://") {
-        variable("VAULT_CACERT", "the file of the authority of Vault's certificate")?;
+        variable("VAULT_CACERT", "the file of the CA certificate of Vault")?;
     }
     Ok((Address { url, tls: trust::only(&authority_of_vault()?)? }, token))
 }

@@ -1,4 +1,4 @@
-//! What is ours in a cluster, a Vault and a PostgreSQL, found by label and name, and taken back.
+//! Deletes what runs created in a cluster, a Vault and a PostgreSQL, by label and by name.
 
 use alertstorm_agent::names::{self, login_mount, mount};
 use alertstorm_agent::vault::{Vault, VaultError};
@@ -18,7 +18,7 @@ use crate::manifests::{FLOW_CONTROL, OURS};
 use crate::platform::NAMESPACE;
 use crate::postgres::take_down;
 
-/// A namespace that is not gone by then is left to its finalizers.
+/// How long to wait for the deletion of the namespace.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
 
 pub(super) async fn get(client: &Client, path: &str) -> Result<Option<Value>, ClusterError> {
@@ -46,7 +46,7 @@ pub(super) fn is_ours(object: &Value) -> bool {
     object["metadata"]["labels"][label] == value
 }
 
-/// Takes back what is ours in a cluster, by its label; what there was.
+/// Deletes the objects with our label in a cluster; their kinds and names.
 pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, ClusterError> {
     let mut swept = Vec::new();
     let rbac = "/apis/rbac.authorization.k8s.io/v1";
@@ -59,9 +59,9 @@ pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, ClusterError> 
         let found = match get(client, &format!("{list}?labelSelector={OURS}")).await {
             Ok(Some(found)) => found,
             Ok(None) => continue,
-            // A user without FlowSchemas may not list them, and has made none.
+            // A user who may not list FlowSchemas cannot have created one.
             Err(error) => {
-                tracing::warn!(%error, list, "could not list what may be left of earlier runs");
+                tracing::warn!(%error, list, "could not list what earlier runs may have left");
                 continue;
             }
         };
@@ -86,7 +86,7 @@ pub(super) async fn sweep(client: &Client) -> Result<Vec<String>, ClusterError> 
     Ok(swept)
 }
 
-/// Takes back what is ours in a Vault. Unmounting an engine revokes its leases.
+/// Deletes our mounts and policies in a Vault. Unmounting a secrets engine revokes its leases.
 pub(super) async fn sweep_vault(vault: &Vault, auth: AuthMethod) -> Result<(), VaultError> {
     for &domain in Domain::ALL {
         vault.delete(&format!("sys/mounts/{}", mount(domain))).await?;
@@ -101,11 +101,11 @@ pub(super) async fn sweep_vault(vault: &Vault, auth: AuthMethod) -> Result<(), V
     Ok(())
 }
 
-/// Takes back what killed runs left behind in the context's cluster, and where the environment names
-/// them in Vault and PostgreSQL; what there was.
+/// Deletes what killed runs left in the context's cluster, and in Vault and PostgreSQL if the
+/// environment names them; a line for each object.
 ///
 /// # Errors
-/// Where a call fails.
+/// If a call fails.
 pub fn clean(options: &Options) -> LocalBoxFuture<'_, Result<Vec<String>, ClusterError>> {
     Box::pin(sweep_all(options))
 }
@@ -118,11 +118,11 @@ async fn sweep_all(options: &Options) -> Result<Vec<String>, ClusterError> {
         for auth in [AuthMethod::Kubernetes, AuthMethod::Jwt] {
             sweep_vault(&vault, auth).await?;
         }
-        swept.push("what was ours in Vault".to_owned());
+        swept.push("mounts and policies in Vault".to_owned());
     }
     if let Ok(postgres) = Postgres::from_environment().await {
         take_down(postgres.at, (&postgres.user, &postgres.password)).await?;
-        swept.push("what was ours in PostgreSQL".to_owned());
+        swept.push("the database and the users in PostgreSQL".to_owned());
     }
     Ok(swept)
 }

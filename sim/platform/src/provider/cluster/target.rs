@@ -1,4 +1,4 @@
-//! Which cluster is meant, and whether its user may do what a run does.
+//! Selects the cluster from the kubeconfig and checks the rights of its user.
 
 use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::environment::{ClusterError, Options};
 use crate::platform::NAMESPACE;
 
-/// Words in the name of a context, a cluster or a server that make one look like production.
+/// A context whose name, cluster or server contains one of these looks like production.
 const PRODUCTION: [&str; 3] = ["prod", "prd", "live"];
 
-/// The context that is meant, and a client of it with its address and authority.
+/// The selected context, with a client, the URL and the CA certificate of its API server.
 pub(super) struct Target {
     pub name: String,
     pub api_server: String,
@@ -39,7 +39,7 @@ impl Target {
             return Err(ClusterError::Production(name));
         }
         let Some(authority) = config.root_cert.clone() else {
-            let why = "the kubeconfig names no authority of the API server's certificate";
+            let why = "the kubeconfig has no CA certificate of the API server";
             return Err(ClusterError::Unsupported(why));
         };
         let ca = authority.iter().map(|der| pem(der)).collect();
@@ -55,7 +55,7 @@ fn looks_like_production(words: &[&str]) -> bool {
     words.iter().any(looks)
 }
 
-/// A certificate as PEM text.
+/// A certificate in PEM format.
 fn pem(der: &[u8]) -> String {
     use base64::Engine;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
@@ -64,10 +64,10 @@ fn pem(der: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
-/// A right: group, resource, verbs, and whether in the namespace.
+/// A right: API group, resource, verbs, and whether it is namespaced.
 type Right = (&'static str, &'static str, &'static [&'static str], bool);
 
-/// What shards need besides.
+/// Additional rights for shards.
 const FOR_SHARDS: [Right; 4] = [
     ("batch", "jobs", &["create", "get", "delete"], true),
     ("", "configmaps", &["delete"], true),
@@ -75,7 +75,7 @@ const FOR_SHARDS: [Right; 4] = [
     ("", "pods/log", &["get"], true),
 ];
 
-/// What the run does as the context's user.
+/// The rights that a run needs as the context's user.
 const NEEDED: [Right; 13] = [
     ("", "namespaces", &["get", "create", "patch", "delete"], false),
     ("", "configmaps", &["patch"], true),
@@ -92,7 +92,7 @@ const NEEDED: [Right; 13] = [
     ("flowcontrol.apiserver.k8s.io", "flowschemas", &["patch", "delete", "list"], false),
 ];
 
-/// The rights that the context's user lacks.
+/// Those of the needed rights that the context's user lacks, as `VERB RESOURCE`.
 pub(super) async fn lacking(
     client: &Client,
     options: &Options,
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn production_is_seen_by_its_name() {
+    fn a_context_with_a_production_word_in_a_name_looks_like_production() {
         assert!(looks_like_production(&["gke_acme_eu-PROD-1", "", ""]));
         assert!(looks_like_production(&["admin", "cluster", "https://api.prd.acme.example"]));
         assert!(!looks_like_production(&[

@@ -1,35 +1,35 @@
-//! What a run leaves behind, by its own end or by its death: known from the cluster's folder.
+//! Removes what a run created, at its end or after it was killed, from the record in the cluster's
+//! folder.
 
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::error::KindError;
-use super::nodes::{NAME, PRIVATE, clusters, mend};
+use super::nodes::{NAME, PRIVATE, clusters, repair};
 use super::sidecars;
 use crate::provider::command::run;
 use crate::provider::state::{self, Folder, Record};
 
-/// What is known of a cluster that we use, in its folder.
+/// The part of the record that is specific to kind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Known {
-    /// Whether it is to be deleted with the run that uses it.
+    /// Whether the cluster is deleted at the end of the run.
     pub ours: bool,
-    /// The label of the containers beside it.
+    /// The value of the label of its sidecar containers.
     pub platform: String,
 }
 
-/// Removes what runs that were killed left behind: clusters, containers, folders. How many there
-/// were.
+/// Removes the clusters, containers and folders of killed runs; the number of runs.
 ///
 /// # Errors
-/// Where `kind` or Docker fails.
+/// If `kind` or Docker fails.
 pub fn clean() -> LocalBoxFuture<'static, Result<usize, KindError>> {
     Box::pin(sweep())
 }
 
 async fn sweep() -> Result<usize, KindError> {
     let folders = state::all(NAME)?;
-    // Who never used kind need not have it.
+    // Without a record there is nothing to remove, and `kind` need not be installed.
     if folders.is_empty() {
         return Ok(0);
     }
@@ -43,14 +43,14 @@ async fn sweep() -> Result<usize, KindError> {
             end(&name, &folder, record).await?;
             cleaned += 1;
         } else if record.owner.is_none() && !clusters.contains(&name) {
-            // Somebody deleted a cluster that was kept.
+            // The kept cluster was deleted by other means.
             folder.remove()?;
         }
     }
     Ok(cleaned)
 }
 
-/// Ends what a run made. A cluster that stays keeps its folder, which holds its audit trail.
+/// Removes what a run created. A kept cluster keeps its folder, which contains its audit log.
 pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(), KindError> {
     let known: Known = serde_json::from_value(record.platform.clone())?;
     let label = format!("label={}={}", sidecars::LABEL, known.platform);
@@ -65,10 +65,10 @@ pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(
         return Ok(folder.remove()?);
     }
     if !clusters().await?.iter().any(|there| there == name) {
-        // Somebody deleted it meanwhile: the next of its name begins with a folder of its own.
+        // It was deleted by other means, so a later cluster of this name needs a new folder.
         return Ok(folder.remove()?);
     }
-    mend(name).await?;
+    repair(name).await?;
     std::fs::remove_dir_all(folder.private(PRIVATE)?)?;
     Ok(folder.write_record(&Record { owner: None, ..record })?)
 }

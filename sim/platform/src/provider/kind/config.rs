@@ -1,5 +1,5 @@
-//! The shape of a kind cluster: its nodes, and the flags of its control plane by kubeadm's own
-//! configuration, in both versions that kind uses (v1beta3 up to Kubernetes 1.35, v1beta4 from 1.36).
+//! The configuration of a kind cluster: its nodes, and the flags of its control plane as kubeadm
+//! patches in both versions that kind uses (v1beta3 up to Kubernetes 1.35, v1beta4 from 1.36).
 
 use std::path::Path;
 
@@ -7,16 +7,16 @@ use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Flags;
 use serde_json::{Map, Value, json};
 
-/// Where the control plane's node sees the folder of the audit trail.
+/// Mount path of the folder of the audit log in the control plane's node.
 const TRAIL: &str = "/var/log/alertstorm";
-/// The file of the API server's audit trail in that folder.
+/// Name of the API server's audit log in that folder.
 pub const TRAIL_FILE: &str = "audit.log";
-/// The file of the audit policy in that folder.
+/// Name of the audit policy in that folder.
 pub const POLICY_FILE: &str = "policy.yaml";
-/// Most workers that a cluster on one machine gets.
+/// Maximum number of worker nodes on one machine.
 pub const WORKERS_MAX: u32 = 3;
 
-/// How many workers stand for a scenario's nodes: none where one node is all.
+/// Number of worker nodes for a scenario; 0 if it has one node, which is the control plane.
 pub fn workers(scenario: &Scenario) -> u32 {
     match scenario.cluster.nodes.get() {
         1 => 0,
@@ -32,9 +32,8 @@ fn flags(own: Vec<(&str, String)>, extra: &Flags) -> Args {
     own.chain(extra.iter().map(|(name, value)| (name.clone(), value.0.clone()))).collect()
 }
 
-/// The configuration of a cluster for a scenario. `trail` is the host's folder for the audit trail;
-/// `extra` is merged into it: maps by their keys, patches one after another, and nodes instead of
-/// ours.
+/// The configuration of a cluster for a scenario. `trail` is the host's folder of the audit log.
+/// `extra` is merged into it: mappings by key, patches are appended, and `nodes` is replaced.
 pub fn cluster(scenario: &Scenario, trail: &Path, extra: Option<Value>) -> Value {
     let mut config = json!({
         "kind": "Cluster",
@@ -82,12 +81,12 @@ fn patches(scenario: &Scenario) -> Vec<String> {
     let (server, manager, scheduler) =
         (&plane.apiserver, &plane.controller_manager, &plane.scheduler);
     let seconds = |nanos: u64| format!("{}s", nanos / 1_000_000_000);
-    // Metrics are read through the API server's proxy, which shows no credential of its own.
+    // Metrics are read through the API server's proxy, which sends no credentials.
     let open = || {
         vec![
             ("bind-address", "0.0.0.0".to_owned()),
             ("authorization-always-allow-paths", "/healthz,/livez,/readyz,/metrics".to_owned()),
-            // There is one of each.
+            // There is one replica of each.
             ("leader-elect", "false".to_owned()),
         ]
     };
@@ -142,12 +141,12 @@ fn patches(scenario: &Scenario) -> Vec<String> {
     vec![of("v1beta4", listed), of("v1beta3", mapped)]
 }
 
-/// A component's arguments as v1beta4 has them.
+/// A component's arguments in v1beta4: a list of names and values.
 fn listed(args: &Args) -> Value {
     args.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
 }
 
-/// A component's arguments as v1beta3 has them.
+/// A component's arguments in v1beta3: a mapping.
 fn mapped(args: &Args) -> Value {
     let pairs = args.iter().map(|(name, value)| (name.clone(), json!(value)));
     Value::Object(pairs.collect::<Map<String, Value>>())
@@ -164,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_persons_own_settings_are_merged_and_the_trail_stays() {
+    fn a_users_configuration_is_merged_and_the_audit_mount_stays() {
         let scenario = scenario(&[]);
         let extra = json!({
             "networking": {"disableDefaultCNI": true},
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scenarios_knobs_are_the_control_planes_flags() {
+    fn the_scenarios_knobs_become_flags_of_the_control_plane() {
         let path = "cluster.control_plane.controller_manager.kube_api_qps".to_owned();
         let patches = patches(&scenario(&[Override { path, value: "55".to_owned() }]));
         assert!(patches[0].contains(r#"{"name":"kube-api-qps","value":"55"}"#), "{}", patches[0]);

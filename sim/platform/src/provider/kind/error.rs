@@ -1,4 +1,4 @@
-//! Why there is no platform in a kind cluster.
+//! The error type of the kind provider.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,8 +12,9 @@ use testcontainers::bollard;
 use super::image::ImageError;
 use crate::provider::causes::with_causes;
 use crate::provider::command::CommandError;
+use crate::provider::state::base;
 
-/// Why there is no platform in a kind cluster.
+/// Why a platform with a kind cluster could not be started, used or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum KindError {
     /// A start failed, and what it had created could not be removed.
@@ -30,90 +31,98 @@ pub enum KindError {
     },
     /// The agent's image is not in the Docker engine.
     #[error(
-        "the agent's image {image} is not in the Docker engine; `alertstorm setup kind` makes it"
+        "the agent's image {image} is not in the Docker engine; `alertstorm setup kind` builds it"
     )]
     NoAgentImage {
-        /// Its name.
+        /// The image's name.
         image: String,
-        /// What Docker printed.
+        /// The error of `docker image inspect`.
         source: CommandError,
     },
     /// `kind` or `docker` failed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// An image could not be made.
+    /// The image of the agent or of the shards could not be built.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The cluster's own folder cannot be used.
-    #[error("could not read or write the folder of the kind cluster, below {}", crate::provider::state::base().display())]
+    /// A file of the cluster's folder could not be read, written or removed.
+    #[error("could not read or write the folder of the kind cluster, below {}", base().display())]
     Folder(#[from] io::Error),
-    /// The cluster's record cannot be used.
-    #[error("could not read or write the record of the kind cluster")]
+    /// The JSON of the cluster's record or configuration is not valid.
+    #[error(
+        "could not read or write the record of the kind cluster; `alertstorm clean` removes \
+         what killed runs left"
+    )]
     Record(#[from] serde_json::Error),
-    /// The user's own kind configuration cannot be used.
+    /// The file of `--kind-config` cannot be read, or is not YAML.
     #[error("could not read the kind configuration {}: {why}", path.display())]
     Config {
-        /// Its file.
+        /// The file's path.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system or of the parser.
         why: String,
     },
     /// Another run uses the cluster.
     #[error(
-        "the kind cluster {name} is in use by process {pid}; wait for its end, or name another"
+        "the kind cluster {name} is in use by process {pid}; wait for its end, or \
+         choose another name with --kind-name"
     )]
     InUse {
-        /// Its name.
+        /// The cluster's name.
         name: String,
-        /// The other run.
+        /// PID of the other run.
         pid: i32,
     },
-    /// A fault of a node, in a cluster without workers.
-    #[error("the kind cluster {0} has no worker that could be switched off")]
+    /// A fault needs a worker node, and the cluster has none.
+    #[error("the kind cluster {0} has no worker node to power off")]
     NoWorker(String),
-    /// The kubeconfig of the cluster cannot be used.
+    /// The output of `kind get kubeconfig` is not valid.
     #[error("could not read the kubeconfig of the kind cluster")]
     Kubeconfig(#[from] KubeconfigError),
-    /// The kubeconfig has no usable certificate of the API server's authority.
-    #[error("the kubeconfig of the kind cluster has no certificate authority: {0}")]
+    /// The CA certificate in the kubeconfig is missing or not valid: why.
+    #[error("could not read the CA certificate in the kubeconfig of the kind cluster: {0}")]
     Authority(String),
-    /// There is no client for the API server.
-    #[error("could not make a client for the kind cluster's API server")]
+    /// The client of the API server could not be built.
+    #[error("could not build a client of the kind cluster's API server")]
     Client(#[from] kube::Error),
-    /// The Docker engine refused or did not answer.
-    #[error("the Docker engine failed")]
+    /// The Docker engine rejected a request, or did not answer.
+    #[error("a request to the Docker engine failed")]
     Docker(#[from] bollard::errors::Error),
     /// A container did not start.
     #[error(
-        "could not start a container beside the kind cluster; its image has to be in the Docker engine or in a registry"
+        "could not start the container of Vault or PostgreSQL; its image has to be in the \
+         Docker engine or in a registry"
     )]
     Container(#[from] TestcontainersError),
-    /// A container is not on the cluster's network.
-    #[error("the container {container} has no address on the network {network}")]
+    /// A container has no address on the cluster's network.
+    #[error(
+        "the container {container} has no address on the Docker network {network}; \
+         KIND_EXPERIMENTAL_DOCKER_NETWORK names the network of kind"
+    )]
     NoAddress {
-        /// Its id.
+        /// The container's id.
         container: String,
         /// The network's name.
         network: String,
     },
-    /// A server beside the cluster did not get ready in time.
-    #[error("{server} beside the kind cluster did not get ready: {why}")]
+    /// Vault or PostgreSQL was not ready within 90 s.
+    #[error("{server} of the kind cluster did not become ready: {why}")]
     NotReady {
-        /// Which.
+        /// The server's name.
         server: &'static str,
-        /// Its last error.
+        /// The result of the last readiness check.
         why: String,
     },
-    /// A server's log lacks a request that was made.
-    #[error("{} lacks a request that was sent to the server", .0.display())]
+    /// A server's log does not contain a test request within 10 s.
+    #[error("the audit trail {} lacks a request that was sent to its server", .0.display())]
     Trail(PathBuf),
-    /// Vault's client cannot be made.
+    /// The client of Vault could not be built.
     #[error(transparent)]
     Vault(#[from] VaultError),
-    /// PostgreSQL could not be set up.
-    #[error("could not set up PostgreSQL beside the kind cluster")]
+    /// A login or a statement of the set-up failed.
+    #[error("could not set up PostgreSQL of the kind cluster")]
     Postgres(#[from] PostgresError),
-    /// There is no TLS configuration.
-    #[error("could not make a TLS configuration")]
+    /// The TLS configuration could not be built.
+    #[error("could not build a TLS configuration")]
     Tls(#[from] rustls::Error),
 }

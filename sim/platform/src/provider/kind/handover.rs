@@ -1,4 +1,4 @@
-//! The platform that a kind cluster and what is beside it make.
+//! The platform of a kind cluster and its sidecar containers.
 
 use alertstorm_model::scenario::Scenario;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -15,12 +15,12 @@ use crate::postgres::VAULT_USER;
 use crate::provider::command::run;
 use crate::provider::state::Folder;
 
-/// The certificate of the API server's authority, as PEM text.
+/// The CA certificate of the API server in PEM format.
 fn authority(kubeconfig: &Kubeconfig) -> Result<String, KindError> {
     use base64::Engine;
     let cluster = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref());
     let data = cluster.and_then(|cluster| cluster.certificate_authority_data.as_deref());
-    let data = data.ok_or_else(|| KindError::Authority("it names none".to_owned()))?;
+    let data = data.ok_or_else(|| KindError::Authority("it has none".to_owned()))?;
     let wrong = |why: &dyn std::fmt::Display| KindError::Authority(why.to_string());
     let bytes =
         base64::engine::general_purpose::STANDARD.decode(data).map_err(|error| wrong(&error))?;
@@ -42,7 +42,7 @@ fn metrics(node: &str) -> Vec<MetricsOf> {
     ]
 }
 
-/// The platform that a cluster and what is beside it make, and the names of its workers.
+/// The platform, and the names of the cluster's worker nodes.
 pub(super) async fn platform_of(
     name: &str,
     folder: &Folder,
@@ -67,15 +67,17 @@ pub(super) async fn platform_of(
     let mut remarks = Vec::new();
     let (asked, got) = (scenario.cluster.nodes.get(), workers.len().max(1));
     if asked as usize != got {
-        remarks.push(format!("the scenario's {asked} nodes are {got} here"));
+        remarks.push(format!("the scenario has {asked} nodes, and the kind cluster has {got}"));
     }
     if there {
-        let why =
-            "the cluster was there before: its control plane has the flags that it was made with";
+        let why = "the cluster existed before the run, so the scenario's control-plane flags do not apply";
         remarks.push(why.to_owned());
     }
     if !trail.is_file() {
-        remarks.push("the API server's audit trail is not ours to read".to_owned());
+        remarks.push(
+            "the API server's audit log cannot be read: attribution of its requests is not checked"
+                .to_owned(),
+        );
     }
     let platform = Platform {
         provider: NAME,
@@ -96,7 +98,7 @@ pub(super) async fn platform_of(
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             postgres: sidecars.postgres_at(),
             postgres_user: (VAULT_USER.to_owned(), sidecars.vault_password.clone()),
-            // Docker keeps what a container writes there.
+            // Docker keeps the standard output of a container.
             audit: Some("stdout".to_owned()),
         },
         ca,

@@ -1,6 +1,5 @@
-//! Images without a registry and without a builder: the agent's, which is one static program, and
-//! the shards', which is this program and the libraries that it is linked with; each is imported as
-//! a layer of its own.
+//! Builds images with `docker import`, without a registry and without a builder. The agent's image
+//! is one static program; the shards' image is this program and its shared libraries.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -15,46 +14,47 @@ use crate::provider::command::{CommandError, run};
 use crate::provider::images;
 use crate::provider::progress::Progress;
 
-/// Why there is no image.
+/// Why an image could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// A program or a library cannot be read.
+    /// A program or a shared library cannot be read.
     #[error("could not read {}", path.display())]
     Read {
-        /// Its file.
+        /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The image's layer could not be made or sent to Docker.
-    #[error("could not make the layer of the image")]
+    /// The tar archive of the image could not be written, or not sent to `docker import`.
+    #[error("could not write the layer of the image")]
     Layer(#[from] std::io::Error),
     /// `docker`, `rustc` or `ldd` failed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// The path of this program is not text.
+    /// The path of this program is not UTF-8.
     #[error("the path {} is not UTF-8", .0.display())]
     Path(PathBuf),
-    /// The sources are not in the current folder.
+    /// The current folder does not contain Alertstorm's sources.
     #[error(
-        "the agent is built from Alertstorm's sources: run this in their folder, or name a static program with --binary"
+        "could not find Alertstorm's sources in this folder; run this in theirs, or name a static \
+         program with --binary"
     )]
     NoSources,
-    /// rustc does not print its host.
-    #[error("`rustc -vV` does not print the host that it builds for")]
+    /// The output of `rustc -vV` has no `host:` line.
+    #[error("could not read the host triple from the output of `rustc -vV`")]
     NoHost,
-    /// The build failed; cargo has printed why.
-    #[error("could not build the agent; cargo printed why")]
+    /// cargo failed. Its output went to the terminal.
+    #[error("could not build the agent; cargo printed the reason above")]
     Build,
     /// A program could not be started.
-    #[error("could not start {program}; `alertstorm doctor` prints what installs it")]
+    #[error("could not start {program}; `alertstorm doctor` prints how to install it")]
     Start {
         /// Its name.
         program: &'static str,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Docker refused the layer.
+    /// `docker import` failed: the image's name.
     #[error("`docker import` of the image {0} failed")]
     Import(String),
 }
@@ -63,16 +63,16 @@ fn read(path: &Path) -> Result<Vec<u8>, ImageError> {
     std::fs::read(path).map_err(|source| ImageError::Read { path: path.to_owned(), source })
 }
 
-/// The package of the agent, and its program.
+/// Name of the agent's package and program.
 const PACKAGE: &str = "alertstorm-agent";
-/// What an image was made of, as a label: one that is there already is not made again, and `kind
-/// load` finds it in its nodes.
+/// Label with the digest of an image's contents. An up-to-date image is not built again, so `kind
+/// load` finds its id on the nodes.
 const MADE_OF: &str = "dev.alertstorm.made-of";
 
-/// Makes the agent's image: of `binary`, or of a program built from the sources here.
+/// Builds the agent's image from `binary`, or from the sources in the current folder; its name.
 ///
 /// # Errors
-/// What is missing or failed.
+/// If the program cannot be built or read, or Docker fails.
 pub fn make<'a>(
     binary: Option<&'a Path>,
     progress: Progress<'a>,
@@ -88,7 +88,7 @@ async fn of_agents(binary: Option<&Path>, progress: Progress<'_>) -> Result<Stri
             build().await?
         }
     };
-    progress("importing its image");
+    progress("importing the agent's image");
     let program = read(&binary)?;
     let mut layer = tar::Builder::new(Vec::new());
     add(&mut layer, "agent", &program)?;
@@ -96,11 +96,11 @@ async fn of_agents(binary: Option<&Path>, progress: Progress<'_>) -> Result<Stri
     Ok(images::AGENT.to_owned())
 }
 
-/// Makes the shards' image of `program`, which is this one in a run: the same bytes in the pods as
-/// here, so there is no other version to fear.
+/// Builds the shards' image from `program`; its name. A run passes its own program, so the shards
+/// have the same version.
 ///
 /// # Errors
-/// What is missing or failed.
+/// If the program or one of its libraries cannot be read, or Docker fails.
 pub fn of_shards(program: &Path) -> LocalBoxFuture<'_, Result<String, ImageError>> {
     Box::pin(of_program(program))
 }
@@ -123,7 +123,7 @@ fn add(layer: &mut tar::Builder<Vec<u8>>, path: &str, file: &[u8]) -> std::io::R
     layer.append_data(&mut header, path, file)
 }
 
-/// The libraries that a program is linked with, its loader among them; none where it is static.
+/// Paths of the shared libraries of a program, with its loader; empty if it is static.
 async fn libraries(program: &Path) -> Result<Vec<String>, ImageError> {
     let path = program.to_str().ok_or_else(|| ImageError::Path(program.to_owned()))?;
     let listed = match run("ldd", &[path]).await {
@@ -146,7 +146,8 @@ async fn build() -> Result<PathBuf, ImageError> {
     let host = host.ok_or(ImageError::NoHost)?;
     let args = ["build", "--release", "--locked", "--package", PACKAGE, "--target", host];
     let mut cargo = Command::new("cargo");
-    // Static: the image holds nothing else. With --target the flags are the program's alone.
+    // Static, since the image contains nothing else. With --target, RUSTFLAGS do not apply to build
+    // scripts.
     cargo
         .args(args)
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
@@ -160,7 +161,7 @@ async fn build() -> Result<PathBuf, ImageError> {
     Ok(Path::new(&target).join(host).join("release").join(PACKAGE))
 }
 
-/// An image's id, and what it was made of; none where there is no such image.
+/// An image's id and the digest of its contents; `None` if there is no such image.
 async fn known(image: &str) -> Option<(String, String)> {
     let label = format!("{{{{with .Config.Labels}}}}{{{{index . \"{MADE_OF}\"}}}}{{{{end}}}}");
     let format = format!("{{{{.Id}}}} {label}");
@@ -195,9 +196,9 @@ async fn import(layer: &[u8], program: &str, image: &str) -> Result<(), ImageErr
         return Err(ImageError::Import(image.to_owned()));
     }
     if let Some((id, _)) = before {
-        // It has no name any more. Where a container still has it, Docker keeps it.
+        // The replaced image has no name now. Docker keeps it if a container uses it.
         if let Err(error) = run("docker", &["image", "rm", &id]).await {
-            tracing::debug!(%error, "the replaced image stays");
+            tracing::debug!(%error, "could not remove the replaced image");
         }
     }
     Ok(())

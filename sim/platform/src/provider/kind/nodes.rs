@@ -1,4 +1,4 @@
-//! The cluster itself: made by kind, mended where a fault left it broken.
+//! The cluster itself: creation with kind, and repair after a fault.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -14,33 +14,33 @@ use crate::provider::Program;
 use crate::provider::command::{CommandError, run};
 use crate::provider::state::{Folder, write_private};
 
-/// The name of this provider, and of its folder of states.
+/// Name of this provider, and of the folder of its state.
 pub(super) const NAME: &str = "kind";
-/// The folder of a run's own files, in that of its cluster.
+/// Name of the folder of a run's private files, in the folder of its cluster.
 pub(super) const PRIVATE: &str = "private";
 
-/// A cluster that is mended is ready by then.
+/// A repair fails if the cluster is not ready by then.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// How long the nodes may take.
+/// How long `kind create cluster` waits for the nodes.
 const WAIT: &str = "180s";
 
 /// The control plane's static pods.
 pub(super) const COMPONENTS: [Program; 4] =
     [Program::ApiServer, Program::Etcd, Program::ControllerManager, Program::Scheduler];
 
-/// What a person may choose.
+/// Options of the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The cluster's name: one that is there is used, and left as it is.
+    /// The cluster's name; an existing cluster is used and not deleted.
     pub name: Option<String>,
-    /// The image of its nodes.
+    /// The image of its nodes; `None` for kind's default.
     pub image: Option<String>,
-    /// A file of kind's own configuration, merged into ours.
+    /// A kind configuration file, merged into the generated one.
     pub config: Option<PathBuf>,
-    /// The image of the agent.
+    /// The image of the agent; `None` for that of `alertstorm setup kind`.
     pub agent_image: Option<String>,
-    /// The image of shards, where the run has some.
+    /// The image of the shards; `None` without shards.
     pub shard_image: Option<String>,
     /// Whether the cluster outlives the run.
     pub keep: bool,
@@ -51,9 +51,9 @@ pub(super) async fn clusters() -> Result<Vec<String>, CommandError> {
     Ok(listed.lines().map(str::to_owned).collect())
 }
 
-/// Gives a cluster back what a fault took from it and nobody gave back: its nodes' power, and the
-/// components of its control plane. Then it waits until it is ready.
-pub(super) async fn mend(name: &str) -> Result<(), KindError> {
+/// Repairs a cluster after a fault that was not reverted: starts its nodes, moves the manifests of
+/// the control plane back, and waits until all are ready.
+pub(super) async fn repair(name: &str) -> Result<(), KindError> {
     let nodes = run("kind", &["get", "nodes", "--name", name]).await?;
     let nodes: Vec<&str> = nodes.split_whitespace().collect();
     let args: Vec<&str> = ["start"].into_iter().chain(nodes.iter().copied()).collect();
@@ -71,7 +71,7 @@ pub(super) async fn mend(name: &str) -> Result<(), KindError> {
         let pod = format!("https:{component}-{control_plane}:{port}");
         format!("/api/v1/namespaces/kube-system/pods/{pod}/proxy/healthz")
     };
-    // What a mirror pod says may be old; who answers is there.
+    // The status of a mirror pod may be stale, so the components are asked themselves.
     let manager = health("kube-controller-manager", 10257);
     let scheduler = health("kube-scheduler", 10259);
     let nodes = ["wait", "--for=condition=Ready", "--timeout=60s", "nodes", "--all"];
@@ -101,7 +101,7 @@ pub(super) async fn create(
     extra: Option<Value>,
 ) -> Result<(), KindError> {
     let trail = folder.path().join("trail");
-    // The node's root writes into it.
+    // Root inside the node's container writes into it.
     std::fs::DirBuilder::new().mode(0o711).create(&trail)?;
     let policy = include_str!("../../../../../kind-config/audit-policy.yaml");
     write_private(&trail.join(config::POLICY_FILE), policy.as_bytes())?;
@@ -112,7 +112,7 @@ pub(super) async fn create(
     let (file, kubeconfig) = (file.display().to_string(), private.join("kubeconfig"));
     let kubeconfig = kubeconfig.display().to_string();
     let mut args = vec!["create", "cluster", "--name", name, "--config", &file];
-    // A person's own kubeconfig stays as it is.
+    // kind would otherwise change the user's kubeconfig.
     args.extend(["--kubeconfig", &kubeconfig, "--wait", WAIT]);
     if let Some(image) = &options.image {
         args.extend(["--image", image]);

@@ -1,5 +1,5 @@
-//! Vault in dev mode and PostgreSQL, as containers on the cluster's network. Nothing of them is
-//! published on the host: pods and the harness reach their addresses on that network.
+//! Vault in dev mode and PostgreSQL, as containers on the cluster's network. No port is published
+//! on the host; pods and the harness connect to their addresses on that network.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
@@ -26,7 +26,7 @@ use super::error::KindError;
 use crate::postgres::VAULT_USER;
 use crate::provider::{Usage, images, secret};
 
-/// The label of everything that belongs to a platform.
+/// Label key of the containers of a platform.
 pub const LABEL: &str = "dev.alertstorm.platform";
 /// The port of Vault's API.
 const VAULT_PORT: u16 = 8200;
@@ -34,9 +34,9 @@ const VAULT_PORT: u16 = 8200;
 pub const POSTGRES_PORT: u16 = 5432;
 /// PostgreSQL's administrator.
 const ADMIN: &str = "alertstorm";
-/// A server that does not answer by then will not.
+/// A start fails if a server does not answer by then.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-/// What was asked is in a trail by then.
+/// An audit trail contains a request by then.
 const TRAIL_WITHIN: Duration = Duration::from_secs(10);
 
 /// A server in a container.
@@ -44,23 +44,23 @@ pub struct Server {
     container: ContainerAsync<GenericImage>,
     /// Its address on the cluster's network.
     pub ip: IpAddr,
-    /// The file that gets what it said.
+    /// The file to which its output is copied.
     pub log: PathBuf,
 }
 
-/// Vault and PostgreSQL.
+/// The containers of Vault and PostgreSQL.
 pub struct Sidecars {
     /// Vault.
     pub vault: Server,
     /// PostgreSQL.
     pub postgres: Server,
-    /// How Vault is reached.
+    /// The URL of Vault.
     pub address: Address,
     /// Vault's root token.
     root: String,
     /// The password of PostgreSQL's administrator.
     admin: String,
-    /// The password of Vault's own user of PostgreSQL.
+    /// The password of Vault's user of PostgreSQL.
     pub vault_password: String,
 }
 
@@ -103,10 +103,10 @@ async fn address(id: &str, network: &str) -> Result<IpAddr, KindError> {
 }
 
 impl Sidecars {
-    /// Starts both on a network; their logs go into `folder`.
+    /// Starts both on a network. Their logs are written to `folder`.
     ///
     /// # Errors
-    /// Where an image is missing or a server does not start.
+    /// If an image is missing, or a server is not ready within 90 s.
     pub async fn start(
         scenario: &Scenario,
         network: &str,
@@ -136,7 +136,7 @@ impl Sidecars {
             ("max_connections".to_owned(), knobs.max_connections.to_string()),
             ("log_line_prefix".to_owned(), "%m [%p] user=%u db=%d host=%h app=%a ".to_owned()),
             ("log_timezone".to_owned(), "UTC".to_owned()),
-            // A statement that makes a role holds its password: it is in no log.
+            // `CREATE ROLE` statements contain passwords, so statements are not logged.
             ("log_statement".to_owned(), "none".to_owned()),
             ("log_min_error_statement".to_owned(), "panic".to_owned()),
         ];
@@ -209,11 +209,11 @@ impl Sidecars {
         Ok(())
     }
 
-    /// Asks each server something, and writes its trail into its file once that is in it: so is all
-    /// that came before.
+    /// Sends a marked request to each server, and copies its log to its file until the mark is in
+    /// it. The log then contains all earlier requests.
     pub async fn settle(&self) -> Result<(), KindError> {
         let mark = format!("settled-{}", secret::name());
-        // A mount that is not there: the refusal is in the trail all the same.
+        // The mount does not exist; the audit log contains the denied request too.
         let _ = self.root()?.read(&format!("{mark}/at")).await;
         let client = connect(self.admin(EVIDENCE)).await?;
         let asked = client.batch_execute(&format!("SELECT '{mark}'")).await;
@@ -232,16 +232,17 @@ impl Sidecars {
 }
 
 impl Server {
-    /// Writes all that it said in all its lives into its file; whether that holds a mark.
+    /// Copies the output of the container since its creation to its file; whether it contains
+    /// `mark`.
     async fn write_log(&self, mark: &str) -> Result<bool, KindError> {
         let docker = Docker::connect_with_defaults()?;
         let all = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("all").build();
-        let mut said = docker.logs(self.container.id(), Some(all));
+        let mut output = docker.logs(self.container.id(), Some(all));
         let mut file = OpenOptions::new();
         let file = file.create(true).write(true).truncate(true).mode(0o600).open(&self.log)?;
         let mut file = BufWriter::new(file);
         let mut marked = false;
-        while let Some(line) = said.next().await {
+        while let Some(line) = output.next().await {
             let line = line?.into_bytes();
             marked |= String::from_utf8_lossy(&line).contains(mark);
             file.write_all(&line)?;
@@ -250,7 +251,7 @@ impl Server {
         Ok(marked)
     }
 
-    /// Kills it, or starts it again.
+    /// Kills the container (`begins`), or starts it again.
     pub async fn outage(&self, begins: bool) -> Result<(), KindError> {
         let docker = Docker::connect_with_defaults()?;
         let id = self.container.id();
@@ -263,7 +264,7 @@ impl Server {
         Ok(())
     }
 
-    /// What it has used since it began.
+    /// Processor time since its start, and memory; `None` if Docker reports none.
     pub async fn usage(&self) -> Option<Usage> {
         let docker = Docker::connect_with_defaults().ok()?;
         let once = StatsOptionsBuilder::new().stream(false).one_shot(true).build();

@@ -1,5 +1,5 @@
-//! Where the servers' programs are: looked for in the folders that a person names, then in those
-//! that other tools fill, then in what `alertstorm setup local` built.
+//! Finds the programs of the servers: in the folders that environment variables name, on PATH, and
+//! in the folder of `alertstorm setup local`.
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,32 +7,32 @@ use std::path::{Path, PathBuf};
 
 use crate::provider::Program;
 
-/// A Go module that pins servers.
+/// A Go module that pins the versions of servers.
 pub(super) struct Module {
-    /// Its folder in the cache.
+    /// Name of its folder in the cache.
     pub folder: &'static str,
-    /// Its go.mod.
+    /// Text of its go.mod.
     pub manifest: &'static str,
-    /// Its go.sum.
+    /// Text of its go.sum.
     pub checksums: &'static str,
 }
 
-/// Kubernetes and etcd, as pinned tools.
+/// Kubernetes and etcd, as tools of a module.
 pub(super) const CONTROL_PLANE: Module = Module {
     folder: "control-plane",
     manifest: include_str!("../../../../../kind-config/control-plane/go.mod"),
     checksums: include_str!("../../../../../kind-config/control-plane/go.sum"),
 };
-/// Vault, which cannot share a module with Kubernetes.
+/// Vault. Its dependencies conflict with those of Kubernetes, so it has a module of its own.
 pub(super) const VAULT: Module = Module {
     folder: "vault-server",
     manifest: include_str!("../../../../../kind-config/vault-server/go.mod"),
     checksums: include_str!("../../../../../kind-config/vault-server/go.sum"),
 };
 
-/// A program that was found nowhere.
+/// A program that was not found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no {}; it comes by: {}", .0.file(), .0.got_by())]
+#[error("could not find the program {}; to install it: {}", .0.file(), .0.got_by())]
 pub struct Missing(pub Program);
 
 /// The programs of the local platform.
@@ -42,10 +42,10 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// Looks for every program.
+    /// Finds all programs.
     ///
     /// # Errors
-    /// All that are missing.
+    /// All programs that are missing.
     pub fn find() -> Result<Self, Vec<Missing>> {
         let looked = Program::ALL.map(|program| (program, find(program)));
         let missing: Vec<Missing> = looked
@@ -60,18 +60,18 @@ impl Assets {
         Ok(Self { found: found.collect() })
     }
 
-    /// The file of a program.
+    /// The path of a program.
     ///
     /// # Panics
-    /// Never: all were found.
+    /// Never: [`Self::find`] has found all of them.
     pub fn path(&self, program: Program) -> &Path {
         let found = self.found.iter().find(|(found, _)| *found == program);
         &found.expect("all were found").1
     }
 }
 
-/// The file of one program: `ALERTSTORM_ASSETS`, `KUBEBUILDER_ASSETS`, PATH, the cache, and for
-/// PostgreSQL the folders of the distributions, in which its newest version is taken.
+/// The path of one program. Searches `ALERTSTORM_ASSETS`, `KUBEBUILDER_ASSETS`, PATH, the cache,
+/// and for PostgreSQL the folders of the distributions, newest version first.
 pub fn find(program: Program) -> Option<PathBuf> {
     let named = ["ALERTSTORM_ASSETS", "KUBEBUILDER_ASSETS"].into_iter().filter_map(env::var_os);
     let mut folders: Vec<PathBuf> = named.map(PathBuf::from).collect();
@@ -83,7 +83,7 @@ pub fn find(program: Program) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(program.file())).find(|path| is_program(path))
 }
 
-/// `/usr/lib/postgresql/15/bin` and its like, the newest first.
+/// Folders like `/usr/lib/postgresql/15/bin`, the newest first.
 fn distribution_folders() -> Vec<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = ["/usr/lib/postgresql", "/usr/pgsql"]
         .iter()
@@ -99,12 +99,12 @@ fn distribution_folders() -> Vec<PathBuf> {
     versions.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// Whether there is a file that may be executed.
+/// Whether the path is an executable file.
 pub fn is_program(path: &Path) -> bool {
     path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-/// The cache of this program: `$XDG_CACHE_HOME/alertstorm`, or `~/.cache/alertstorm`.
+/// The cache folder of Alertstorm: `$XDG_CACHE_HOME/alertstorm`, or `~/.cache/alertstorm`.
 pub fn cache_folder() -> Option<PathBuf> {
     let absolute = |path: PathBuf| path.is_absolute().then_some(path);
     let home = || env::var_os("HOME").map(PathBuf::from).and_then(absolute);
@@ -113,7 +113,7 @@ pub fn cache_folder() -> Option<PathBuf> {
     Some(base.join(OsStr::new("alertstorm")))
 }
 
-/// The folder of what is built: another set of pins is another folder.
+/// The folder of the built servers. Its name has a digest of the pinned versions.
 pub fn servers_folder() -> Option<PathBuf> {
     let pins: Vec<&str> =
         [&CONTROL_PLANE, &VAULT].iter().flat_map(|m| [m.manifest, m.checksums]).collect();

@@ -1,4 +1,5 @@
-//! The run's own certificate authority, and what it signs. Nothing outlives the platform's folder.
+//! The certificate authority of a platform, and the certificates that it signs. All are deleted
+//! with the platform's folder.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,18 +12,18 @@ use rcgen::{
 
 use crate::provider::state::write_private;
 
-/// Why there is no certificate.
+/// Why a certificate could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CaError {
-    /// The library refused.
-    #[error("could not make a certificate")]
+    /// A key could not be generated, or a certificate not signed.
+    #[error("could not create a certificate of the local platform")]
     Make(#[from] rcgen::Error),
     /// A file could not be written.
     #[error("could not write {path}")]
     Write {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -30,24 +31,24 @@ pub enum CaError {
 /// The files of a platform's certificates.
 #[derive(Clone, Debug)]
 pub struct Certificates {
-    /// The authority's certificate.
+    /// The CA certificate.
     pub ca: PathBuf,
-    /// The certificate that all servers on loopback show.
+    /// The server certificate of all servers.
     pub server: PathBuf,
     /// Its key.
     pub server_key: PathBuf,
-    /// The API server's certificate as etcd's client.
+    /// The client certificate of the API server for etcd.
     pub etcd_client: PathBuf,
     /// Its key.
     pub etcd_client_key: PathBuf,
     /// The key that signs ServiceAccount tokens.
     pub service_accounts: PathBuf,
-    /// Its public part, with which Vault checks signatures itself.
+    /// Its public key, with which Vault verifies tokens for `vault.auth: jwt`.
     pub service_accounts_public: PathBuf,
 }
 
 impl Certificates {
-    /// Their places in a folder.
+    /// The paths in a folder.
     pub fn within(folder: &Path) -> Self {
         let file = |name: &str| folder.join(name);
         Self {
@@ -61,10 +62,10 @@ impl Certificates {
         }
     }
 
-    /// Makes all of them, for servers on loopback.
+    /// Creates all of them, for servers on loopback.
     ///
     /// # Errors
-    /// Where one cannot be made or written.
+    /// If one cannot be created or written.
     pub fn make(folder: &Path) -> Result<Self, CaError> {
         let files = Self::within(folder);
         let mut params = CertificateParams::default();

@@ -1,5 +1,5 @@
-//! Extra flags of the servers: checked against what the program itself says it knows, before
-//! anything is started.
+//! Checks the scenario's flags of the servers against the output of `--help`, before anything is
+//! started.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,14 +15,14 @@ pub struct UnknownFlag {
     pub program: &'static str,
     /// The flag.
     pub flag: String,
-    /// The nearest that it has.
+    /// The most similar flag that it has.
     pub nearest: Option<String>,
 }
 
-/// Those of `flags` that the program does not know.
+/// Those of `flags` that the program does not have.
 ///
 /// # Errors
-/// Where the program cannot be asked.
+/// If the program cannot be started.
 pub fn unknown<'a>(
     program: Program,
     path: &Path,
@@ -47,7 +47,7 @@ pub fn unknown<'a>(
         .collect())
 }
 
-/// The flags that a help text lists: `--name` at the beginning of a line or after its short form.
+/// The flags in a help text: `--name` at the beginning of a line or after its short form.
 fn named_in(text: &str) -> BTreeSet<String> {
     text.lines()
         .filter_map(|line| {

@@ -1,4 +1,4 @@
-//! A local platform as the engine gets it, and what it answers while a run lasts.
+//! The interface of a local platform for a run.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -80,7 +80,7 @@ impl Provider for Local {
     }
 
     fn can(&self, fault: FaultKind) -> bool {
-        // A disk cannot be made slow from here.
+        // Slowing a disk down needs privileges that the harness does not have.
         fault != FaultKind::SlowFsync
     }
 
@@ -120,7 +120,7 @@ impl Provider for Local {
     }
 
     fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        // The API server writes its trail a moment after its answer.
+        // The API server writes its audit log shortly after its response.
         Box::pin(async {
             tokio::time::sleep(Duration::from_millis(300)).await;
             Ok(())

@@ -1,4 +1,4 @@
-//! PostgreSQL on loopback. Its server refuses root, so for root it runs as another user.
+//! PostgreSQL on loopback. It does not run as root, so a harness of root starts it as another user.
 
 use std::fs;
 use std::io;
@@ -18,21 +18,23 @@ use crate::provider::state::write_private;
 /// The superuser of the platform's PostgreSQL.
 pub const ADMIN: &str = "alertstorm";
 
-/// Why there is no PostgreSQL.
+/// Why PostgreSQL could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// A file could not be written.
-    #[error("could not prepare PostgreSQL's folder")]
+    /// A file could not be written, or `initdb` could not be started.
+    #[error("could not create PostgreSQL's data folder")]
     Folder(#[from] io::Error),
     /// `initdb` failed.
     #[error("initdb failed:\n{0}")]
     Initdb(String),
-    /// We are root, and there is nobody else.
-    #[error("PostgreSQL does not run as root, and there is no user `postgres` or `nobody`")]
+    /// The harness runs as root, and the machine has no other user for PostgreSQL.
+    #[error(
+        "PostgreSQL does not run as root, and there is no user `postgres` or `nobody`; create one"
+    )]
     NoUser,
 }
 
-/// The user that PostgreSQL runs as: none where we are not root.
+/// User and group id for PostgreSQL; `None` if the harness does not run as root.
 fn user() -> Result<Option<(u32, u32)>, PostgresError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
@@ -48,10 +50,10 @@ fn user() -> Result<Option<(u32, u32)>, PostgresError> {
     ["postgres", "nobody"].into_iter().find_map(ids).map(Some).ok_or(PostgresError::NoUser)
 }
 
-/// Makes an empty database cluster, and says how its server is started.
+/// Creates an empty database cluster with `initdb`; the command of its server.
 ///
 /// # Errors
-/// Where the cluster cannot be made.
+/// If `initdb` or its preparation fails.
 pub fn prepare(
     knobs: &Postgres,
     layout: &Layout,
@@ -61,7 +63,7 @@ pub fn prepare(
     let data = layout.root.join("postgres");
     let user = user()?;
     fs::DirBuilder::new().mode(0o700).create(&data)?;
-    // In the folder of the server's user, as nobody else may read it there.
+    // Owned by the server's user, as `initdb` has to read it.
     let password = data.with_extension("password");
     write_private(&password, secrets.postgres_admin.as_bytes())?;
     if let Some((uid, gid)) = user {
@@ -84,7 +86,7 @@ pub fn prepare(
     if !made.status.success() {
         return Err(PostgresError::Initdb(String::from_utf8_lossy(&made.stderr).into_owned()));
     }
-    // In place, so that the file stays its user's.
+    // Overwritten in place, so that its owner stays the server's user.
     fs::write(
         data.join("pg_hba.conf"),
         include_str!("../../../../../kind-config/postgres/pg_hba.conf"),
@@ -92,10 +94,10 @@ pub fn prepare(
     Ok(spec(knobs, layout, assets, data, user))
 }
 
-/// How the server of a cluster that is there already is started.
+/// The command of the server of an existing database cluster.
 ///
 /// # Errors
-/// Where there is no user to start it as.
+/// [`PostgresError::NoUser`].
 pub fn again(knobs: &Postgres, layout: &Layout, assets: &Assets) -> Result<Spec, PostgresError> {
     Ok(spec(knobs, layout, assets, layout.root.join("postgres"), user()?))
 }
@@ -115,8 +117,8 @@ fn spec(
         ("logging_collector".to_owned(), "off".to_owned()),
         ("log_line_prefix".to_owned(), "%m [%p] user=%u db=%d host=%h app=%a ".to_owned()),
         ("log_timezone".to_owned(), "UTC".to_owned()),
-        // A statement that makes a role holds its password: it is in no log. The database that
-        // agents work on has settings of its own.
+        // `CREATE ROLE` statements contain passwords, so statements are not logged. The database of
+        // the agents overrides this.
         ("log_statement".to_owned(), "none".to_owned()),
         ("log_min_error_statement".to_owned(), "panic".to_owned()),
     ];

@@ -1,5 +1,5 @@
-//! The servers as processes: started in groups of their own, watched, restarted when they die, and
-//! stopped by the numbers that were written down.
+//! The servers as processes, each in a process group of its own: started, supervised, restarted
+//! when they die, and recorded on disk so that a later run can stop them.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -17,32 +17,32 @@ use rustix::process::Signal;
 use crate::provider::state::{Folder, ProcessId};
 use crate::provider::{Program, Usage};
 
-/// How often it is looked whether a server has died.
+/// Interval of the supervisor.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A server that died is started again after this.
+/// Delay before a server that died is restarted.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
-/// How a server is started.
+/// The command of a server.
 #[derive(Clone, Debug)]
 pub struct Spec {
-    /// Its file.
+    /// Path of its executable.
     pub path: PathBuf,
-    /// Its arguments; they hold no secret, as any user of the machine may read them.
+    /// Its arguments. Other users of the machine can read them, so they must not contain a secret.
     pub args: Vec<String>,
-    /// Its environment, besides PATH.
+    /// Its environment, in addition to PATH.
     pub env: Vec<(&'static str, String)>,
-    /// The user and group it runs as, where not ours.
+    /// Its user and group id; `None` for those of the harness.
     pub user: Option<(u32, u32)>,
-    /// Where its output goes.
+    /// The file of its standard output and standard error.
     pub log: PathBuf,
 }
 
-/// A server that ended without being asked to.
+/// A server that ended unexpectedly.
 #[derive(Clone, Debug)]
 pub struct Death {
-    /// Which.
+    /// The server.
     pub program: Program,
-    /// When it was seen.
+    /// When the supervisor noticed it.
     pub at: Instant,
 }
 
@@ -54,9 +54,9 @@ struct Life {
 struct Inner {
     specs: BTreeMap<Program, Spec>,
     lives: BTreeMap<Program, Life>,
-    /// Processor time of lives that are over.
+    /// Processor time of processes that have ended.
     past: BTreeMap<Program, Duration>,
-    /// Servers that are down on purpose.
+    /// Servers that are kept down by a fault.
     held: Vec<Program>,
     restarts: Vec<(Instant, Program)>,
     deaths: Vec<Death>,
@@ -70,7 +70,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// No servers yet.
+    /// An empty set of servers, recorded in `folder`.
     pub fn new(folder: Folder) -> Self {
         let inner = Inner {
             specs: BTreeMap::new(),
@@ -90,13 +90,13 @@ impl Servers {
     /// Starts a server for the first time.
     ///
     /// # Errors
-    /// Where its process or its log cannot be made.
+    /// If its process or its log cannot be created.
     pub fn start(&self, program: Program, spec: Spec) -> io::Result<()> {
         self.lock().specs.insert(program, spec);
         self.spawn(program)
     }
 
-    /// Takes over a server that another process started.
+    /// Takes over a server that an earlier harness started.
     pub fn adopt(&self, program: Program, spec: Spec, id: ProcessId) {
         let mut inner = self.lock();
         inner.specs.insert(program, spec);
@@ -116,7 +116,7 @@ impl Servers {
         }
         command.envs(spec.env.iter().map(|(name, value)| (name, value)));
         command.stdout(log.try_clone()?).stderr(log);
-        // A group of its own: Ctrl-C on the terminal is for the harness, which then stops it.
+        // A process group of its own: Ctrl-C reaches the harness only, which then stops the server.
         command.process_group(0).current_dir("/");
         if let Some((user, group)) = spec.user {
             command.uid(user).gid(group);
@@ -132,37 +132,37 @@ impl Servers {
         })?;
         inner.lives.insert(program, Life { child: Some(child), id });
         inner.held.retain(|held| *held != program);
-        self.write_down(&inner)
+        self.write_record(&inner)
     }
 
-    /// The numbers must be on disk as soon as there are processes.
-    fn write_down(&self, inner: &Inner) -> io::Result<()> {
+    /// Records the PIDs on disk, so that `alertstorm clean` can stop them if the harness is killed.
+    fn write_record(&self, inner: &Inner) -> io::Result<()> {
         let mut record = self.folder.record()?;
         record.servers = inner.lives.iter().map(|(program, life)| (*program, life.id)).collect();
         self.folder.write_record(&record)
     }
 
-    /// Ends a server at once (SIGKILL) and holds it down until [`Self::release`].
+    /// Kills a server (SIGKILL) and keeps it down until [`Self::release`].
     pub fn kill(&self, program: Program) {
         let mut inner = self.lock();
         inner.held.push(program);
         inner.end(program, Signal::KILL, Duration::from_secs(10));
     }
 
-    /// Starts a server again that was held down.
+    /// Starts a server again after [`Self::kill`].
     ///
     /// # Errors
-    /// Where its process cannot be made.
+    /// If its process cannot be created.
     pub fn release(&self, program: Program) -> io::Result<()> {
         self.spawn(program)
     }
 
-    /// Stops all servers: those that write first, so that none waits for another.
+    /// Stops all servers, clients before the servers that they use, so that none waits for another.
     pub fn stop(&self) {
         let mut inner = self.lock();
         inner.held = Program::ALL.to_vec();
-        // Nothing of what they store outlives the folder, so nobody waits for a tidy end but for
-        // PostgreSQL, whose shared memory its own end gives back.
+        // Their data is deleted with the folder, so SIGKILL does no harm. PostgreSQL alone gets
+        // SIGINT, on which it frees its shared memory.
         for program in [Program::ControllerManager, Program::Scheduler, Program::Vault] {
             inner.end(program, Signal::KILL, Duration::from_secs(10));
         }
@@ -173,7 +173,7 @@ impl Servers {
         inner.end(Program::Postgres, Signal::KILL, Duration::from_secs(5));
     }
 
-    /// Whether a server runs.
+    /// Whether a server is running.
     pub fn is_alive(&self, program: Program) -> bool {
         self.lock().lives.get(&program).is_some_and(|life| life.id.is_alive())
     }
@@ -189,17 +189,17 @@ impl Servers {
         inner.specs.keys().map(|program| (*program, of(program))).collect()
     }
 
-    /// The servers that died since the last look.
+    /// The servers that died since the last call.
     pub fn take_deaths(&self) -> Vec<Death> {
         std::mem::take(&mut self.lock().deaths)
     }
 
-    /// How often a server died that nobody has asked about yet.
+    /// How often a server died since the last [`Self::take_deaths`].
     pub fn deaths_of(&self, program: Program) -> usize {
         self.lock().deaths.iter().filter(|death| death.program == program).count()
     }
 
-    /// Looks for servers that died, and starts them again; goes on until it is aborted.
+    /// Restarts servers that died. Runs until its task is aborted.
     pub async fn supervise(self) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -211,7 +211,7 @@ impl Servers {
         }
     }
 
-    /// Notes who died, and says who is to be started again now.
+    /// Records deaths; the servers whose restart is due.
     fn due(&self) -> Vec<Program> {
         let now = Instant::now();
         let mut inner = self.lock();
@@ -268,17 +268,17 @@ impl Inner {
     }
 
     fn bury(&mut self, program: Program) {
-        // What it used since the last look is lost; a death is rare.
+        // Its processor time is lost: it can no longer be read, and deaths are rare.
         self.lives.remove(&program);
     }
 }
 
-/// What a process and its children use: PostgreSQL is a process for each connection.
+/// Usage of a process and its children. PostgreSQL has a process for each connection.
 fn usage(id: ProcessId) -> Option<Usage> {
     let stat = Process::new(id.pid).ok()?.stat().ok()?;
     let tick = procfs::ticks_per_second();
     let mut ticks = stat.utime + stat.stime;
-    // Children that ended and were waited for.
+    // Of children that have ended.
     ticks += u64::try_from(stat.cutime + stat.cstime).unwrap_or(0);
     let mut pages = stat.rss;
     let tasks = Process::new(id.pid).ok()?.task_main_thread().ok()?;

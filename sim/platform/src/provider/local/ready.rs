@@ -1,5 +1,5 @@
-//! Whether a server does its work: asked as its users ask it. A Vault that is new is made on the way,
-//! and one that is sealed is unsealed.
+//! Readiness checks of the servers, through the interfaces that clients use. The check of Vault
+//! also initialises a new one and unseals a sealed one.
 
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -12,14 +12,14 @@ use super::{LOOK_EVERY, Local, LocalError, READY_WITHIN, Unsealed, postgres};
 use crate::provider::Program;
 
 impl Local {
-    /// Waits until a server does its work; Vault is unsealed on the way.
+    /// Waits until a server is ready. Vault is initialised and unsealed if necessary.
     ///
     /// # Errors
-    /// Where it does not get ready in time.
+    /// [`LocalError::NotReady`] after 90 s, or if the server died twice.
     pub async fn ready(&self, program: Program) -> Result<(), LocalError> {
         let until = Instant::now() + READY_WITHIN;
         loop {
-            let why = match self.look(program).await {
+            let why = match self.check(program).await {
                 Ok(()) => return Ok(()),
                 Err(why) => why,
             };
@@ -31,7 +31,7 @@ impl Local {
         }
     }
 
-    async fn look(&self, program: Program) -> Result<(), String> {
+    async fn check(&self, program: Program) -> Result<(), String> {
         match program {
             Program::Vault => self.unseal().await,
             Program::Postgres => {
@@ -57,33 +57,33 @@ impl Local {
                 if answer.status().is_success() {
                     Ok(())
                 } else {
-                    Err(format!("it answers {}", answer.status()))
+                    Err(format!("/readyz answered {}", answer.status()))
                 }
             }
             other if self.servers.is_alive(other) => Ok(()),
-            other => Err(format!("{} does not run", other.file())),
+            other => Err(format!("{} is not running", other.file())),
         }
     }
 
-    /// Makes Vault where it is new, and unseals it where it is sealed.
+    /// Initialises Vault if it is new, and unseals it if it is sealed. `Err` holds its state.
     async fn unseal(&self) -> Result<(), String> {
-        let told = |error: vaultrs::error::ClientError| error.to_string();
+        let message = |error: vaultrs::error::ClientError| error.to_string();
         let client = Vault::new(&self.address, None, "").map_err(|error| error.to_string())?;
-        match vaultrs::sys::status(client.raw()).await.map_err(told)? {
+        match vaultrs::sys::status(client.raw()).await.map_err(message)? {
             vaultrs::sys::ServerStatus::OK => Ok(()),
             vaultrs::sys::ServerStatus::UNINITIALIZED => {
                 let made = vaultrs::sys::start_initialization(client.raw(), 1, 1, None);
-                let made = made.await.map_err(told)?;
-                let key = made.keys.into_iter().next().ok_or("vault gave no key")?;
+                let made = made.await.map_err(message)?;
+                let key = made.keys.into_iter().next().ok_or("vault returned no unseal key")?;
                 let unsealed = Unsealed { key, root: made.root_token };
                 *self.unsealed.lock().unwrap_or_else(PoisonError::into_inner) = unsealed;
                 self.generation.fetch_add(1, Ordering::SeqCst);
-                Err("vault was made, and is sealed".to_owned())
+                Err("vault was initialised and is still sealed".to_owned())
             }
             vaultrs::sys::ServerStatus::SEALED => {
                 let key = self.unsealed().key;
-                vaultrs::sys::unseal(client.raw(), Some(key), None, None).await.map_err(told)?;
-                Err("vault was unsealed, and is not active yet".to_owned())
+                vaultrs::sys::unseal(client.raw(), Some(key), None, None).await.map_err(message)?;
+                Err("vault was unsealed and is not active yet".to_owned())
             }
             status => Err(format!("vault is {status:?}")),
         }
@@ -92,7 +92,7 @@ impl Local {
     pub(super) fn not_ready(&self, program: Program, why: String) -> LocalError {
         let log = std::fs::read_to_string(self.layout.log(program)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        let said = lines[lines.len().saturating_sub(10)..].join("\n");
-        LocalError::NotReady { program: program.file(), why, said }
+        let log = lines[lines.len().saturating_sub(10)..].join("\n");
+        LocalError::NotReady { program: program.file(), why, log }
     }
 }

@@ -1,5 +1,5 @@
-//! How each server is started: its flags, its files, its environment. Every knob of the scenario
-//! that a server has is a flag here.
+//! The command of each server: its flags, files and environment. The scenario's knobs become flags
+//! here.
 
 use std::fs;
 use std::io;
@@ -19,7 +19,7 @@ use crate::provider::{Program, secret};
 
 /// The issuer of ServiceAccount tokens.
 pub const ISSUER: &str = "https://kubernetes.default.svc";
-/// Node identities that every platform has, so that one that is kept serves several scenarios.
+/// Minimum number of node identities, so that a kept platform can be used with more nodes later.
 const NODES_AT_LEAST: u32 = 200;
 
 /// The ports of a platform, all on 127.0.0.1.
@@ -29,7 +29,7 @@ pub struct Ports {
     pub api_server: u16,
     /// etcd's clients.
     pub etcd: u16,
-    /// etcd's peers, of which there are none.
+    /// etcd's peers. There are none, but the flag is required.
     pub etcd_peer: u16,
     /// etcd's metrics.
     pub etcd_metrics: u16,
@@ -46,10 +46,10 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Ports that nobody uses. All are held while they are looked for, so that they differ.
+    /// Free ports. All are bound until the last is found, so that they differ.
     ///
     /// # Errors
-    /// Where there are none.
+    /// If a port cannot be bound.
     pub fn free() -> io::Result<Self> {
         let held: Vec<std::net::TcpListener> =
             (0..9).map(|_| std::net::TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
@@ -68,24 +68,24 @@ impl Ports {
     }
 }
 
-/// The secrets of a platform. They are in private files and in memory, and nowhere else.
+/// The secrets of a platform. They are stored in files with mode 0600 only.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Secrets {
-    /// Sets the platform up; a cluster administrator.
+    /// Token of the cluster administrator, with which a run is set up.
     pub admin: String,
-    /// The investigation controller's.
+    /// Token of the investigation controller.
     pub backend: String,
-    /// Reads metrics.
+    /// Token of the reader of metrics.
     pub scraper: String,
-    /// Vault's, for TokenReviews and ServiceAccount tokens.
+    /// Token of Vault, for TokenReviews and ServiceAccount tokens.
     pub vault_reviewer: String,
     controller_manager: String,
     scheduler: String,
-    /// Each node's own.
+    /// Tokens of the nodes, by number.
     pub nodes: Vec<String>,
-    /// PostgreSQL's superuser.
+    /// Password of PostgreSQL's superuser.
     pub postgres_admin: String,
-    /// Vault's own user of PostgreSQL, as it is made.
+    /// Initial password of Vault's user of PostgreSQL.
     pub postgres_vault: String,
 }
 
@@ -96,7 +96,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Random ones.
+    /// Random secrets for at least `nodes` nodes.
     pub fn random(nodes: u32) -> Self {
         Self {
             admin: secret::token(),
@@ -111,7 +111,7 @@ impl Secrets {
         }
     }
 
-    /// The API server's file of static tokens: token, user, uid, groups.
+    /// Text of the API server's static token file: token, user, uid, groups.
     fn token_file(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
@@ -133,7 +133,7 @@ impl Secrets {
     }
 }
 
-/// Where everything of a platform is.
+/// Paths and ports of a platform.
 #[derive(Clone, Debug)]
 pub struct Layout {
     /// The platform's folder.
@@ -159,7 +159,7 @@ impl Layout {
         self.logs.join("api-audit.log")
     }
 
-    /// What a server says.
+    /// The output of a server.
     pub fn log(&self, program: Program) -> PathBuf {
         self.logs.join(format!("{}.log", program.file()))
     }
@@ -169,12 +169,12 @@ impl Layout {
         self.private.join("admin.kubeconfig")
     }
 
-    /// The address of the API server.
+    /// The URL of the API server.
     pub fn api_server(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.api_server)
     }
 
-    /// The address of Vault.
+    /// The URL of Vault.
     pub fn vault(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports.vault)
     }
@@ -184,15 +184,15 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// `--name=value` of the scenario's own flags.
+/// The scenario's flags as `--name=value`.
 fn extra(flags: &Flags) -> impl Iterator<Item = String> {
     flags.iter().map(|(name, value)| format!("--{name}={}", value.0))
 }
 
-/// Makes the specs of all servers, and writes their files.
+/// Writes the files of all servers except PostgreSQL; their commands, in the order of their start.
 ///
 /// # Errors
-/// Where a file cannot be written.
+/// If a file cannot be written.
 pub fn specs(
     scenario: &Scenario,
     layout: &Layout,
@@ -260,7 +260,7 @@ fn api_server(scenario: &Scenario, layout: &Layout, assets: &Assets) -> Spec {
     let mut args = vec![
         "--bind-address=127.0.0.1".to_owned(),
         "--advertise-address=127.0.0.1".to_owned(),
-        // The address is loopback, which no endpoint of a service may be.
+        // An endpoint of a service may not have a loopback address.
         "--endpoint-reconciler-type=none".to_owned(),
         format!("--secure-port={}", layout.ports.api_server),
         format!("--tls-cert-file={}", text(&files.server)),
@@ -281,7 +281,7 @@ fn api_server(scenario: &Scenario, layout: &Layout, assets: &Assets) -> Spec {
         format!("--token-auth-file={}", private("tokens.csv")),
         format!("--audit-policy-file={}", private("audit-policy.yaml")),
         format!("--audit-log-path={}", text(&layout.api_audit())),
-        // In MB; without it the trail is cut at 100.
+        // In MB; by default the audit log is rotated at 100.
         "--audit-log-maxsize=100000".to_owned(),
         format!("--max-requests-inflight={}", knobs.max_requests_inflight),
         format!("--max-mutating-requests-inflight={}", knobs.max_mutating_requests_inflight),
@@ -290,7 +290,7 @@ fn api_server(scenario: &Scenario, layout: &Layout, assets: &Assets) -> Spec {
     spec(Program::ApiServer, args, layout, assets)
 }
 
-/// kube-controller-manager or kube-scheduler: clients of the API server with a bucket each.
+/// kube-controller-manager or kube-scheduler, with their client-side rate limits.
 fn client(
     program: Program,
     token: &str,
@@ -320,7 +320,7 @@ fn client(
         args.extend([
             format!("--secure-port={}", layout.ports.controller_manager),
             format!("--root-ca-file={}", text(&files.ca)),
-            // Each controller with the rights that upstream's RBAC gives it, and no more.
+            // Each controller uses its own ServiceAccount, with the rights of upstream's RBAC.
             "--use-service-account-credentials=true".to_owned(),
             format!("--service-account-private-key-file={}", text(&files.service_accounts)),
             format!("--concurrent-job-syncs={}", knobs.concurrent_job_syncs),

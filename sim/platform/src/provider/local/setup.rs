@@ -1,5 +1,5 @@
-//! `alertstorm setup local`: builds the servers from pinned Go modules, each a static binary. What
-//! is built already is not built again, so a setup that was broken off goes on where it was.
+//! `alertstorm setup local`: builds the servers from pinned Go modules as static binaries. Existing
+//! binaries are not built again, so an interrupted setup can be continued.
 
 use std::fs;
 use std::io;
@@ -9,10 +9,10 @@ use std::process::{Command, Stdio};
 use super::assets::{CONTROL_PLANE, Module, VAULT, cache_folder, is_program, servers_folder};
 use crate::provider::Program;
 
-/// The version that the servers say of themselves; that of `k8s.io/kubernetes` in the manifest.
+/// The version that the servers report: that of `k8s.io/kubernetes` in the manifest.
 pub const KUBERNETES: &str = "v1.36.3";
 
-/// What is built, its package, and its module.
+/// The servers to build, each with its Go package and module.
 const BUILDS: [(Program, &str, &Module); 5] = [
     (Program::Etcd, "go.etcd.io/etcd/server/v3", &CONTROL_PLANE),
     (Program::ApiServer, "k8s.io/kubernetes/cmd/kube-apiserver", &CONTROL_PLANE),
@@ -24,14 +24,14 @@ const BUILDS: [(Program, &str, &Module); 5] = [
 /// Why a server could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// Neither HOME nor `XDG_CACHE_HOME` names a folder.
-    #[error("there is no home folder for the cache; set XDG_CACHE_HOME")]
+    /// Neither `HOME` nor `XDG_CACHE_HOME` is an absolute path.
+    #[error("there is no folder for the cache; set XDG_CACHE_HOME to an absolute path")]
     NoCache,
-    /// The Go compiler is not there.
-    #[error("there is no `go` on PATH; the servers are built with Go {0} or later")]
+    /// `go env GOVERSION` fails: the version needed.
+    #[error("could not run `go`; install Go {0} or later, with which the servers are built")]
     NoGo(String),
     /// The Go compiler is too old.
-    #[error("`go` is {found}; the servers need {needed} or later")]
+    #[error("`go` is {found}, and the servers need {needed} or later; install it")]
     OldGo {
         /// The version found.
         found: String,
@@ -41,38 +41,38 @@ pub enum SetupError {
     /// The compiler failed.
     #[error("could not build {program}:\n{output}")]
     Build {
-        /// What was built.
+        /// Name of the server.
         program: &'static str,
-        /// The last of what the compiler said.
+        /// The last 20 lines of the compiler's output.
         output: String,
     },
     /// A file could not be written.
     #[error("could not write {path}")]
     Write {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// How far a setup is.
+/// A step of a setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The program under way.
+    /// The server that is built.
     pub program: Program,
-    /// Whether it was there already.
+    /// Whether it was built before.
     pub ready: bool,
     /// Its number, from 1.
     pub number: usize,
-    /// How many there are.
+    /// Number of steps.
     pub of: usize,
 }
 
-/// Builds what is missing; `watch` hears of each program before it is built.
+/// Builds the servers that are missing; their folder. `watch` is called before each step.
 ///
 /// # Errors
-/// Where Go is missing or too old, a build fails, or the cache cannot be written.
+/// If Go is missing or too old, a build fails, or the cache cannot be written.
 pub fn build(watch: &mut dyn FnMut(Step)) -> Result<PathBuf, SetupError> {
     let out = servers_folder().ok_or(SetupError::NoCache)?;
     let modules = cache_folder().ok_or(SetupError::NoCache)?.join("modules");
@@ -89,7 +89,7 @@ pub fn build(watch: &mut dyn FnMut(Step)) -> Result<PathBuf, SetupError> {
         make_folder(&folder)?;
         write(&folder.join("go.mod"), module.manifest)?;
         write(&folder.join("go.sum"), module.checksums)?;
-        // Beside its place first: a build that is broken off leaves no half of a program.
+        // Renamed when complete, so that an interrupted build leaves no partial binary.
         let partial = target.with_extension("partial");
         compile(program, package, &folder, &partial)?;
         fs::rename(&partial, &target)
@@ -106,7 +106,7 @@ fn write(path: &Path, text: &str) -> Result<(), SetupError> {
     fs::write(path, text).map_err(|source| SetupError::Write { path: path.to_owned(), source })
 }
 
-/// The version of Go that the modules ask for.
+/// The version of Go in the modules' `go` line.
 fn needed() -> &'static str {
     let line = CONTROL_PLANE.manifest.lines().find_map(|line| line.strip_prefix("go "));
     line.unwrap_or("1.26.0")
@@ -149,8 +149,8 @@ fn compile(program: Program, package: &str, folder: &Path, out: &Path) -> Result
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = said.lines().collect();
+    let printed = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> = printed.lines().collect();
     Err(failed(lines[lines.len().saturating_sub(20)..].join("\n")))
 }
 
@@ -159,14 +159,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_that_servers_tell_is_the_pinned_one() {
+    fn the_reported_version_of_the_servers_is_the_pinned_one() {
         let pin = format!("k8s.io/kubernetes {KUBERNETES}");
         assert!(CONTROL_PLANE.manifest.contains(&pin));
         assert!(VAULT.manifest.contains("github.com/hashicorp/vault v1.21.1"));
     }
 
     #[test]
-    fn every_package_that_is_built_is_a_tool_of_its_module() {
+    fn every_built_package_is_a_tool_of_its_module() {
         for (_, package, module) in BUILDS {
             assert!(module.manifest.contains(package), "{package}");
         }
