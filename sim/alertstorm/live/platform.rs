@@ -202,3 +202,18 @@ pub fn wrong_input(error: LocalError) -> anyhow::Error {
     };
     WrongInput { files: Vec::new(), problems: flags.iter().map(problem).collect() }.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Exit;
+
+    #[test]
+    fn unknown_flags_are_wrong_input_and_other_errors_are_a_lack_of_the_environment() {
+        let flag = UnknownFlag { program: "etcd", flag: "quote".to_owned(), nearest: None };
+        let unknown = wrong_input(LocalError::UnknownFlags(vec![flag]));
+        assert_eq!(Exit::of(&unknown), Exit::WrongInput);
+        let differs = wrong_input(LocalError::KeptDiffers("number of nodes".to_owned()));
+        assert_eq!(Exit::of(&differs), Exit::Missing);
+    }
+}

@@ -46,9 +46,12 @@ pub enum ConnectionError {
     /// The URL of the API server has no host.
     #[error("`{0}` is not the URL of an API server; it has to be like https://HOST:PORT")]
     Address(String),
-    /// The token has characters that are not allowed in a header, or the node has no token.
-    #[error("a bearer token is missing, or has characters that are not allowed in an HTTP header")]
+    /// The token has characters that are not allowed in a header.
+    #[error("a bearer token has characters that are not allowed in an HTTP header")]
     Token,
+    /// The platform has no token of a hollow node: its number.
+    #[error("the platform has no hollow node {0}")]
+    NoNode(usize),
 }
 
 /// One HTTP/2 connection, and its number of open streams.

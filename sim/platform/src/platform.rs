@@ -220,9 +220,9 @@ impl Clients {
     /// The client of a hollow kubelet.
     ///
     /// # Errors
-    /// [`ConnectionError::Token`] if the platform has no node of this number.
+    /// [`ConnectionError::NoNode`]; [`ConnectionError::Token`].
     pub fn node(&self, number: usize) -> Result<Client, ConnectionError> {
-        let token = self.node_tokens.get(number).ok_or(ConnectionError::Token)?;
+        let token = self.node_tokens.get(number).ok_or(ConnectionError::NoNode(number))?;
         self.nodes.client(token, NAMESPACE)
     }
 
