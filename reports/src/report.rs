@@ -339,7 +339,7 @@ impl Report {
             },
             before_p99_s: before.and_then(|row| row.p99_s),
             after_p99_s: latency.and_then(|row| row.p99_s),
-            next: advice.measures.critical_path().first().map(|share| share.component),
+            next: advice.measures.bottleneck().map(|share| share.component),
         });
     }
 
@@ -377,8 +377,7 @@ fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
 }
 
 fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
-    let shares = measures.critical_path();
-    let first = shares.first()?;
+    let first = &measures.bottleneck()?;
     let knob = alertstorm_analysis::advice::knob(first.component, plan.scenario());
     Some(Bottleneck {
         component: first.component,

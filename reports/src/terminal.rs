@@ -195,7 +195,11 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
 }
 
 fn waits(out: &mut String, report: &Report, look: Look) -> fmt::Result {
-    let shown = report.critical_path.iter().filter(|share| share.share >= 0.005).take(SHOWN);
+    let path = &report.critical_path;
+    let shown = path.iter().filter(|share| share.share >= 0.005).take(SHOWN);
+    let rest = &path[shown.clone().count()..];
+    let rest_share: f64 = rest.iter().map(|share| share.share).sum();
+    let others = format!("{} others", rest.len());
     let names = shown.clone().map(|share| named(share).chars().count()).max();
     let room = look.width.saturating_sub(20 + names.unwrap_or(0) + 6).min(24);
     for (i, share) in shown.enumerate() {
@@ -208,6 +212,10 @@ fn waits(out: &mut String, report: &Report, look: Look) -> fmt::Result {
         let percent = share.share * 100.0;
         let bar = bar(share.share, room);
         line(out, name, &format!("{word:<0$} {percent:3.0} %  {bar}", names.unwrap_or(0)))?;
+    }
+    if rest_share >= 0.005 {
+        let (percent, bar) = (rest_share * 100.0, bar(rest_share, room));
+        line(out, "", &format!("{others:<0$} {percent:3.0} %  {bar}", names.unwrap_or(0)))?;
     }
     Ok(())
 }

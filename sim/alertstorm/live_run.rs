@@ -26,15 +26,30 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
     let driven = prepare(loaded, output, &harness)
         .map(|(folder, log)| (folder, drive(loaded, &platform, log)));
     let stopped = platform.stop();
-    let (folder, (ran, written)) = driven?;
-    written?;
+    let (folder, (ran, written)) = match driven {
+        Ok(driven) => driven,
+        Err(error) => return Err(beside(error, [stopped])),
+    };
+    if let Err(error) = written {
+        return Err(beside(error, [ran, stopped]));
+    }
     let mut report = run_folder::report_from_events(&folder, plan)?;
     report.harness.wall_s = began.elapsed().as_secs_f64();
     run_folder::write_report(&folder, &report)?;
-    ran.and(stopped).inspect_err(|_| {
+    if let Err(error) = ran {
         anstream::eprintln!("the measurements up to then are in {}", folder.display());
-    })?;
+        return Err(beside(error, [stopped]));
+    }
+    stopped?;
     Ok((report, folder))
+}
+
+/// The first error, with the others that happened beside it printed before it.
+fn beside<const N: usize>(error: anyhow::Error, others: [Result<()>; N]) -> anyhow::Error {
+    for other in others.into_iter().filter_map(Result::err) {
+        anstream::eprintln!("error: {other:#}");
+    }
+    error
 }
 
 /// Makes the run's folder with its inputs, the log of the harness and an empty event log.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact, Sink};
-use alertstorm_model::input::Text;
+use alertstorm_model::input::without_mark;
 use alertstorm_model::scenario::raw::Agents;
 use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_reports::{Report, SCHEMA};
@@ -128,7 +128,7 @@ pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
             let source = format!("{}:{number}", path.display());
             return Err(WrongInput::of(&source, format!("not an event: {error}")));
         }
-        match serde_json::from_str::<Event>(Text::new(&line).as_str()) {
+        match serde_json::from_str::<Event>(without_mark(&line)) {
             Ok(event) => in_order.take(event, sink),
             Err(error) => cut_off = Some((number + 1, error)),
         }
@@ -148,7 +148,7 @@ pub fn read_report(folder: &Path) -> Result<Option<Report>> {
     }
     let name = path.display().to_string();
     let text = fs::read_to_string(&path).with_context(|| format!("could not read {name}"))?;
-    let value: serde_json::Value = serde_json::from_str(Text::new(&text).as_str())
+    let value: serde_json::Value = serde_json::from_str(without_mark(&text))
         .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
     if value["schema"] != SCHEMA {
         let message = format!("expected `schema` {SCHEMA}, found {}", value["schema"]);

@@ -63,7 +63,7 @@ pub fn run(
 /// Runs the plan again with the bottleneck's knob moved. `None` if no knob moves the bottleneck, or if
 /// the second run was interrupted.
 pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
-    let first = measures.critical_path().into_iter().next()?;
+    let first = measures.bottleneck()?;
     let knob = advice::knob(first.component, plan.scenario())?;
     // A value that does not fit the rest of the scenario is no advice.
     let moved = plan.with_knob(knob.path, &knob.to).ok()?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use alertstorm_model::input::{Place, Text};
+use alertstorm_model::input::{self, Place};
 use alertstorm_model::scenario::Problem;
 use alertstorm_model::time::Time;
 use alertstorm_reports::Report;
@@ -87,7 +87,7 @@ fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
     let title = Level::ERROR.primary_title(problem.message.as_str());
     let path = problem.source.as_str();
     // Places count from behind a byte order mark.
-    let text = text.map(|text| Text::new(text).as_str());
+    let text = text.map(input::without_mark);
     let span = problem.place.zip(text).and_then(|(place, text)| underlined(text, place));
     let mut group = match (problem.place, text, span) {
         (_, Some(text), Some(span)) => {

@@ -8,6 +8,8 @@ postgres=${ALERTSTORM_POSTGRES_IMAGE:-postgres:17}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+
 if ! docker image inspect "$vault" >/dev/null 2>&1; then
   binary=$(ls -t "${XDG_CACHE_HOME:-$HOME/.cache}"/alertstorm/servers/*/vault | head -1)
   mkdir -p "$work/vault/bin"
@@ -21,7 +23,7 @@ if ! docker image inspect "$postgres" >/dev/null 2>&1; then
   command -v busybox >/dev/null || packages+=(busybox-static)
   ls /usr/lib/postgresql/*/bin/psql >/dev/null 2>&1 || packages+=(postgresql)
   if [ ${#packages[@]} -gt 0 ]; then
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}"; } >&2
+    { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${packages[@]}"; } >&2
   fi
   root=$work/postgres
   bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1)

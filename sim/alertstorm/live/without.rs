@@ -46,11 +46,13 @@ impl Live {
     /// # Errors
     /// Always, with the commands that get a build that has it.
     pub fn of_this_build(what: &str) -> Result<Self> {
-        let typed: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
+        let typed: Vec<String> =
+            std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy())).collect();
         Err(anyhow!(
             "{what} needs real servers, and this build contains only the twin\n\
              \n    run it:     cargo run --release --features live -- {}\
-             \n    build it:   cargo build --release --features live",
+             \n    build it:   cargo build --release --features live\n\
+             \nthen `alertstorm doctor` lists what this machine lacks for them",
             typed.join(" ")
         ))
     }

@@ -126,7 +126,7 @@ fn an_error_behind_wide_characters_is_underlined_where_it_is() {
 
 #[test]
 fn a_place_of_another_text_is_shown_without_an_excerpt() {
-    let place = Text::new("a quite long text").place(4..9);
+    let place = input::Text::new("a quite long text").place(4..9);
     let problem = Problem {
         source: "file".to_owned(),
         place: Some(place),

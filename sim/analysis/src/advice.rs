@@ -95,7 +95,8 @@ pub fn knob(component: Component, scenario: &Scenario) -> Option<Knob> {
         // Its sync times are those of etcd's disk: `vault.storage` chooses the kind alone.
         | Component::VaultStorage
         | Component::VaultDown
-        | Component::Unexplained => return None,
+        | Component::Unexplained
+        | Component::AgentWork => return None,
     })
 }
 

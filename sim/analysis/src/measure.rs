@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{LeaseCounts, Ledger};
 use alertstorm_model::digest::Digest;
-use alertstorm_model::event::{Audited, Event, Fact, Sample, Sink};
+use alertstorm_model::event::{Audited, Component, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::time::{Span, Time};
 use open::{Open, Uncollected};
@@ -152,7 +152,7 @@ impl Measures {
             Fact::JobSent => self.update(inv, |open| open.sent = open.sent.min(at)),
             Fact::Stage { stage: Stage::JobCollected } => self.job_collected(at, inv),
             &Fact::Stage { stage } => self.stage(at, inv, stage),
-            &Fact::Ended { outcome } => self.ended(inv, outcome),
+            &Fact::Ended { outcome } => self.ended(at, inv, outcome),
             &Fact::Hypothesis { tool_calls, tokens, cost_micro_usd } => {
                 self.tool_calls += u64::from(tool_calls);
                 self.tokens += u64::from(tokens);
@@ -165,8 +165,10 @@ impl Measures {
             Fact::Denied { .. } => self.actions.denied_reads += 1,
             &Fact::LeaseExpired { lag, .. } => self.revocation_lag.record(lag),
             Fact::Waited { until, waits } => {
-                let alert = self.open.get(&inv).and_then(|open| open.reached(Stage::Alert));
-                self.paths.add(*until, at.since(alert.unwrap_or(at)), waits);
+                if let Some(open) = self.open.get(&inv) {
+                    let total = at.since(open.reached(Stage::Alert).unwrap_or(at));
+                    self.paths.add(*until, total, open.agent_time(at), waits);
+                }
             }
             _ => {}
         }
@@ -232,9 +234,10 @@ impl Measures {
         }
     }
 
-    fn ended(&mut self, inv: InvestigationId, outcome: Outcome) {
+    fn ended(&mut self, at: Time, inv: InvestigationId, outcome: Outcome) {
         let mut cost = None;
         self.update(inv, |open| {
+            open.ended_at = open.ended_at.min(at);
             if open.outcome.replace(outcome).is_none() {
                 cost = Some(open.cost_micro_usd);
             }
@@ -279,6 +282,11 @@ impl Measures {
     /// between stages, named after the component that ends it.
     pub fn critical_path(&self) -> Vec<PathShare> {
         self.paths.shares(self.provider.is_some())
+    }
+
+    /// The largest share of the critical path that is not the agent's own work.
+    pub fn bottleneck(&self) -> Option<PathShare> {
+        self.critical_path().into_iter().find(|share| share.component != Component::AgentWork)
     }
 
     /// Totals of the ledger.

@@ -202,8 +202,8 @@ impl<'a> Engine<'a> {
         match action {
             Action::CreateJob { alert, budget_wait } => {
                 let Some(timeline) = self.all.get_mut(&alert.id) else { return };
-                timeline.budget_wait = budget_wait;
                 if timeline.reach(Stage::Admitted, now) {
+                    timeline.budget_wait = budget_wait;
                     self.hold(Event::of(now, alert.id, Fact::Stage { stage: Stage::Admitted }));
                 }
                 self.tasks.spawn(Arc::clone(&self.jobs).create(alert));

@@ -301,7 +301,12 @@ impl Jobs {
 
     /// Deletes the run's Jobs and identities.
     pub async fn clean(&self) -> Result<(), kube::Error> {
-        let params = ListParams::default().labels(&self.selector());
+        let selector = self.selector();
+        // Without alerts there is nothing to delete, and an empty selector selects everything.
+        if selector.is_empty() {
+            return Ok(());
+        }
+        let params = ListParams::default().labels(&selector);
         let delete = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()

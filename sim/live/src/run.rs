@@ -13,12 +13,14 @@ mod teardown;
 mod tests;
 
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use alertstorm_model::event::Sink;
 use alertstorm_model::scenario::{FaultKind, Plan};
 use alertstorm_model::time::Time;
 use alertstorm_platform::provider::{Progress, Provider};
+use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 
 use crate::shard::Shards;
@@ -65,10 +67,14 @@ async fn on_platform(
 ) -> Result<(), RunError> {
     check_faults(plan, |fault| provider.can(fault))?;
     let mut made = Made::new(Arc::new(plan.clone()), provider);
-    let done = phases(&mut made, shards, sink, progress, watch).await;
-    // Also after an error or Ctrl-C, as some objects may have been created.
+    let phases = AssertUnwindSafe(phases(&mut made, shards, sink, progress, watch));
+    let done = phases.catch_unwind().await;
+    // Also after an error, a panic or Ctrl-C, as some objects may have been created.
     let left = made.teardown(progress).await;
-    RunError::of(done, left)
+    match done {
+        Ok(done) => RunError::of(done, left),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// The phases before the teardown. They record in `made` what they create.

@@ -12,6 +12,7 @@ use alertstorm_platform::provider::{Program, Usage};
 use alertstorm_platform::{MetricsOf, Page, Platform};
 
 use crate::metrics::{Buckets, lines};
+use crate::usage::{harness_cpu, resident_max};
 use kube::Client;
 
 /// A metrics page that takes longer is left out of the sample.
@@ -130,6 +131,8 @@ impl Scraper {
         let nanos = |usage: &Usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
         let cpu = usage.iter().map(|(of, usage)| (of.file(), (nanos(usage), usage.resident)));
         counters.cpu = cpu.collect();
+        let harness = u64::try_from(harness_cpu().as_nanos()).unwrap_or(u64::MAX);
+        counters.cpu.insert("alertstorm", (harness, resident_max()));
         if let Some(vault) = vault
             && let Ok(page) = vault.metrics().await
         {

@@ -125,8 +125,9 @@ impl Timeline {
         } else if let Some(running) = at(Stage::PodRunning) {
             let start = gaps.up_to(Some(running));
             gaps.book(Component::PodStart, start);
-            // The agent's own work is no wait.
-            gaps.up_to(at(Stage::AgentDone));
+            // The agent's own work is no wait. An agent that did not finish worked until it ended.
+            let ended = Some(self.ended_at).filter(|_| self.ended);
+            gaps.up_to(at(Stage::AgentDone).or(ended));
             let done = gaps.up_to(at(until));
             gaps.book(job_controller, done);
         } else {

@@ -21,7 +21,7 @@ mod yaml;
 pub use document::read as read_document;
 pub(crate) use document::{in_order, make};
 pub use json_lines::{JsonLine, json_lines};
-pub use place::{Place, Text};
+pub use place::{Place, Text, without_mark};
 pub use problem::{Problem, Problems, nearest};
 pub use value::{keyword, parsed, unexpected, worded};
 pub(crate) use yaml::Node;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use alertstorm_model::event::Event;
-use alertstorm_model::input::Text;
+use alertstorm_model::input::without_mark;
 use alertstorm_model::scenario::Problem;
 use alertstorm_reports::gate::{BASELINE_SCHEMA, Baseline, Machine};
 use alertstorm_reports::plan_diff;
@@ -42,7 +42,7 @@ pub fn read(path: &Path) -> Result<Baseline> {
     let text = fs::read_to_string(path).map_err(|error| {
         WrongInput::of(&name, format!("could not read the baseline: {error}; --update creates one"))
     })?;
-    let value: serde_json::Value = serde_json::from_str(Text::new(&text).as_str())
+    let value: serde_json::Value = serde_json::from_str(without_mark(&text))
         .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
     if value["schema"] != BASELINE_SCHEMA {
         let message = format!(

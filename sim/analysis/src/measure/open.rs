@@ -1,7 +1,7 @@
 //! The state that the measures keep of an investigation between its alert and its Job's collection.
 
 use alertstorm_model::investigation::{Outcome, Stage};
-use alertstorm_model::time::Time;
+use alertstorm_model::time::{Span, Time};
 
 /// An investigation whose Job is not finished.
 #[derive(Clone, Debug)]
@@ -11,6 +11,8 @@ pub(super) struct Open {
     /// The first request that creates the Job; [`Time::NEVER`] before it.
     pub sent: Time,
     pub outcome: Option<Outcome>,
+    /// When the agent's process ended; [`Time::NEVER`] before it.
+    pub ended_at: Time,
     pub cost_micro_usd: u64,
 }
 
@@ -18,11 +20,19 @@ impl Open {
     pub fn of_alert(intended: Time) -> Self {
         let mut at = [Time::NEVER; Stage::COUNT];
         at[Stage::Alert.index()] = intended;
-        Self { at, sent: Time::NEVER, outcome: None, cost_micro_usd: 0 }
+        Self { at, sent: Time::NEVER, outcome: None, ended_at: Time::NEVER, cost_micro_usd: 0 }
     }
 
     pub fn reached(&self, stage: Stage) -> Option<Time> {
         Some(self.at[stage.index()]).filter(|at| *at != Time::NEVER)
+    }
+
+    /// Upper bound of the agent's working time until `now`. It may have started before its pod was
+    /// reported as Running, but not before the pod had a node.
+    pub fn agent_time(&self, now: Time) -> Span {
+        let Some(placed) = self.reached(Stage::PodScheduled) else { return Span::ZERO };
+        let end = self.reached(Stage::AgentDone).unwrap_or(self.ended_at.min(now));
+        end.since(placed)
     }
 }
 

@@ -49,15 +49,22 @@ pub struct PathShare {
 }
 
 impl Paths {
-    pub(super) fn add(&mut self, until: Stage, total: Span, waits: &[Wait]) {
+    /// Adds an investigation. Up to the Job's end, time without a booked wait is the agent's work, as
+    /// far as the agent can have worked: `agent` at the most.
+    pub(super) fn add(&mut self, until: Stage, total: Span, agent: Span, waits: &[Wait]) {
         let path = match until {
             Stage::CredentialsReady => &mut self.ready,
             _ => &mut self.finished,
         };
         path.investigations += 1;
         path.total += total;
+        let mut rest = total;
         for wait in waits {
             path.waits[wait.component.index()] += wait.span;
+            rest = rest.saturating_sub(wait.span);
+        }
+        if until == Stage::JobFinished {
+            path.waits[Component::AgentWork.index()] += rest.min(agent);
         }
     }
 
@@ -112,9 +119,11 @@ const fn gap(component: Component, until: Stage) -> Option<&'static str> {
             Stage::CredentialsReady,
         ) => "job created → pod created",
         (Component::JobControllerBucket | Component::JobControllerWorkers, _) => {
-            "job created → pod created, pod running → job finished"
+            "job created → pod created, agent done → job finished"
         }
-        (Component::SchedulerCycle, _) => "pod created → pod scheduled",
+        (Component::SchedulerCycle, Stage::CredentialsReady) => "pod created → pod scheduled",
+        (Component::SchedulerCycle, _) => "pod created → pod scheduled, or the Job's end",
+        (Component::AgentWork, _) => "pod scheduled → agent done",
         (Component::PodStart, Stage::CredentialsReady) => "pod scheduled → pod running or login",
         (Component::PodStart, _) => "pod scheduled → pod running",
         (Component::VaultCpu, _) => "pod running → vault login",
@@ -130,8 +139,23 @@ mod tests {
     fn paths(attributed_s: u64) -> Paths {
         let mut paths = Paths::default();
         let wait = Wait { component: Component::PodStart, span: Span::secs(attributed_s) };
-        paths.add(Stage::CredentialsReady, Span::secs(10), &[wait]);
+        paths.add(Stage::CredentialsReady, Span::secs(10), Span::secs(60), &[wait]);
         paths
+    }
+
+    #[test]
+    fn the_agents_work_is_a_row_of_the_path_to_the_jobs_end() {
+        let mut paths = Paths::default();
+        let wait = Wait { component: Component::PodStart, span: Span::secs(3) };
+        paths.add(Stage::JobFinished, Span::secs(10), Span::secs(6), &[wait]);
+        let shares: Vec<_> =
+            paths.shares(false).iter().map(|share| (share.component, share.mean_s)).collect();
+        let expected = [
+            (Component::AgentWork, 6.0),
+            (Component::PodStart, 3.0),
+            (Component::Unexplained, 1.0),
+        ];
+        assert_eq!(shares, expected);
     }
 
     #[test]

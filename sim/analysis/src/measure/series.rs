@@ -28,7 +28,8 @@ pub struct Point {
     pub api_calls: u64,
     /// Queue depths and other levels at this instant, in the order of [`Series::depths`].
     pub depths: Vec<u64>,
-    /// Mean number of busy cores since the previous point, in the order of [`Series::hosts`]; empty
+    /// Mean number of busy cores since the previous point (for the first point, since the run's
+    /// start), in the order of [`Series::hosts`]; empty
     /// for the first point.
     pub cores_busy: Vec<f64>,
 }
@@ -90,17 +91,17 @@ impl Series {
         }
         self.add_busy(&sample.cpu);
         let t_s = at.as_secs_f64();
-        let mut cores_busy = Vec::new();
-        match self.points.pop_if(|last| last.t_s >= t_s) {
-            Some(replaced) => cores_busy = replaced.cores_busy,
+        let replaced = self.points.pop_if(|last| last.t_s >= t_s);
+        let interval = t_s - self.points.last().map_or(0.0, |last| last.t_s);
+        let cores_busy = match replaced {
+            Some(replaced) => replaced.cores_busy,
+            // A sample at the run's start has no interval.
+            None if interval <= 0.0 => Vec::new(),
             None => {
                 let added = std::mem::replace(&mut self.added_ns, vec![0; self.hosts.len()]);
-                if let Some(last) = self.points.last() {
-                    let per_s = |ns: u64| ns as f64 / 1e9 / (t_s - last.t_s);
-                    cores_busy = added.into_iter().map(per_s).collect();
-                }
+                added.into_iter().map(|ns| ns as f64 / 1e9 / interval).collect()
             }
-        }
+        };
         self.points.push(Point {
             t_s,
             alerts: accounting.alerts,
@@ -114,9 +115,9 @@ impl Series {
         });
     }
 
-    /// Adds the CPU time of each process since its last sample. A process's first sample is only a
-    /// baseline, because its counter covers an unknown interval. A counter that decreased belongs
-    /// to a restarted process and counts from 0.
+    /// Adds the CPU time of each process since its last sample. Counters start at 0 with the run, and
+    /// processes that used nothing are left out of a sample, so a process that appears later counts
+    /// from 0. So does a counter that decreased: its process was restarted.
     fn add_busy(&mut self, cpu: &[CpuUse]) {
         for used in cpu {
             let known = self.hosts.iter().position(|(host, _)| *host == used.host);
@@ -135,6 +136,7 @@ impl Series {
                 None => {
                     let process = used.process.clone();
                     self.busy.push(Busy { host, process, busy_ns: now });
+                    self.added_ns[host] += now;
                 }
             }
         }
@@ -174,26 +176,33 @@ mod tests {
     }
 
     #[test]
-    fn the_first_point_has_no_busy_cores() {
+    fn a_point_at_the_start_of_the_run_has_no_busy_cores() {
         let mut series = Series::default();
         push(&mut series, 0, &[("etcd", 2)]);
-        push(&mut series, 1_000, &[("etcd", 502)]);
+        push(&mut series, 1_000, &[("etcd", 500)]);
         assert_eq!(busy(&series), [&[] as &[f64], &[0.5]]);
+    }
+
+    #[test]
+    fn the_first_interval_begins_with_the_run() {
+        let mut series = Series::default();
+        push(&mut series, 10_000, &[("etcd", 5_000)]);
+        assert_eq!(busy(&series), [[0.5]]);
     }
 
     #[test]
     fn a_restarted_process_counts_from_zero() {
         let mut series = Series::default();
-        push(&mut series, 0, &[("etcd", 700), ("vault", 100)]);
-        push(&mut series, 1_000, &[("etcd", 200), ("vault", 400)]);
+        push(&mut series, 1_000, &[("etcd", 700), ("vault", 100)]);
+        push(&mut series, 2_000, &[("etcd", 200), ("vault", 400)]);
         assert_eq!(busy(&series)[1], [0.5]);
     }
 
     #[test]
-    fn the_first_sample_of_a_late_process_adds_no_cpu_time() {
+    fn a_process_that_was_idle_before_counts_from_zero() {
         let mut series = Series::default();
         push(&mut series, 0, &[("etcd", 0)]);
-        push(&mut series, 1_000, &[("etcd", 500), ("alertstorm", 90_000)]);
+        push(&mut series, 1_000, &[("etcd", 250), ("kube-scheduler", 250)]);
         assert_eq!(busy(&series)[1], [0.5]);
     }
 

@@ -49,10 +49,9 @@ pub enum RunError {
     #[error("this provider does not support the fault `{0}`")]
     Fault(FaultKind),
     /// The run failed, and then its teardown.
-    #[error("{first}\nthe teardown failed, too: {}", lines(.left))]
+    #[error("{}\nthe teardown failed, too: {}", with_causes(.first), lines(.left))]
     AndTeardown {
-        /// The error of the run.
-        #[source]
+        /// The error of the run. Its text is part of this error's own, so it is no source.
         first: Box<Self>,
         /// The errors of the teardown.
         left: Vec<TeardownError>,
@@ -82,11 +81,13 @@ impl RunError {
 }
 
 fn lines(left: &[TeardownError]) -> String {
-    let with_cause = |error: &TeardownError| match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
-    left.iter().map(with_cause).collect::<Vec<_>>().join("\n")
+    left.iter().map(|error| with_causes(error)).collect::<Vec<_>>().join("\n")
+}
+
+/// An error and its chain of sources, on one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |source| source.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
 
 /// Objects of a run that could not be deleted.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use alertstorm_model::event::{Audited, CpuUse, Fact, WaitSummary};
+use alertstorm_model::event::{Audited, Fact, WaitSummary};
 use alertstorm_platform::provider::{Progress, Provider};
 use hdrhistogram::Histogram;
 
@@ -24,23 +24,16 @@ pub(super) async fn judge(
     progress: Progress<'_>,
 ) -> Result<(), RunError> {
     let Driven { lead, run, trails_before, interrupted, lags, used, .. } = driven;
+    for text in run.agent_reports.reporter.failures() {
+        lead.platform(Fact::Remark { text: text.into() });
+    }
     progress("reading the servers' counters and audit logs");
     let (mut verdict, invalid) = verdict(run, trails_before, *interrupted).await?;
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
     let vault = provider.vault().ok();
     let mut sample = run.scraper.sample(&provider.usage().await, vault.as_ref(), true).await;
     sample.audit = verdict.audit;
-    sample.cpu.push(CpuUse {
-        host: "this machine".to_owned(),
-        cores: sample.cpu.first().map_or(1, |cpu| cpu.cores),
-        process: "alertstorm".to_owned(),
-        busy_ns: used.as_nanos() as u64,
-        resident_bytes: Some(resident_max()),
-    });
     lead.platform(Fact::Sample { sample: Box::new(sample) });
-    for text in run.agent_reports.reporter.failures() {
-        lead.platform(Fact::Remark { text: text.into() });
-    }
     for why in invalid.into_iter().chain(lags.doubts()) {
         lead.platform(Fact::Invalid { why: why.into() });
     }

@@ -62,6 +62,9 @@ words! {
         /// Time on the critical path that is attributed to no component. Never in an event log: it
         /// is added by the measures, so that the shares of a path add up to 1.
         Unexplained = "not explained",
+        /// The agent's own work, between its start and its end. Never in an event log: the measures
+        /// add it to the path to the Job's end, which includes it.
+        AgentWork = "agent's own work",
     }
 }
 

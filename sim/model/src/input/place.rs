@@ -29,10 +29,15 @@ pub struct Text<'a> {
     bytes: Vec<usize>,
 }
 
+/// `text` without a byte order mark at its start.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
+}
+
 impl<'a> Text<'a> {
     /// Leaves out a byte order mark at the start of `text`.
     pub fn new(text: &'a str) -> Self {
-        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let text = without_mark(text);
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let lines = std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect();
         let bytes = match text.is_ascii() {
