@@ -2,6 +2,7 @@
 
 mod killed;
 mod kind;
+mod secrets;
 
 use std::ops::ControlFlow;
 use std::path::Path;

@@ -64,7 +64,10 @@ impl<'a, W: World> Credentials<'a, W> {
         let Ok(answer) = vault.write(&login_path(self.task.auth), body).await else {
             return false;
         };
-        let Some(token) = answer.token else { return false };
+        let Some(token) = answer.token else {
+            tracing::warn!(id = %self.task.id, "Vault's answer to a login has no token");
+            return false;
+        };
         self.world.report(AgentReport::Login);
         vault.set_token(&token.secret);
         self.vault = Some(Arc::new(vault));
@@ -159,7 +162,10 @@ impl<'a, W: World> Credentials<'a, W> {
                         left = Span::ZERO;
                         tokio::time::sleep(Duration::from_secs(1)).await;
                     }
-                    Err(_) => return,
+                    Err(error) => {
+                        tracing::debug!(lease = id, %error, "a lease is no longer renewed");
+                        return;
+                    }
                 }
             }
         });
@@ -171,7 +177,10 @@ impl<'a, W: World> Credentials<'a, W> {
         let Some(vault) = self.vault.take() else { return false };
         let world = Arc::clone(&self.world);
         let released = tokio::spawn(async move {
-            let revoked = vault.write("auth/token/revoke-self", json!({})).await.is_ok();
+            let revoked = vault.write("auth/token/revoke-self", json!({})).await;
+            let revoked = revoked
+                .inspect_err(|error| tracing::debug!(%error, "a token could not be revoked"))
+                .is_ok();
             if revoked {
                 world.report(AgentReport::Returned);
             }

@@ -158,7 +158,10 @@ impl<W: World> Driver<'_, W> {
         match done.await {
             Ok(()) => Acted::Done,
             Err(PostgresError::Refused(_)) => Acted::Refused(Refuser::DatabaseGrant),
-            Err(PostgresError::Unavailable(_)) => Acted::Failed,
+            Err(error @ PostgresError::Unavailable(_)) => {
+                tracing::debug!(user, %error, "an action on PostgreSQL failed");
+                Acted::Failed
+            }
         }
     }
 

@@ -34,7 +34,7 @@ pub enum VaultError {
 }
 
 /// A response of Vault.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Answer {
     /// `data`; null if there is none.
     pub data: Value,
@@ -46,6 +46,18 @@ pub struct Answer {
     pub lease_duration_s: u32,
     /// Whether the lease can be renewed.
     pub renewable: bool,
+}
+
+impl std::fmt::Debug for Answer {
+    /// Without `data`, which may be a credential.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer")
+            .field("token", &self.token)
+            .field("lease_id", &self.lease_id)
+            .field("lease_duration_s", &self.lease_duration_s)
+            .field("renewable", &self.renewable)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A Vault token. Its `Debug` output does not contain it.
@@ -188,7 +200,9 @@ impl Vault {
     ) -> Result<Answer, VaultError> {
         let request = Request { method, path, body };
         let sent = request.with_middleware(&self.client.middle).exec(&self.client.http).await;
-        let answer = sent.map_err(failed)?;
+        let answer = sent.map_err(failed).inspect_err(|error| {
+            tracing::debug!(path, %error, "a request to Vault failed");
+        })?;
         if answer.response.body().is_empty() {
             return Ok(Answer::default());
         }
@@ -254,5 +268,23 @@ impl Endpoint for Request<'_> {
     fn body(&self) -> Result<Option<Vec<u8>>, RestError> {
         let bytes = self.body.as_ref().map(serde_json::to_vec).transpose();
         bytes.map_err(|error| RestError::DataParseError { source: error.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_contains_no_secret() {
+        let answer = Answer {
+            data: serde_json::json!({"password": "a-secret-of-the-test"}),
+            token: Some(Token { secret: "a-secret-of-the-test".to_owned() }),
+            lease_id: "database/creds/reader/1".to_owned(),
+            ..Answer::default()
+        };
+        let text = format!("{answer:?}");
+        assert!(!text.contains("a-secret-of-the-test"), "{text}");
+        assert!(text.contains("database/creds/reader/1"), "{text}");
     }
 }

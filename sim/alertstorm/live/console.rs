@@ -19,6 +19,7 @@ impl Console {
 
     /// Shows the current step.
     pub fn print(&self, line: &str) {
+        tracing::info!("{line}");
         if ui::draws() {
             self.0.set_message(line.to_owned());
         } else {

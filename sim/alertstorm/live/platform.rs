@@ -49,6 +49,14 @@ impl Platform {
     /// Creates a platform for a plan, or takes over the one that is kept.
     pub fn start(plan: &Plan, provider: Provider, args: &LiveArgs) -> Result<Self> {
         let runtime = runtime()?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            scenario = plan.scenario().name,
+            seed = plan.scenario().seed,
+            plan = plan.digest(),
+            ?provider,
+            "starting the platform"
+        );
         let console = Console::new();
         let started = runtime.block_on(provide(plan, provider, args, &console));
         console.clear();
@@ -97,6 +105,7 @@ impl Platform {
     pub fn stop(self) -> Result<()> {
         if let Some(provider) = &self.provider {
             self.runtime.block_on(provider.end())?;
+            tracing::info!("the platform has ended");
         }
         if let Some(stays) = &self.stays {
             anstream::eprintln!("{stays}");

@@ -68,6 +68,7 @@ impl HollowNode {
 
     /// Switches the node's power: off ends its kubelet and pods at once.
     pub fn power(&self, on: bool) {
+        tracing::info!(node = self.name, on, "power of a node");
         let _ = self.power.send(on);
     }
 }
@@ -105,6 +106,12 @@ impl Kubelet {
         }
     }
 
+    /// Counts an error of something that is done again at its next turn.
+    fn failed(&self, what: &'static str, error: &kube::Error) {
+        let error = format!("{}: {}", self.name, call::describe(error));
+        self.shared.agent_reports.reporter.failed(what, &error);
+    }
+
     /// Runs the kubelet and its pods until the future is dropped.
     async fn work(
         self: Arc<Self>,
@@ -138,13 +145,25 @@ impl Kubelet {
                 _ = heartbeat.tick() => {
                     let kubelet = Arc::clone(&self);
                     // After a failure the Lease is renewed at the next tick.
-                    tasks.spawn(async move { drop(kubelet.renew().await) });
+                    tasks.spawn(async move {
+                        if let Err(error) = kubelet.renew().await {
+                            kubelet.failed("the renewal of a node's Lease", &error);
+                        }
+                    });
                 }
                 _ = status.tick() => {
                     let kubelet = Arc::clone(&self);
-                    tasks.spawn(async move { drop(kubelet.report_status().await) });
+                    tasks.spawn(async move {
+                        if let Err(error) = kubelet.report_status().await {
+                            kubelet.failed("the status of a node", &error);
+                        }
+                    });
                 }
-                Some(_) = tasks.join_next() => {}
+                Some(done) = tasks.join_next() => {
+                    if let Err(error) = done && error.is_panic() {
+                        tracing::error!(node = self.name, %error, "a task of a kubelet panicked");
+                    }
+                }
             }
         }
     }

@@ -261,10 +261,13 @@ pub async fn follow(
             Ok(_) => {}
             Err(error) => book.reporter.failed("the list of Vault's leases", &error),
         }
-        if lists.is_multiple_of(IRREVOCABLE_EVERY)
-            && let Ok(irrevocable) = irrevocable(&vault).await
-        {
-            book.lost(&irrevocable);
+        if lists.is_multiple_of(IRREVOCABLE_EVERY) {
+            match irrevocable(&vault).await {
+                Ok(irrevocable) => _ = book.lost(&irrevocable),
+                Err(error) => {
+                    book.reporter.failed("the list of Vault's irrevocable leases", &error);
+                }
+            }
         }
     }
 }

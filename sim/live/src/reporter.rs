@@ -172,15 +172,24 @@ impl Reporter {
 
     /// Sends a message. After the run, when the receiver is dropped, messages are discarded.
     pub fn send(&self, observation: Observation) {
+        match &observation {
+            Observation::Invalid(why) => tracing::warn!(why, "the run is invalid"),
+            Observation::Remark(text) => tracing::info!("{text}"),
+            _ => {}
+        }
         let _ = self.engine.send(observation);
     }
 
     /// Logs and counts an error of something that is tried again.
     pub fn failed(&self, what: &'static str, error: &dyn std::fmt::Display) {
-        tracing::warn!(what, %error, "failed, and is tried again");
         let mut retried = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, last) = retried.entry(what).or_default();
         *count += 1;
+        // An outage fails thousands of requests: one warning is enough.
+        match *count {
+            1 => tracing::warn!(what, %error, "failed, and is tried again"),
+            count => tracing::debug!(what, %error, count, "failed, and is tried again"),
+        }
         *last = error.to_string();
     }
 

@@ -9,9 +9,10 @@ use alertstorm_model::event::{
     ApiCalls, AuditCount, Bucket, CpuUse, Depth, Etcd, Sample, WaitSummary,
 };
 use alertstorm_platform::provider::{Program, Usage};
-use alertstorm_platform::{MetricsOf, Page, Platform};
+use alertstorm_platform::{MetricsOf, Page, Platform, call};
 
 use crate::metrics::{Buckets, lines};
+use crate::reporter::Reporter;
 use crate::usage::{harness_cpu, resident_max};
 use kube::Client;
 
@@ -77,6 +78,8 @@ pub struct Scraper {
     /// The counters at the run's start.
     base: Counters,
     db_bytes_max: std::sync::atomic::AtomicU64,
+    /// Counts the pages that could not be read.
+    reporter: Reporter,
 }
 
 /// The Kubernetes verb of an HTTP method in the API server's metrics.
@@ -101,6 +104,7 @@ impl Scraper {
         token: &str,
         scraper: Client,
         tls: rustls::ClientConfig,
+        reporter: Reporter,
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -112,7 +116,7 @@ impl Scraper {
         let db_bytes_max = std::sync::atomic::AtomicU64::new(0);
         let (pages, token) = (platform.metrics.clone(), token.to_owned());
         let admin = platform.admin.clone();
-        Ok(Self { http, pages, token, scraper, admin, cores, base, db_bytes_max })
+        Ok(Self { http, pages, token, scraper, admin, cores, base, db_bytes_max, reporter })
     }
 
     /// Sets the start: later samples are differences to the counters of now.
@@ -124,13 +128,18 @@ impl Scraper {
         let mut counters = Counters::default();
         for source in &self.pages {
             // A server that is down is left out of this sample.
-            if let Some(text) = self.read(&source.page).await {
-                counters.add(source.component, &text);
+            match self.read(&source.page).await {
+                Ok(text) => counters.add(source.component, &text),
+                Err(why) => {
+                    let error = format!("{}: {why}", source.component);
+                    self.reporter.failed("the metrics of a server", &error);
+                }
             }
         }
         let nanos = |usage: &Usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
         let cpu = usage.iter().map(|(of, usage)| (of.file(), (nanos(usage), usage.resident)));
         counters.cpu = cpu.collect();
+use crate::reporter::Reporter;
         let harness = u64::try_from(harness_cpu().as_nanos()).unwrap_or(u64::MAX);
         counters.cpu.insert("alertstorm", (harness, resident_max()));
         if let Some(vault) = vault
@@ -141,11 +150,13 @@ impl Scraper {
         counters
     }
 
-    async fn read(&self, page: &Page) -> Option<String> {
+    async fn read(&self, page: &Page) -> Result<String, String> {
         let through = async |client: &Client, path: &str| {
-            let request = http::Request::get(path).body(Vec::new()).ok()?;
+            let request = http::Request::get(path).body(Vec::new());
+            let request = request.map_err(|error| error.to_string())?;
             let answer = tokio::time::timeout(TIMEOUT, client.request_text(request)).await;
-            answer.ok()?.ok()
+            let answer = answer.map_err(|_| format!("no answer within {TIMEOUT:?}"))?;
+            answer.map_err(|error| call::describe(&error))
         };
         match page {
             Page::At { url, with_token } => {
@@ -153,7 +164,9 @@ impl Scraper {
                 if *with_token {
                     request = request.bearer_auth(&self.token);
                 }
-                request.send().await.ok()?.text().await.ok()
+                let failed = |error: reqwest::Error| error.to_string();
+                let answer = request.send().await.map_err(failed)?;
+                answer.error_for_status().map_err(failed)?.text().await.map_err(failed)
             }
             Page::ApiServer => through(&self.scraper, "/metrics").await,
             Page::Proxied(path) => through(&self.admin, path).await,
@@ -171,11 +184,14 @@ impl Scraper {
         let now = self.counters(usage, vault).await;
         let mut depths: Vec<Depth> =
             now.depths.iter().map(|(of, depth)| Depth { of: of.clone(), depth: *depth }).collect();
-        if let Some(vault) = vault
-            && let Ok(leases) = vault.read("sys/leases/count?type=all").await
-        {
-            let count = leases.data["lease_count"].as_u64().unwrap_or(0);
-            depths.push(Depth { of: "vault leases, tokens among them".to_owned(), depth: count });
+        if let Some(vault) = vault {
+            match vault.read("sys/leases/count?type=all").await {
+                Ok(leases) => {
+                    let depth = leases.data["lease_count"].as_u64().unwrap_or(0);
+                    depths.push(Depth { of: "vault leases, tokens among them".to_owned(), depth });
+                }
+                Err(error) => self.reporter.failed("the count of Vault's leases", &error),
+            }
         }
         let peak =
             self.db_bytes_max.fetch_max(now.etcd.db_bytes, std::sync::atomic::Ordering::SeqCst);

@@ -95,8 +95,12 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
                     send(WatchEvent::JobDeleted(id));
                 }
             }
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => {
+                tracing::debug!("the watch of Jobs begins with a list");
+                listed.clear();
+            }
             Ok(Event::InitDone) => {
+                tracing::debug!(listed = listed.len(), "the watch of Jobs is established");
                 // These were deleted while the watch was down.
                 for (name, id) in &known {
                     if !listed.contains_key(name) {
@@ -131,7 +135,8 @@ pub async fn pods(
                 also(PodChange::Is(Box::new(pod)));
             }
             Ok(Event::Delete(pod)) => also(PodChange::Gone(Box::new(pod))),
-            Ok(Event::Init | Event::InitDone) => {}
+            Ok(Event::Init) => tracing::debug!("the watch of pods begins with a list"),
+            Ok(Event::InitDone) => tracing::debug!("the watch of pods is established"),
             Err(error) => reporter.failed("the watch of pods", &error),
         }
     }
@@ -169,7 +174,10 @@ pub async fn pods_of_node(
             }
             Ok(Event::Delete(pod)) => send(PodChange::Gone(Box::new(pod))),
             Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitDone) => send(PodChange::All(std::mem::take(&mut listed))),
+            Ok(Event::InitDone) => {
+                tracing::debug!(node, listed = listed.len(), "a node's watch is established");
+                send(PodChange::All(std::mem::take(&mut listed)));
+            }
             Err(error) => reporter.failed("a node's watch of its pods", &error),
         }
     }

@@ -224,6 +224,7 @@ pub async fn apply_one(
 ) -> Result<(), BootstrapError> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    tracing::debug!(kind, name, "applying an object");
     let uri = format!("{}?fieldManager=alertstorm&force=true", path(&kind, &name, namespace));
     patch(client, &uri, object).await.map_err(|source| BootstrapError::Apply { kind, name, source })
 }

@@ -68,6 +68,9 @@ pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     call.retry(pauses)
         .sleep(tokio::time::sleep)
         .when(is_transient)
+        .notify(|error, pause| {
+            tracing::debug!(error = %describe(error), ?pause, "a request to the API server is tried again");
+        })
         .adjust(|error, pause| {
             let pause = pause?;
             let Error::Api(status) = error else { return Some(pause) };

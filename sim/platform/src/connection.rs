@@ -11,13 +11,15 @@ use std::task::{Context, Poll};
 use http::header::AUTHORIZATION;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::Client as Http;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kube::Client;
 use kube::client::Body;
-use tower::{BoxError, Service};
+use tokio::net::TcpStream;
+use tower::util::MapResult;
+use tower::{BoxError, Service, ServiceExt};
 
 /// kube-apiserver allows 100 streams a connection if anonymous authentication is on
 /// (`--http2-max-streams-per-connection`, its default since v1.28.3); the number of lanes leaves
@@ -54,9 +56,22 @@ pub enum ConnectionError {
     NoNode(usize),
 }
 
+type Connected = Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
+
+/// Opens connections, and logs each attempt.
+type Connector = MapResult<HttpsConnector<HttpConnector>, fn(Connected) -> Connected>;
+
+fn log_connected(done: Connected) -> Connected {
+    match &done {
+        Ok(_) => tracing::debug!("a connection to the API server was opened"),
+        Err(error) => tracing::debug!(%error, "no connection to the API server"),
+    }
+    done
+}
+
 /// One HTTP/2 connection, and its number of open streams.
 struct Lane {
-    http: Http<HttpsConnector<HttpConnector>, Body>,
+    http: Http<Connector, Body>,
     streams: AtomicUsize,
 }
 
@@ -90,6 +105,7 @@ impl Lanes {
                 .https_only()
                 .enable_http2()
                 .wrap_connector(connector);
+            let connector = connector.map_result(log_connected as fn(Connected) -> Connected);
             let mut http = Http::builder(TokioExecutor::new());
             http.http2_only(true)
                 .timer(TokioTimer::new())
@@ -102,6 +118,7 @@ impl Lanes {
             Lane { http: http.build(connector), streams: AtomicUsize::new(0) }
         };
         let count = at_once.div_ceil(STREAMS_PER_LANE).max(1);
+        tracing::debug!(lanes = count, at_once, %authority, "connections to the API server");
         Ok(Self { lanes: (0..count).map(lane).collect(), authority })
     }
 
@@ -198,7 +215,9 @@ impl Service<Request<Body>> for Identified {
         let stream = Stream { lanes: self.lanes.clone(), lane };
         let answer = self.lanes.lanes[lane].http.request(request);
         Box::pin(async move {
-            let answer: Answer = answer.await?;
+            let answer: Answer = answer.await.inspect_err(|error| {
+                tracing::debug!(lane, %error, connect = error.is_connect(), "a request failed");
+            })?;
             Ok(answer.map(|body| Held { body, _stream: stream }))
         })
     }

@@ -114,7 +114,7 @@ pub struct MetricsOf {
 }
 
 /// The settings from which Vault is configured.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Surroundings {
     /// The URL of the API server from Vault.
     pub api_server: String,
@@ -131,6 +131,19 @@ pub struct Surroundings {
     pub postgres_user: (String, String),
     /// The path of the audit file in Vault's file system; `None` if no audit device is enabled.
     pub audit: Option<String>,
+}
+
+impl std::fmt::Debug for Surroundings {
+    /// Without the password of Vault's user.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("api_server", &self.api_server)
+            .field("issuer", &self.issuer)
+            .field("postgres", &self.postgres)
+            .field("postgres_user", &self.postgres_user.0)
+            .field("audit", &self.audit)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A platform whose servers are ready.
@@ -169,13 +182,24 @@ impl std::fmt::Debug for Platform {
 }
 
 /// Clients of the API server. The controller, the nodes and the agents have separate connections.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Clients {
     backend: Lanes,
     nodes: Lanes,
     agents: Lanes,
     tokens: Tokens,
     node_tokens: Vec<String>,
+}
+
+impl std::fmt::Debug for Clients {
+    /// Without the tokens.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Clients")
+            .field("backend", &self.backend)
+            .field("nodes", &self.nodes)
+            .field("agents", &self.agents)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Clients {
@@ -232,5 +256,55 @@ impl Clients {
     /// [`ConnectionError::Token`].
     pub fn agent(&self, token: &str) -> Result<Client, ConnectionError> {
         self.agents.client(token, NAMESPACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const SECRET: &str = "a-secret-of-the-test";
+
+    #[test]
+    fn debug_output_contains_no_secret() {
+        let secret = || SECRET.to_owned();
+        let tokens = Tokens { backend: secret(), scraper: secret(), vault: secret() };
+        let around = Surroundings {
+            api_server: "https://127.0.0.1:6443".to_owned(),
+            api_server_ca: String::new(),
+            accounts_key: String::new(),
+            issuer: "https://issuer".to_owned(),
+            postgres: SocketAddr::from((Ipv4Addr::LOCALHOST, 5432)),
+            postgres_user: ("vault_user".to_owned(), secret()),
+            audit: None,
+        };
+        let tls = rustls::ClientConfig::builder_with_provider(
+            rustls::crypto::ring::default_provider().into(),
+        )
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+        let lanes = Lanes::new("https://127.0.0.1:6443", &tls, 1).expect("lanes");
+        let clients = Clients {
+            backend: lanes.clone(),
+            nodes: lanes.clone(),
+            agents: lanes,
+            tokens: tokens.clone(),
+            node_tokens: vec![secret()],
+        };
+        let shown = [
+            format!("{tokens:?}"),
+            format!("{:?}", Identities::Users(tokens)),
+            format!("{:?}", Agents::Hollow(vec![secret()])),
+            format!("{around:?}"),
+            format!("{clients:?}"),
+        ];
+        for text in &shown {
+            assert!(!text.contains(SECRET), "{text}");
+        }
+        assert!(shown[3].contains("vault_user"), "{}", shown[3]);
     }
 }

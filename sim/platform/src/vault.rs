@@ -66,17 +66,22 @@ pub async fn configure(
     around: &Surroundings,
     reviewer: &str,
 ) -> Result<(), VaultError> {
+    tracing::info!(phase = ?scenario.phase, auth = ?scenario.vault.auth, "configuring Vault");
     if let Some(path) = &around.audit {
+        tracing::debug!(path, "enabling Vault's audit device");
         let audit = json!({"type": "file", "options": {"file_path": path, "mode": "0600"}});
         once(vault.write("sys/audit/file", audit).await)?;
     }
+    tracing::debug!("configuring the login method");
     login_method(vault, scenario, around, reviewer).await?;
     systems(vault).await?;
     for &domain in Domain::ALL {
+        tracing::debug!(%domain, "configuring the secrets engine");
         engine(vault, scenario, around, reviewer, domain).await?;
     }
     for &home in Domain::ALL {
         let name = role(scenario.phase, home);
+        tracing::debug!(name, "writing the policy and the role");
         let text = policy(scenario, scenario.phase, home);
         vault
             .write(

@@ -16,12 +16,12 @@ const SCENARIO: &str = "name: killed\nalerts:\n  - {flood: 30, over: 30s, mix: {
     agents: patient.yaml\ncluster: {nodes: 2}\n\
     vault: {secrets: {database: {engine: postgresql, ttl: 30s}}}\n";
 
-struct Place {
+pub(super) struct Place {
     folder: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         // If we are root, PostgreSQL runs as another user, who needs access to the folder.
         let open = fs::Permissions::from_mode(0o755);
@@ -32,11 +32,11 @@ impl Place {
         Self { folder }
     }
 
-    fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    fn alertstorm(&self, args: &[&str]) -> Command {
+    pub(super) fn alertstorm(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_alertstorm"));
         command
             .args(args)
@@ -51,7 +51,7 @@ impl Place {
         self.alertstorm(&args).spawn().expect("alertstorm")
     }
 
-    fn run_folder(&self) -> PathBuf {
+    pub(super) fn run_folder(&self) -> PathBuf {
         self.path().join("runs/killed-1-1")
     }
 

@@ -37,8 +37,11 @@ impl Engine<'_> {
             let reporter = reporter.clone();
             Box::pin(async move {
                 loop {
-                    if let Ok(found) = jobs.list(&selector).await {
-                        return reporter.send(Observation::ControllerStarts(found));
+                    match jobs.list(&selector).await {
+                        Ok(found) => return reporter.send(Observation::ControllerStarts(found)),
+                        Err(error) => {
+                            reporter.failed("the list of Jobs for a restarted controller", &error);
+                        }
                     }
                     sleep(Duration::from_secs(1)).await;
                 }

@@ -60,6 +60,7 @@ pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<b
     let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse().ok());
     let ip = given.unwrap_or_else(|| kubelet.shared.pod_ip());
     let subject = Subject { ip, alert, pod: pod.clone() };
+    tracing::debug!(pod = pod.name_any(), node = kubelet.name, phase, %ip, "pod taken over");
     match phase {
         Some("Succeeded" | "Failed") => delete(&kubelet, &subject, stop).await,
         Some("Running") => {
@@ -233,7 +234,11 @@ async fn token(
     let params = PostParams::default();
     let ask = || accounts.create_token_request(account, &params, &request);
     let answer = authorized(kubelet, ask).await?;
-    Ok(answer.status.and_then(|status| status.token).unwrap_or_default())
+    let token = answer.status.and_then(|status| status.token);
+    if token.is_none() {
+        tracing::warn!(pod = pod.name_any(), "the answer to a TokenRequest has no token");
+    }
+    Ok(token.unwrap_or_default())
 }
 
 /// Retries a request that the node authorizer allows only for pods of the node. The authorizer
@@ -250,6 +255,7 @@ async fn authorized<T, F: Future<Output = Result<T, kube::Error>>>(
                 if Instant::now() < until
                     && (call::is_transient(&error) || call::is_forbidden(&error)) =>
             {
+                tracing::debug!(error = %call::describe(&error), "a node's request is tried again");
                 sleep(Duration::from_millis(100)).await;
             }
             done => return done,
@@ -286,6 +292,7 @@ async fn report(kubelet: &Kubelet, subject: &Subject, container: &Container) {
 async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
     let (pods, name) = (kubelet.pods(), subject.pod.name_any());
     let status = status(subject, container);
+    tracing::debug!(pod = name, phase = status["status"]["phase"].as_str(), "pod phase");
     let done = call::patiently(PATIENCE, || async {
         kubelet.turn().await;
         pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&status)).await

@@ -42,6 +42,7 @@ impl World for Resident {
 
     async fn on_kubernetes(&self, verb: Verb) -> Acted {
         let Ok(client) = self.shared.clients.agent(&self.token) else {
+            tracing::warn!(pod = self.pod, "the token of the pod cannot be sent");
             return Acted::Failed;
         };
         let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
@@ -57,7 +58,11 @@ impl World for Resident {
         match done.await {
             Ok(()) => Acted::Done,
             Err(error) if call::is_forbidden(&error) => Acted::Refused(Refuser::Rbac),
-            Err(_) => Acted::Failed,
+            Err(error) => {
+                let (pod, error) = (&self.pod, call::describe(&error));
+                tracing::debug!(pod, error, "an action on the API server failed");
+                Acted::Failed
+            }
         }
     }
 

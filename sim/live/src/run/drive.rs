@@ -138,6 +138,7 @@ pub(super) async fn drive<'a>(
     if let Some(alerts) = own {
         alerts.stop();
     }
+    tracing::info!(interrupted, "the run has ended");
     let (lags, of_shards) = lead.lags();
     let used = harness_cpu().saturating_sub(began) + of_shards;
     Ok(Driven { lead, run, inbox, trails_before, interrupted, lags, used })

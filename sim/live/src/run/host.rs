@@ -203,6 +203,8 @@ impl Run {
 impl Host for Run {
     fn fault(&self, number: usize, begins: bool) {
         let fault = self.plan.faults()[number];
+        let what = if begins { "a fault begins" } else { "a fault ends" };
+        tracing::info!(kind = ?fault.kind, number, "{what}");
         match fault.kind {
             FaultKind::ApiServerDown => self.outage(Program::ApiServer, begins),
             // etcd has one member, so there is no other that could become the leader.
@@ -241,7 +243,8 @@ impl Host for Run {
         let (reporter, sampling) =
             (self.agent_reports.reporter.clone(), Arc::clone(&self.sampling));
         self.runtime.spawn(async move {
-            let vault = provider.vault().ok();
+            let failed = |error: &VaultError| reporter.failed("the client of Vault", error);
+            let vault = provider.vault().inspect_err(failed).ok();
             let usage = provider.usage().await;
             let sample: Sample = scraper.sample(&usage, vault.as_ref(), false).await;
             let at = reporter.now();

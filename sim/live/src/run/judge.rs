@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use alertstorm_agent::vault::VaultError;
 use alertstorm_model::event::{Audited, Fact, WaitSummary};
 use alertstorm_platform::provider::{Progress, Provider};
 use hdrhistogram::Histogram;
@@ -24,17 +25,22 @@ pub(super) async fn judge(
     progress: Progress<'_>,
 ) -> Result<(), RunError> {
     let Driven { lead, run, trails_before, interrupted, lags, used, .. } = driven;
+    progress("reading the servers' counters and audit logs");
+    let compared = verdict(run, trails_before, *interrupted).await;
+    let failed =
+        |error: &VaultError| run.agent_reports.reporter.failed("the client of Vault", error);
+    let vault = provider.vault().inspect_err(failed).ok();
+    let mut sample = run.scraper.sample(&provider.usage().await, vault.as_ref(), true).await;
+    // Also if the audit logs could not be read.
     for text in run.agent_reports.reporter.failures() {
         lead.platform(Fact::Remark { text: text.into() });
     }
-    progress("reading the servers' counters and audit logs");
-    let (mut verdict, invalid) = verdict(run, trails_before, *interrupted).await?;
+    let (mut verdict, invalid) = compared?;
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
-    let vault = provider.vault().ok();
-    let mut sample = run.scraper.sample(&provider.usage().await, vault.as_ref(), true).await;
     sample.audit = verdict.audit;
     lead.platform(Fact::Sample { sample: Box::new(sample) });
     for why in invalid.into_iter().chain(lags.doubts()) {
+        tracing::warn!(why, "the run is invalid");
         lead.platform(Fact::Invalid { why: why.into() });
     }
     let audited = audited(lags, *used, verdict);

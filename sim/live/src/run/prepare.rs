@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_agent::trust;
+use alertstorm_agent::vault::VaultError;
 use alertstorm_platform::identity::node_name;
 use alertstorm_platform::provider::Progress;
 use alertstorm_platform::{Agents, Clients, Identities, Platform, Tokens, bootstrap, call, vault};
@@ -96,8 +97,11 @@ pub(super) async fn prepare(
     };
 
     let tls = trust::only(&platform.ca)?;
-    let mut scraper = Scraper::new(&platform, &tokens.scraper, clients.scraper()?, tls)?;
-    scraper.start(&provider.usage().await, provider.vault().ok().as_ref()).await;
+    let mut scraper =
+        Scraper::new(&platform, &tokens.scraper, clients.scraper()?, tls, reporter.clone())?;
+    let failed = |error: &VaultError| reporter.failed("the client of Vault", error);
+    let vault = provider.vault().inspect_err(failed).ok();
+    scraper.start(&provider.usage().await, vault.as_ref()).await;
     let trails_before = forensics::Read::now(&platform.trails);
     let fleet = match (shards, &platform.agents) {
         (Some(shards), Agents::Pods(spec)) => {

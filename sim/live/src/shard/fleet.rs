@@ -143,12 +143,14 @@ impl Fleet {
                 Ok(Some(PodLogEvent::Line {
                     pod, message: ShardMessage::Hello { shard }, ..
                 })) => {
+                    tracing::info!(shard, pod, "a shard is ready");
                     if let Some(shard) = self.shards.get_mut(shard as usize) {
                         shard.pod = Some(pod);
                     }
                 }
                 // A shard that dies before the run starts again in another pod.
                 Ok(Some(PodLogEvent::End { pod, shard })) => {
+                    tracing::warn!(shard, pod, "a shard ended before the run began");
                     let of = self.shards.get_mut(shard as usize);
                     if let Some(of) = of.filter(|of| of.pod.as_ref() == Some(&pod)) {
                         of.pod = None;

@@ -189,14 +189,16 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Writes a message. A write error is ignored: without a log there is no reader that misses it.
+    /// Writes a message. A write error is logged: without a log there is no reader that misses it.
     pub fn send(&self, message: ShardMessage) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let line = Line { n: self.next.fetch_add(1, Ordering::Relaxed), message };
-        if let Ok(mut text) = serde_json::to_string(&line) {
-            text.push('\n');
+        let written = serde_json::to_string(&line).map_err(std::io::Error::from).and_then(|text| {
             let mut out = std::io::stdout().lock();
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            out.write_all((text + "\n").as_bytes()).and_then(|()| out.flush())
+        });
+        if let Err(error) = written {
+            tracing::error!(%error, "could not write to the shard's log");
         }
     }
 

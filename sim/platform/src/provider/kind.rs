@@ -168,7 +168,10 @@ impl Kind {
             return BTreeMap::new();
         };
         // No figures while the control plane is down.
-        let summary: Value = self.platform.admin.request(request).await.unwrap_or_default();
+        let summary: Value = self.platform.admin.request(request).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, node, "no usage of the control plane");
+            Value::Null
+        });
         let mut usage = BTreeMap::new();
         for pod in summary["pods"].as_array().into_iter().flatten() {
             let name = pod["podRef"]["name"].as_str().unwrap_or_default();

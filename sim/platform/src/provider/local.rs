@@ -14,7 +14,7 @@ pub mod setup;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alertstorm_agent::trust;
@@ -405,6 +405,28 @@ impl Drop for Local {
     }
 }
 
+/// Every secret in the folder of a platform that is kept: bearer tokens, passwords of PostgreSQL,
+/// Vault's unseal key and root token, and each line of the private keys.
+///
+/// Only for tests, which search the files of a run for them.
+///
+/// # Errors
+/// Where a file cannot be read.
+#[doc(hidden)]
+pub fn secrets_of_kept(folder: &Path) -> io::Result<Vec<String>> {
+    let private = folder.join("private");
+    let kept: Kept = serde_json::from_slice(&std::fs::read(private.join("kept.json"))?)?;
+    let mut all = kept.secrets.all();
+    all.extend([kept.unsealed.key, kept.unsealed.root]);
+    let files = ca::Certificates::within(&private);
+    for key in [files.server_key, files.etcd_client_key, files.service_accounts] {
+        let text = std::fs::read_to_string(key)?;
+        all.extend(text.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned));
+    }
+    all.retain(|secret| !secret.is_empty());
+    Ok(all)
+}
+
 /// Stops and removes all kept platforms; their number.
 ///
 /// # Errors
@@ -423,4 +445,34 @@ pub fn down() -> Result<usize, LocalError> {
     }
     state::clean().map_err(io_error("clean up after earlier runs"))?;
     Ok(kept.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secrets_of_a_kept_platform_are_found_and_no_debug_output_contains_one() {
+        let folder =
+            std::env::temp_dir().join(format!("alertstorm-{}", super::super::secret::name()));
+        let private = folder.join("private");
+        std::fs::create_dir_all(&private).expect("a folder");
+        ca::Certificates::make(&private).expect("certificates");
+        let secrets = Secrets::random(2);
+        let unsealed = Unsealed { key: "the-key".to_owned(), root: "the-root".to_owned() };
+        let ports = Ports::free().expect("ports");
+        let kept = Kept { secrets: secrets.clone(), unsealed, ports };
+        let text = serde_json::to_vec(&kept).expect("JSON");
+        state::write_private(&private.join("kept.json"), &text).expect("written");
+        let found = secrets_of_kept(&folder);
+        std::fs::remove_dir_all(&folder).expect("removed");
+        let found = found.expect("read");
+        for secret in ["the-key", "the-root", &secrets.admin, &secrets.nodes[1]] {
+            assert!(found.iter().any(|one| one == secret), "{secret} is missing");
+        }
+        // Three private keys of several lines each.
+        assert!(found.len() >= secrets.all().len() + 2 + 6, "{} secrets", found.len());
+        let text = format!("{secrets:?}");
+        assert!(found.iter().all(|secret| !text.contains(secret.as_str())), "{text}");
+    }
 }

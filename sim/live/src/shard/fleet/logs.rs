@@ -92,15 +92,28 @@ async fn read(api: Api<Pod>, pod: String, shard: u32, events: UnboundedSender<Po
     let mut last_time = false;
     loop {
         let params = LogParams { follow: !last_time, ..LogParams::default() };
-        if let Ok(log) = api.log_stream(&pod, &params).await {
+        let opened = api.log_stream(&pod, &params).await;
+        let opened = opened
+            .inspect_err(|error| tracing::warn!(%error, pod, "could not open the shard's log"));
+        if let Ok(log) = opened {
+            tracing::debug!(shard, pod, "reading the shard's log");
             let mut lines = log.lines();
-            while let Ok(Some(text)) = lines.try_next().await {
+            loop {
+                let text = match lines.try_next().await {
+                    Ok(Some(text)) => text,
+                    Ok(None) => break,
+                    Err(error) => {
+                        tracing::warn!(%error, pod, "the shard's log was cut off");
+                        break;
+                    }
+                };
                 // A line may be cut off by a lost connection, or be the output of a panic.
                 let Ok(Line { n, message }) = serde_json::from_str(&text) else { continue };
                 if n < next {
                     continue;
                 }
                 if n > next {
+                    tracing::warn!(pod, lines = n - next, "lines of the shard's log are lost");
                     let _ = events.send(PodLogEvent::Lost { pod: pod.clone(), lines: n - next });
                 }
                 next = n + 1;

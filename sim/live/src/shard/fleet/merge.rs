@@ -146,6 +146,7 @@ impl<'a> Merge<'a> {
             return;
         };
         of.deaths += 1;
+        tracing::warn!(shard, pod, deaths = of.deaths, "a shard died");
         of.ended |= of.pod.as_deref() == Some(pod);
         // Kubernetes creates another pod until backoffLimitPerIndex is exceeded.
         if of.deaths > manifests::DEATHS_MAX {
@@ -160,6 +161,7 @@ impl<'a> Merge<'a> {
     /// A shard started in a new pod.
     async fn replaced(&mut self, shard: u32, pod: String) {
         if let Some(of) = self.fleet.shards.get_mut(shard as usize) {
+            tracing::info!(shard, pod, "a new pod of a shard waits for its predecessor's memory");
             of.waiting = Some(pod);
         }
         self.replace(shard).await;

@@ -113,16 +113,22 @@ pub fn clean(options: &Options) -> LocalBoxFuture<'_, Result<Vec<String>, Cluste
 async fn sweep_all(options: &Options) -> Result<Vec<String>, ClusterError> {
     let target = Target::find(options).await?;
     let mut swept = sweep(&target.client).await?;
-    if let Ok((vault, token)) = vault_from_environment() {
-        let vault = Vault::new(&vault, None, &token)?;
-        for auth in [AuthMethod::Kubernetes, AuthMethod::Jwt] {
-            sweep_vault(&vault, auth).await?;
+    match vault_from_environment() {
+        Ok((vault, token)) => {
+            let vault = Vault::new(&vault, None, &token)?;
+            for auth in [AuthMethod::Kubernetes, AuthMethod::Jwt] {
+                sweep_vault(&vault, auth).await?;
+            }
+            swept.push("mounts and policies in Vault".to_owned());
         }
-        swept.push("mounts and policies in Vault".to_owned());
+        Err(error) => tracing::info!(%error, "Vault is not cleaned up"),
     }
-    if let Ok(postgres) = Postgres::from_environment().await {
-        take_down(postgres.at, (&postgres.user, &postgres.password)).await?;
-        swept.push("the database and the users in PostgreSQL".to_owned());
+    match Postgres::from_environment().await {
+        Ok(postgres) => {
+            take_down(postgres.at, (&postgres.user, &postgres.password)).await?;
+            swept.push("the database and the users in PostgreSQL".to_owned());
+        }
+        Err(error) => tracing::info!(%error, "PostgreSQL is not cleaned up"),
     }
     Ok(swept)
 }

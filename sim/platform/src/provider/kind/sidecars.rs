@@ -268,7 +268,10 @@ impl Server {
     pub async fn usage(&self) -> Option<Usage> {
         let docker = Docker::connect_with_defaults().ok()?;
         let once = StatsOptionsBuilder::new().stream(false).one_shot(true).build();
-        let stats = docker.stats(self.container.id(), Some(once)).next().await?.ok()?;
+        let stats = docker.stats(self.container.id(), Some(once)).next().await?;
+        let stats = stats
+            .inspect_err(|error| tracing::debug!(%error, "no resource usage of a container"))
+            .ok()?;
         let cpu = Duration::from_nanos(stats.cpu_stats?.cpu_usage?.total_usage?);
         let resident = stats.memory_stats.and_then(|memory| memory.usage).unwrap_or(0);
         Some(Usage { cpu, resident })

@@ -130,6 +130,7 @@ impl Servers {
                 spec.log.display()
             ))
         })?;
+        tracing::info!(program = program.file(), pid, "started");
         inner.lives.insert(program, Life { child: Some(child), id });
         inner.held.retain(|held| *held != program);
         self.write_record(&inner)
@@ -144,6 +145,7 @@ impl Servers {
 
     /// Kills a server (SIGKILL) and keeps it down until [`Self::release`].
     pub fn kill(&self, program: Program) {
+        tracing::info!(program = program.file(), "killing, and holding it down");
         let mut inner = self.lock();
         inner.held.push(program);
         inner.end(program, Signal::KILL, Duration::from_secs(10));
@@ -204,7 +206,8 @@ impl Servers {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             for program in self.due() {
-                if self.spawn(program).is_err() {
+                if let Err(error) = self.spawn(program) {
+                    tracing::warn!(program = program.file(), %error, "could not be started again");
                     self.lock().restarts.push((Instant::now() + RESTART_AFTER, program));
                 }
             }
@@ -223,6 +226,7 @@ impl Servers {
         for program in dead {
             inner.bury(program);
             if !inner.held.contains(&program) {
+                tracing::warn!(program = program.file(), "died, and is started again");
                 inner.deaths.push(Death { program, at: now });
                 inner.restarts.push((now + RESTART_AFTER, program));
             }

@@ -78,11 +78,13 @@ impl Local {
                 let unsealed = Unsealed { key, root: made.root_token };
                 *self.unsealed.lock().unwrap_or_else(PoisonError::into_inner) = unsealed;
                 self.generation.fetch_add(1, Ordering::SeqCst);
+                tracing::info!("Vault was initialised");
                 Err("vault was initialised and is still sealed".to_owned())
             }
             vaultrs::sys::ServerStatus::SEALED => {
                 let key = self.unsealed().key;
                 vaultrs::sys::unseal(client.raw(), Some(key), None, None).await.map_err(message)?;
+                tracing::info!("Vault was unsealed");
                 Err("vault was unsealed and is not active yet".to_owned())
             }
             status => Err(format!("vault is {status:?}")),

@@ -111,6 +111,32 @@ impl Secrets {
         }
     }
 
+    /// Every one of them.
+    pub(super) fn all(&self) -> Vec<String> {
+        let Self {
+            admin,
+            backend,
+            scraper,
+            vault_reviewer,
+            controller_manager,
+            scheduler,
+            nodes,
+            postgres_admin,
+            postgres_vault,
+        } = self;
+        let named = [
+            admin,
+            backend,
+            scraper,
+            vault_reviewer,
+            controller_manager,
+            scheduler,
+            postgres_admin,
+            postgres_vault,
+        ];
+        named.into_iter().chain(nodes).cloned().collect()
+    }
+
     /// Text of the API server's static token file: token, user, uid, groups.
     fn token_file(&self) -> String {
         use std::fmt::Write as _;
