@@ -139,13 +139,13 @@ impl Scraper {
         let nanos = |usage: &Usage| u64::try_from(usage.cpu.as_nanos()).unwrap_or(u64::MAX);
         let cpu = usage.iter().map(|(of, usage)| (of.file(), (nanos(usage), usage.resident)));
         counters.cpu = cpu.collect();
-use crate::reporter::Reporter;
         let harness = u64::try_from(harness_cpu().as_nanos()).unwrap_or(u64::MAX);
         counters.cpu.insert("alertstorm", (harness, resident_max()));
-        if let Some(vault) = vault
-            && let Ok(page) = vault.metrics().await
-        {
-            counters.add_vault(&page);
+        if let Some(vault) = vault {
+            match vault.metrics().await {
+                Ok(page) => counters.add_vault(&page),
+                Err(error) => self.reporter.failed("the metrics of Vault", &error),
+            }
         }
         counters
     }
