@@ -12,8 +12,7 @@ use alertstorm_model::delivery::{Action, Delivery, FoundJob, Input};
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{Domain, InvestigationId, Severity, Stage};
 use alertstorm_model::phase::Phase;
-use alertstorm_model::scenario::knobs::Queue;
-use alertstorm_model::scenario::raw;
+use alertstorm_model::scenario::knobs::{self, Queue};
 use alertstorm_model::time::{Span, Time};
 use proptest::prelude::*;
 
@@ -173,7 +172,7 @@ struct World {
 }
 
 impl World {
-    fn new(knobs: &raw::Controller) -> Self {
+    fn new(knobs: &knobs::Controller) -> Self {
         Self {
             delivery: Delivery::new(knobs),
             now: Time::ZERO,
@@ -286,12 +285,12 @@ proptest! {
         (concurrency, limit, sender_retries) in (1_u32..6, 1_u32..20, 0_u32..3),
     ) {
         let count = |n| NonZeroU32::new(n).expect("not 0");
-        let knobs = raw::Controller {
+        let knobs = knobs::Controller {
             concurrency: count(concurrency),
             queue: Queue { limit: count(limit), ..Queue::default() },
             dedup_window: Span::secs(30),
             sender_retries,
-            ..raw::Controller::default()
+            ..knobs::Controller::default()
         };
         let mut world = World::new(&knobs);
         let mut came = BTreeSet::new();

@@ -64,7 +64,10 @@ enum Verb {
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    live::log_to_stderr(cli.verbose);
+    // A shard's messages and its standard error are the same stream, the log of its pod.
+    if !matches!(cli.verb, Verb::Shard(_)) {
+        live::log_to_stderr(cli.verbose);
+    }
     let done = match cli.verb {
         Verb::Run(args) => cmd::run::run(&args),
         Verb::Check(args) => cmd::check::run(&args),

@@ -68,12 +68,13 @@ fn is_ours(of: &Metadata<'_>) -> bool {
 }
 
 /// Whether events and spans of this target contain no secrets, whatever RUST_LOG asks for. vaultrs
-/// records the arguments of its functions, unseal keys among them, and HTTP crates may print headers
-/// and bodies at TRACE.
+/// records the arguments of its functions, unseal keys among them; kube-client prints responses that
+/// it cannot decode, tokens among them; HTTP crates may print headers and bodies at TRACE.
 fn is_safe(of: &Metadata<'_>) -> bool {
     let target = of.target();
-    let vault = target.starts_with("vaultrs") || target.starts_with("rustify");
-    is_ours(of) || (!vault && *of.level() <= Level::DEBUG)
+    let prints_secrets = ["vaultrs", "rustify", "kube_client"];
+    let unsafe_target = prints_secrets.iter().any(|name| target.starts_with(name));
+    is_ours(of) || (!unsafe_target && *of.level() <= Level::DEBUG)
 }
 
 /// Standard error, without the progress bars while it is written to.

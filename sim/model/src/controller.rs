@@ -29,7 +29,7 @@ use rustc_hash::FxHashMap;
 use crate::alert::Alert;
 use crate::investigation::InvestigationId;
 use crate::scenario::knobs::Admission;
-use crate::scenario::raw::Controller as Knobs;
+use crate::scenario::knobs::Controller as Knobs;
 use crate::time::{Span, Time};
 
 use budget::CostBudget;

@@ -17,7 +17,7 @@
 //! use alertstorm_model::alert::Alert;
 //! use alertstorm_model::delivery::{Action, Delivery, Input};
 //! use alertstorm_model::investigation::{Domain, InvestigationId, Severity};
-//! use alertstorm_model::scenario::raw::Controller;
+//! use alertstorm_model::scenario::knobs::Controller;
 //! use alertstorm_model::time::{Span, Time};
 //!
 //! let mut delivery = Delivery::new(&Controller::default());
@@ -45,7 +45,7 @@ use std::collections::BTreeMap;
 use crate::alert::Alert;
 use crate::controller::{self, Command, Controller};
 use crate::investigation::InvestigationId;
-use crate::scenario::raw::Controller as Knobs;
+use crate::scenario::knobs::Controller as Knobs;
 use crate::time::{Span, Time};
 
 /// What happened.

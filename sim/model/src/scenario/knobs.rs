@@ -140,6 +140,29 @@ words! {
 }
 
 knobs! {
+    /// Settings of the investigation controller.
+    pub struct Controller {
+        /// Whether alerts are queued and limited, or each gets its Job at once. With `direct`,
+        /// `concurrency`, `cost_budget`, `dedup_window` and `queue` are not used.
+        admission: Admission = Admission::Queue,
+        /// Largest number of investigations that run at the same time.
+        concurrency: NonZeroU32 = count(150),
+        /// Limit on the LLM cost of investigations; no limit if it is not set.
+        cost_budget: Option<CostBudget> = None,
+        /// An alert starts no investigation if one with the same fingerprint was accepted within
+        /// this time. 0 turns deduplication off.
+        dedup_window: Span = Span::secs(300),
+        /// Size and order of the queue.
+        queue: Queue = Queue::default(),
+        /// How often a sender delivers a shed alert again, each time after the pause that the
+        /// controller returned (Retry-After).
+        sender_retries: u32 = 0,
+        /// The Job of an investigation.
+        job: Job = Job::default(),
+        /// The controller's Kubernetes client.
+        client: BackendClient = BackendClient::default(),
+    }
+
     /// The controller's bounded priority queue. Only used with `admission: queue`.
     pub struct Queue {
         /// Largest number of waiting alerts. When it is reached, back pressure begins: new alerts

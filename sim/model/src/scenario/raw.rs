@@ -4,9 +4,7 @@ use deserr::{DeserializeError, Deserr, IntoValue, Value, ValuePointerRef};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::knobs::{
-    Admission, BackendClient, Cluster, CostBudget, Job, Limits, Positive, Postgres, Queue, Vault,
-};
+use super::knobs::{Admission, Cluster, Controller, Limits, Positive, Postgres, Vault};
 use super::objective::Slo;
 use crate::alert::Spacing;
 use crate::input::Problems;
@@ -211,29 +209,6 @@ knobs! {
         /// Number of different fingerprints, not for `replay`. Alerts with the same fingerprint are
         /// deduplicated. If it is not set, every alert has its own.
         fingerprints: Option<std::num::NonZeroU64> = None,
-    }
-
-    /// Settings of the investigation controller.
-    pub struct Controller {
-        /// Whether alerts are queued and limited, or each gets its Job at once. With `direct`,
-        /// `concurrency`, `cost_budget`, `dedup_window` and `queue` are not used.
-        admission: Admission = Admission::Queue,
-        /// Largest number of investigations that run at the same time.
-        concurrency: std::num::NonZeroU32 = super::knobs::count(150),
-        /// Limit on the LLM cost of investigations; no limit if it is not set.
-        cost_budget: Option<CostBudget> = None,
-        /// An alert starts no investigation if one with the same fingerprint was accepted within
-        /// this time. 0 turns deduplication off.
-        dedup_window: Span = Span::secs(300),
-        /// Size and order of the queue.
-        queue: Queue = Queue::default(),
-        /// How often a sender delivers a shed alert again, each time after the pause that the
-        /// controller returned (Retry-After).
-        sender_retries: u32 = 0,
-        /// The Job of an investigation.
-        job: Job = Job::default(),
-        /// The controller's Kubernetes client.
-        client: BackendClient = BackendClient::default(),
     }
 
     /// A fault and its time.
