@@ -48,9 +48,7 @@ pub fn confirm(text: &str) -> bool {
 pub fn fail(error: &anyhow::Error) {
     match error.downcast_ref::<WrongInput>() {
         Some(wrong) => problems(wrong),
-        None => {
-            anstream::eprintln!("error: {error:#}");
-        }
+        None => beside_bars(|| anstream::eprintln!("error: {error:#}")),
     }
 }
 

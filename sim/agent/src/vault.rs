@@ -258,7 +258,12 @@ impl Endpoint for Request<'_> {
     const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
 
     fn path(&self) -> String {
-        self.path.to_owned()
+        self.path.split_once('?').map_or(self.path, |(path, _)| path).to_owned()
+    }
+
+    /// What follows a `?` in `path`; within a path it would be escaped.
+    fn query(&self) -> Result<Option<String>, RestError> {
+        Ok(self.path.split_once('?').map(|(_, query)| query.to_owned()))
     }
 
     fn method(&self) -> RequestMethod {
@@ -274,6 +279,19 @@ impl Endpoint for Request<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_query_of_a_path_is_not_escaped() {
+        let path = "sys/leases?type=irrevocable&limit=none";
+        let request = Request { method: RequestMethod::GET, path, body: None };
+        assert_eq!(request.path(), "sys/leases");
+        assert_eq!(
+            request.query().expect("a query").as_deref(),
+            Some("type=irrevocable&limit=none")
+        );
+        let plain = Request { method: RequestMethod::GET, path: "sys/leases", body: None };
+        assert_eq!(plain.query().expect("no query"), None);
+    }
 
     #[test]
     fn debug_output_contains_no_secret() {

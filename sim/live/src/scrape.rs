@@ -173,8 +173,7 @@ impl Scraper {
         }
     }
 
-    /// The differences to the start. `vault` needs a token that may read `sys/metrics` and the
-    /// number of leases. Wait summaries are only in the `last` sample.
+    /// The differences to the start. `vault` needs a token that may read `sys/metrics`. Wait summaries are only in the `last` sample.
     pub async fn sample(
         &self,
         usage: &BTreeMap<Program, Usage>,
@@ -182,17 +181,8 @@ impl Scraper {
         last: bool,
     ) -> Sample {
         let now = self.counters(usage, vault).await;
-        let mut depths: Vec<Depth> =
+        let depths =
             now.depths.iter().map(|(of, depth)| Depth { of: of.clone(), depth: *depth }).collect();
-        if let Some(vault) = vault {
-            match vault.read("sys/leases/count?type=all").await {
-                Ok(leases) => {
-                    let depth = leases.data["lease_count"].as_u64().unwrap_or(0);
-                    depths.push(Depth { of: "vault leases, tokens among them".to_owned(), depth });
-                }
-                Err(error) => self.reporter.failed("the count of Vault's leases", &error),
-            }
-        }
         let peak =
             self.db_bytes_max.fetch_max(now.etcd.db_bytes, std::sync::atomic::Ordering::SeqCst);
         Sample {
@@ -312,6 +302,10 @@ impl Scraper {
 impl Counters {
     /// Adds Vault's metrics page.
     fn add_vault(&mut self, page: &str) {
+        for line in lines(page, &["vault_expire_num_leases"]) {
+            let leases = "vault leases, tokens among them".to_owned();
+            *self.depths.entry(leases).or_default() = line.value as u64;
+        }
         for (name, what) in OF_VAULT {
             let count = format!("{name}_count");
             for line in lines(page, &[name, count.as_str()]) {

@@ -4,6 +4,7 @@
 
 pub mod assets;
 mod ca;
+mod error;
 mod flags;
 mod handover;
 mod postgres;
@@ -18,20 +19,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alertstorm_agent::trust;
-use alertstorm_agent::vault::{Address, VaultError};
+use alertstorm_agent::vault::Address;
 use alertstorm_model::scenario::Scenario;
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::causes::with_causes;
 use super::program::Program;
 use super::progress::Progress;
 use super::state::{self, Folder, ProcessId, Record};
-use crate::connection::ConnectionError;
 use crate::postgres::VAULT_USER;
 
 pub use assets::{Assets, Missing};
+pub use error::LocalError;
+use error::io_error;
 pub use flags::UnknownFlag;
 pub use process::{Death, Servers};
 use servers::{Layout, Ports, Secrets};
@@ -40,72 +41,6 @@ use servers::{Layout, Ports, Secrets};
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// Interval between readiness checks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Why a local platform could not be started, used or removed.
-#[derive(Debug, thiserror::Error)]
-pub enum LocalError {
-    /// A start failed, and what it had created could not be removed.
-    #[error(
-        "{}; and then what it had created could not be removed: {}; `alertstorm clean` removes it",
-        with_causes(.first),
-        with_causes(.cleanup)
-    )]
-    AndCleanup {
-        /// Why the start failed.
-        first: Box<Self>,
-        /// Why the removal failed.
-        cleanup: Box<Self>,
-    },
-    /// Programs that are not installed; each message says how to install it.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Missing(Vec<Missing>),
-    /// The scenario sets flags that the servers do not have.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    UnknownFlags(Vec<UnknownFlag>),
-    /// A file or a process could not be created, read or removed.
-    #[error("could not {what}")]
-    Io {
-        /// The attempted action, as an infinitive.
-        what: String,
-        /// The error of the operating system.
-        source: io::Error,
-    },
-    /// A certificate could not be created.
-    #[error(transparent)]
-    Ca(#[from] ca::CaError),
-    /// `initdb` or its preparation failed.
-    #[error(transparent)]
-    Postgres(#[from] postgres::PostgresError),
-    /// A server ended, or was not ready in time.
-    #[error("{program} did not become ready: {why}; the end of its log is:\n{log}")]
-    NotReady {
-        /// Name of the server.
-        program: &'static str,
-        /// The result of the last readiness check.
-        why: String,
-        /// The last ten lines of its log.
-        log: String,
-    },
-    /// The client of Vault could not be built.
-    #[error("could not connect to the local Vault")]
-    Vault(#[from] VaultError),
-    /// The CA certificate of the platform is not valid.
-    #[error("could not read the CA certificate of the local platform")]
-    Authority(#[from] rustls::Error),
-    /// The client of the API server could not be built.
-    #[error(transparent)]
-    Connection(#[from] ConnectionError),
-    /// The kept platform was started with other settings: which ones differ.
-    #[error(
-        "the kept platform differs from this scenario in its {0}; `alertstorm down` removes it"
-    )]
-    KeptDiffers(String),
-}
-
-fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> LocalError {
-    let what = what.into();
-    move |source| LocalError::Io { what, source }
-}
 
 /// Unseal key and root token of Vault. The key is needed after each restart.
 #[derive(Clone, Default, Serialize, Deserialize)]
