@@ -215,7 +215,7 @@ pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), Boots
 /// Applies one object with server-side apply.
 ///
 /// # Errors
-/// [`BootstrapError::Apply`] if the call fails for longer than [`PATIENCE`], or with an
+/// [`BootstrapError::Apply`] if the call fails for longer than 30 s, or with an
 /// error that is not transient.
 pub async fn apply_one(
     client: &Client,
