@@ -27,22 +27,29 @@ pub struct Digest {
 /// Writes integers as little-endian bytes, independent of the machine.
 struct Portable<'a>(&'a mut Vec<u8>);
 
+// Inlined where an event is hashed, which is in the crates that fold events.
 impl Hasher for Portable<'_> {
+    #[inline]
     fn finish(&self) -> u64 {
         0
     }
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
+    #[inline]
     fn write_u32(&mut self, n: u32) {
         self.write(&n.to_le_bytes());
     }
+    #[inline]
     fn write_u64(&mut self, n: u64) {
         self.write(&n.to_le_bytes());
     }
+    #[inline]
     fn write_usize(&mut self, n: usize) {
         self.write_u64(n as u64);
     }
+    #[inline]
     fn write_isize(&mut self, n: isize) {
         self.write_u64(n as u64);
     }
