@@ -143,8 +143,11 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
     }
     let (send, watch) = (Span(audited.send_lag.p99_ns), Span(audited.watch_lag.p99_ns));
     let cpu = Span(audited.harness_cpu_ns / finished.max(1));
-    let text =
-        format!("send lag p99 {send} · watch lag p99 {watch} · {cpu} of CPU per investigation");
+    let own = Span(audited.own_watch_lag.p99_ns);
+    let text = format!(
+        "send lag p99 {send} · watch lag p99 {watch}, {own} of it in the harness · {cpu} of CPU per \
+         investigation"
+    );
     line(out, "harness", &text)
 }
 

@@ -14,7 +14,7 @@ const LIVE_ONLY: [&str; 5] = ["tokio", "kube", "k8s-openapi", "vaultrs", "testco
 const WORLD: (&str, &str) = ("alertstorm-twin", "world.rs");
 
 /// The modules of the model in layers: a module uses only those before it.
-const MODEL_LAYERS: [&str; 17] = [
+const MODEL_LAYERS: [&str; 18] = [
     "input",
     "words",
     "time",
@@ -24,6 +24,7 @@ const MODEL_LAYERS: [&str; 17] = [
     "spread",
     "digest",
     "investigation",
+    "kubelet",
     "phase",
     "agent",
     "alert",

@@ -270,12 +270,26 @@ impl Measures {
         for (_, job) in uncollected {
             self.latencies.record_collected(job, None);
         }
+        self.check_own_delay();
         if !self.accounting.balances() {
             self.invalidate(format!("alerts do not add up: {:?}", self.accounting));
         }
         if !self.ledger.counts().balances() {
             self.invalidate(format!("leases do not add up: {:?}", self.ledger.counts()));
         }
+    }
+
+    /// A run is invalid if the harness itself delayed its watches by more than a tenth of the latency
+    /// that they measure.
+    fn check_own_delay(&mut self) {
+        let own = self.audited.as_ref().map_or(0, |audited| audited.own_watch_lag.p99_ns);
+        let startup = &self.latencies.to(Stage::PodRunning).curve;
+        let Some(p99) = startup.quantile(0.99).filter(|p99| own > p99.0 / 10) else { return };
+        let own = Span(own);
+        self.invalidate(format!(
+            "the harness read its watches {own} late (p99), more than a tenth of the job startup's \
+             p99 of {p99}"
+        ));
     }
 
     /// Shares of the critical path by component, largest first. For a live run each row is a gap

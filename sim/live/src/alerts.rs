@@ -2,6 +2,7 @@
 //! time even if earlier ones are not handled yet.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,6 +13,7 @@ use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{Part, Plan};
 
 use crate::reporter::{Observation, Reporter};
+use crate::task::panicked;
 
 /// The thread that sends the alerts. It is no task, because the runtime's timers have a resolution
 /// of one millisecond.
@@ -32,7 +34,8 @@ impl Alerts {
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
+        let to_end = reporter.clone();
+        let send = move || {
             let own = |alert: &Alert| part.has(alert) && !known.contains(&alert.id);
             for alert in plan.alerts().filter(own) {
                 let due = reporter.clock().instant(alert.intended).into_std();
@@ -45,6 +48,11 @@ impl Alerts {
                 reporter.send(Observation::Due(alert));
             }
             reporter.send(Observation::AllCame);
+        };
+        let thread = thread::spawn(move || {
+            if let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(send)) {
+                panicked("the sending of alerts", &to_end, &*panic);
+            }
         });
         Self { stop, thread }
     }

@@ -2,7 +2,6 @@
 //! task owns the state of all investigations and writes every event; other tasks send it messages.
 
 mod held;
-mod lags;
 mod progress;
 mod restart;
 mod run_loop;
@@ -19,17 +18,16 @@ use alertstorm_model::event::{Bucket, Component, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 
 use crate::jobs::Jobs;
+use crate::lags::Lag;
 use crate::leases::LeaseBook;
-use crate::reporter::{Observation, Reporter};
+use crate::reporter::{Inbox, Observation, Reporter};
+use crate::task::guarded;
 use crate::timeline::Timeline;
 
 use held::Held;
-pub use lags::Lags;
-use lags::record;
 pub use run_loop::Host;
 pub(crate) use run_loop::{Driven, RunLoop};
 
@@ -80,8 +78,8 @@ pub struct Engine<'a> {
     /// before do not count as late.
     since: Time,
     tasks: JoinSet<()>,
-    /// Delays that the harness itself caused.
-    pub lags: Lags,
+    /// Whether the run ends before every alert is accounted for.
+    is_aborted: bool,
 }
 
 impl<'a> Engine<'a> {
@@ -114,13 +112,13 @@ impl<'a> Engine<'a> {
             sequence: 0,
             since: Time::ZERO,
             tasks: JoinSet::new(),
-            lags: Lags::default(),
+            is_aborted: false,
         }
     }
 
     /// Handles the messages that are left, and writes all events.
-    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Observation>, host: &impl Host) {
-        while let Ok(observation) = inbox.try_recv() {
+    pub fn close(&mut self, inbox: &mut Inbox, host: &impl Host) {
+        while let Some(observation) = inbox.try_recv() {
             self.take(observation, host);
         }
         self.write_up_to(Time::NEVER);
@@ -154,6 +152,10 @@ impl<'a> Engine<'a> {
             Observation::Watch { event, at } => self.watch_event(event, at),
             Observation::Remark(text) => self.platform(Fact::Remark { text: text.into() }),
             Observation::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
+            Observation::Abort(why) => {
+                self.platform(Fact::Invalid { why: why.into() });
+                self.is_aborted = true;
+            }
             Observation::Redeliver(id) => self.deliver(Input::Retry(id)),
             Observation::JournalRead(id) => {
                 self.journal_read(id);
@@ -179,7 +181,7 @@ impl<'a> Engine<'a> {
     fn due(&mut self, alert: Alert) {
         let now = self.reporter.now();
         if alert.intended >= self.since {
-            record(&mut self.lags.send, now.since(alert.intended));
+            self.reporter.lags().record(Lag::Send, now.since(alert.intended));
         }
         self.all.insert(alert.id, Timeline::new(alert));
         self.open += 1;
@@ -206,11 +208,12 @@ impl<'a> Engine<'a> {
                     timeline.budget_wait = budget_wait;
                     self.hold(Event::of(now, alert.id, Fact::Stage { stage: Stage::Admitted }));
                 }
-                self.tasks.spawn(Arc::clone(&self.jobs).create(alert));
+                self.spawn("the creation of a Job", Arc::clone(&self.jobs).create(alert));
             }
             Action::DeleteJob(id) => {
                 if let Some(timeline) = self.all.get(&id) {
-                    self.tasks.spawn(Arc::clone(&self.jobs).delete(timeline.alert));
+                    let alert = timeline.alert;
+                    self.spawn("the deletion of a Job", Arc::clone(&self.jobs).delete(alert));
                 }
             }
             Action::WakeAt(at) => self.later(at, Observation::Wake),
@@ -231,6 +234,10 @@ impl<'a> Engine<'a> {
             self.open -= 1;
         }
         self.hold(Event::of(now, id, fact));
+    }
+
+    fn spawn(&mut self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(guarded(what, self.reporter.clone(), task));
     }
 
     fn later(&mut self, at: Time, observation: Observation) {
@@ -293,7 +300,7 @@ impl<'a> Engine<'a> {
 impl Driven for Engine<'_> {
     type Message = Observation;
 
-    async fn next(&mut self, inbox: &mut UnboundedReceiver<Observation>) -> Option<Observation> {
+    async fn next(&mut self, inbox: &mut Inbox) -> Option<Observation> {
         inbox.recv().await
     }
 
@@ -316,6 +323,10 @@ impl Driven for Engine<'_> {
 
     fn leases_until(&self) -> Option<Time> {
         self.book.last_expiry()
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.is_aborted
     }
 
     fn is_open(&self) -> bool {

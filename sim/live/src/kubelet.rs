@@ -7,24 +7,28 @@ mod node;
 mod pod;
 mod resident;
 mod shared;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alertstorm_model::kubelet::LEASE_PERIOD;
 use alertstorm_platform::{NAMESPACE, call};
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::reporter::Observation;
+use crate::lags::Lag;
+use crate::reporter::{Observation, duration};
+use crate::task::guarded;
 use crate::watch::{PodChange, pods_of_node};
 use node::Kubelet;
 pub use shared::Shared;
 
-/// Period of a node's Lease: a quarter of `nodeLeaseDurationSeconds`, kubelet's default.
-const LEASE_PERIOD: Duration = Duration::from_secs(10);
+/// Changes of its pods that may wait for a node's kubelet, which handles each at once.
+const CHANGES_MAX: usize = 1_024;
 /// `nodeStatusReportFrequency`; kubelet's default.
 const STATUS_PERIOD: Duration = Duration::from_secs(300);
 
@@ -32,7 +36,7 @@ const STATUS_PERIOD: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub struct HollowNode {
     name: String,
-    changes: mpsc::UnboundedSender<PodChange>,
+    changes: mpsc::Sender<PodChange>,
     power: watch::Sender<bool>,
 }
 
@@ -50,9 +54,10 @@ impl HollowNode {
         let kubelet = Arc::new(Kubelet::new(shared, number, client));
         kubelet.register().await?;
         let name = kubelet.name.clone();
-        let (changes, inbox) = mpsc::unbounded_channel();
+        let reporter = kubelet.shared.agent_reports.reporter.clone();
+        let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let (power, on) = watch::channel(true);
-        tasks.spawn(kubelet.run(inbox, changes.clone(), on));
+        tasks.spawn(guarded("a hollow kubelet", reporter, kubelet.run(inbox, changes.clone(), on)));
         Ok(Self { name, changes, power })
     }
 
@@ -62,7 +67,7 @@ impl HollowNode {
     }
 
     /// Where a shared watch sends the changes of the node's pods.
-    pub fn changes(&self) -> mpsc::UnboundedSender<PodChange> {
+    pub fn changes(&self) -> mpsc::Sender<PodChange> {
         self.changes.clone()
     }
 
@@ -83,8 +88,8 @@ struct Running {
 impl Kubelet {
     async fn run(
         self: Arc<Self>,
-        mut changes: mpsc::UnboundedReceiver<PodChange>,
-        sender: mpsc::UnboundedSender<PodChange>,
+        mut changes: mpsc::Receiver<PodChange>,
+        sender: mpsc::Sender<PodChange>,
         mut power: watch::Receiver<bool>,
     ) {
         loop {
@@ -115,24 +120,23 @@ impl Kubelet {
     /// Runs the kubelet and its pods until the future is dropped.
     async fn work(
         self: Arc<Self>,
-        changes: &mut mpsc::UnboundedReceiver<PodChange>,
-        sender: mpsc::UnboundedSender<PodChange>,
+        changes: &mut mpsc::Receiver<PodChange>,
+        sender: mpsc::Sender<PodChange>,
     ) {
         let mut tasks = JoinSet::new();
         let shared_watch = self.shared.plan.scenario().cluster.node.shared_watch;
         if !shared_watch {
             let (client, name) = (self.client.clone(), self.name.clone());
             let reporter = self.shared.agent_reports.reporter.clone();
-            tasks.spawn(async move {
-                let send = |change| drop(sender.send(change));
-                pods_of_node(client, NAMESPACE, &name, &reporter, send).await;
-            });
+            let watch = pods_of_node(client, NAMESPACE, name, reporter.clone(), sender);
+            tasks.spawn(guarded("a node's watch of its pods", reporter, watch));
         }
         // Spreads the nodes' renewals over the period, as they are where nodes started at different
         // times.
         let nodes = self.shared.plan.scenario().cluster.nodes.get().max(1);
-        let phase = LEASE_PERIOD.mul_f64(self.number as f64 / f64::from(nodes));
-        let mut heartbeat = interval_at(Instant::now() + phase, LEASE_PERIOD);
+        let period = duration(LEASE_PERIOD);
+        let phase = period.mul_f64(self.number as f64 / f64::from(nodes));
+        let mut heartbeat = interval_at(Instant::now() + phase, period);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut status = interval_at(Instant::now() + STATUS_PERIOD, STATUS_PERIOD);
         let mut pods: BTreeMap<String, Running> = BTreeMap::new();
@@ -142,7 +146,8 @@ impl Kubelet {
                     Some(change) => self.take(change, &mut pods, &mut tasks),
                     None => return,
                 },
-                _ = heartbeat.tick() => {
+                due = heartbeat.tick() => {
+                    self.shared.agent_reports.reporter.late(Lag::Heartbeat, due.elapsed());
                     let kubelet = Arc::clone(&self);
                     // After a failure the Lease is renewed at the next tick.
                     tasks.spawn(async move {
@@ -159,11 +164,7 @@ impl Kubelet {
                         }
                     });
                 }
-                Some(done) = tasks.join_next() => {
-                    if let Err(error) = done && error.is_panic() {
-                        tracing::error!(node = self.name, %error, "a task of a kubelet panicked");
-                    }
-                }
+                Some(_) = tasks.join_next() => {}
             }
         }
     }
@@ -184,7 +185,9 @@ impl Kubelet {
                     return;
                 }
                 let (stop, asked) = watch::channel(pod.metadata.deletion_timestamp.is_some());
-                let task = tasks.spawn(pod::run(Arc::clone(self), *pod, asked));
+                let reporter = self.shared.agent_reports.reporter.clone();
+                let life = pod::run(Arc::clone(self), *pod, asked);
+                let task = tasks.spawn(guarded("the life of a pod", reporter, life));
                 pods.insert(name, Running { uid, stop, task });
             }
             PodChange::Gone(pod) => stop(pods, &pod.name_any()),

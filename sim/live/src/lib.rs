@@ -12,6 +12,7 @@ mod forensics;
 
 mod jobs;
 mod kubelet;
+mod lags;
 mod leases;
 mod metrics;
 mod pods;
@@ -19,9 +20,11 @@ mod reporter;
 mod run;
 mod scrape;
 pub mod shard;
+mod task;
 mod throttle;
 mod timeline;
 mod usage;
 mod watch;
+mod watchdog;
 
 pub use run::{RunError, TeardownError, check_faults, run};

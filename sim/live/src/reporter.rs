@@ -2,6 +2,7 @@
 //! time them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -11,6 +12,8 @@ use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::time::{Span, Time};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Duration, Instant};
+
+use crate::lags::{Lag, Lags};
 
 /// The clock of a run. Time zero is the run's start, which is set once the platform is ready.
 #[derive(Clone, Debug, Default)]
@@ -132,6 +135,8 @@ pub enum Observation {
     Remark(String),
     /// An error of the harness that makes the run invalid.
     Invalid(String),
+    /// The same, and the run ends at once.
+    Abort(String),
     /// An alert that was turned away is sent again.
     Redeliver(InvestigationId),
     /// A timer that the controller set has expired.
@@ -151,13 +156,62 @@ pub struct Reporter {
     engine: UnboundedSender<Observation>,
     /// Number of errors that were retried and the last of them, by operation.
     retried: Arc<Mutex<BTreeMap<&'static str, (u64, String)>>>,
+    lags: Lags,
+    depth: Arc<Depth>,
 }
+
+/// The number of messages that wait for the engine.
+#[derive(Debug, Default)]
+struct Depth {
+    now: AtomicUsize,
+    is_reported: AtomicBool,
+}
+
+/// The receiver of a [`Reporter`]'s messages.
+#[derive(Debug)]
+pub struct Inbox {
+    messages: UnboundedReceiver<Observation>,
+    depth: Arc<Depth>,
+}
+
+impl Inbox {
+    /// The next message; none when all reporters are gone. Cancel safe.
+    pub async fn recv(&mut self) -> Option<Observation> {
+        let message = self.messages.recv().await;
+        self.taken(message.is_some());
+        message
+    }
+
+    /// A message, if one waits.
+    pub fn try_recv(&mut self) -> Option<Observation> {
+        let message = self.messages.try_recv().ok();
+        self.taken(message.is_some());
+        message
+    }
+
+    /// Whether no message waits.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    fn taken(&self, is_taken: bool) {
+        if is_taken {
+            self.depth.now.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Messages that may wait for the engine. More of them make the run invalid: their times are right,
+/// but the controller reacts too late.
+const DEPTH_MAX: usize = 100_000;
 
 impl Reporter {
     /// A reporter, and the receiver for the engine.
-    pub fn new(clock: Clock) -> (Self, UnboundedReceiver<Observation>) {
-        let (engine, inbox) = unbounded_channel();
-        (Self { clock, engine, retried: Arc::default() }, inbox)
+    pub fn new(clock: Clock) -> (Self, Inbox) {
+        let (engine, messages) = unbounded_channel();
+        let (lags, depth) = (Lags::default(), Arc::<Depth>::default());
+        let inbox = Inbox { messages, depth: Arc::clone(&depth) };
+        (Self { clock, engine, retried: Arc::default(), lags, depth }, inbox)
     }
 
     /// The clock of the run.
@@ -173,11 +227,33 @@ impl Reporter {
     /// Sends a message. After the run, when the receiver is dropped, messages are discarded.
     pub fn send(&self, observation: Observation) {
         match &observation {
-            Observation::Invalid(why) => tracing::warn!(why, "the run is invalid"),
+            Observation::Invalid(why) | Observation::Abort(why) => {
+                tracing::warn!(why, "the run is invalid");
+            }
             Observation::Remark(text) => tracing::info!("{text}"),
             _ => {}
         }
-        let _ = self.engine.send(observation);
+        // Counted first, as the engine may receive it at once.
+        let before = self.depth.now.fetch_add(1, Ordering::Relaxed);
+        if self.engine.send(observation).is_ok()
+            && before >= DEPTH_MAX
+            && !self.depth.is_reported.swap(true, Ordering::Relaxed)
+        {
+            let why = format!(
+                "the harness was the bottleneck: {DEPTH_MAX} messages waited for its engine"
+            );
+            self.send(Observation::Invalid(why));
+        }
+    }
+
+    /// The delays of the harness.
+    pub const fn lags(&self) -> &Lags {
+        &self.lags
+    }
+
+    /// Records a delay of the harness.
+    pub fn late(&self, lag: Lag, late: Duration) {
+        self.lags.record(lag, Span(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX)));
     }
 
     /// Logs and counts an error of something that is tried again.
@@ -211,6 +287,19 @@ impl Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_harness_that_does_not_keep_up_makes_the_run_invalid_once() {
+        let (reporter, mut inbox) = Reporter::new(Clock::default());
+        let count = |inbox: &mut Inbox| {
+            let messages = std::iter::from_fn(|| inbox.try_recv());
+            messages.filter(|message| matches!(message, Observation::Invalid(_))).count()
+        };
+        (0..DEPTH_MAX).for_each(|_| reporter.send(Observation::Wake));
+        assert_eq!(count(&mut inbox), 0);
+        (0..DEPTH_MAX + 2).for_each(|_| reporter.send(Observation::Wake));
+        assert_eq!(count(&mut inbox), 1);
+    }
 
     #[test]
     fn errors_that_are_retried_are_counted_by_what_failed() {

@@ -15,6 +15,8 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::reporter::{Finished, Observation, Reporter, WatchEvent};
 
@@ -153,30 +155,39 @@ pub enum PodChange {
     All(Vec<String>),
 }
 
-/// Watches the pods bound to one node until it is aborted.
+/// Watches the pods bound to one node until it is aborted. If the queue of changes is full, it is
+/// counted, and the watch waits: the unread events count against its own connection only.
 pub async fn pods_of_node(
     client: Client,
     namespace: &str,
-    node: &str,
-    reporter: &Reporter,
-    send: impl Fn(PodChange),
+    node: String,
+    reporter: Reporter,
+    changes: mpsc::Sender<PodChange>,
 ) {
+    let send = async |change| match changes.try_send(change) {
+        Err(TrySendError::Full(change)) => {
+            reporter.failed("the queue of a node's pods was full, which", &"it was full");
+            // The kubelet has ended if nobody receives.
+            let _ = changes.send(change).await;
+        }
+        Ok(()) | Err(TrySendError::Closed(_)) => {}
+    };
     let api: Api<Pod> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut stream = pin!(watcher(api, config).backoff(Pauses(Duration::from_millis(50))));
     let mut listed = Vec::new();
     while let Some(event) = stream.next().await {
         match event {
-            Ok(Event::Apply(pod)) => send(PodChange::Is(Box::new(pod))),
+            Ok(Event::Apply(pod)) => send(PodChange::Is(Box::new(pod))).await,
             Ok(Event::InitApply(pod)) => {
                 listed.push(pod.name_any());
-                send(PodChange::Is(Box::new(pod)));
+                send(PodChange::Is(Box::new(pod))).await;
             }
-            Ok(Event::Delete(pod)) => send(PodChange::Gone(Box::new(pod))),
+            Ok(Event::Delete(pod)) => send(PodChange::Gone(Box::new(pod))).await,
             Ok(Event::Init) => listed.clear(),
             Ok(Event::InitDone) => {
                 tracing::debug!(node, listed = listed.len(), "a node's watch is established");
-                send(PodChange::All(std::mem::take(&mut listed)));
+                send(PodChange::All(std::mem::take(&mut listed))).await;
             }
             Err(error) => reporter.failed("a node's watch of its pods", &error),
         }

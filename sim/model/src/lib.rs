@@ -16,6 +16,7 @@ pub mod dist;
 pub mod event;
 pub mod input;
 pub mod investigation;
+pub mod kubelet;
 pub mod phase;
 pub mod quantity;
 pub mod scenario;

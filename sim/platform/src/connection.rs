@@ -1,43 +1,41 @@
 //! Connections to the API server. Requests of the harness's many identities, each with its own
 //! bearer token, are spread over several HTTP/2 connections ("lanes"), so that none waits for a
-//! free stream.
+//! free stream. Each watch has a connection of its own: what a watch has not read yet counts
+//! against the flow-control window of its connection, and must not stop other requests. Every
+//! request has a time limit, and every watch an idle limit.
+
+mod body;
+mod lane;
+mod limits;
+mod outstanding;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use http::header::AUTHORIZATION;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri};
-use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::Client as Http;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use kube::Client;
 use kube::client::Body;
-use tokio::net::TcpStream;
-use tower::util::MapResult;
-use tower::{BoxError, Service, ServiceExt};
+use tokio::time::{Instant, timeout_at};
+use tower::{BoxError, Service};
+
+use body::{Bounded, Interrupted, ReadLag};
+use lane::{Answer, Lane};
+use limits::Kind;
+use outstanding::Outstanding;
+pub use outstanding::Stalled;
 
 /// kube-apiserver allows 100 streams a connection if anonymous authentication is on
 /// (`--http2-max-streams-per-connection`, its default since v1.28.3); the number of lanes leaves
 /// room.
 const STREAMS_PER_LANE: usize = 60;
-
-/// HTTP/2 flow-control window of a connection in bytes.
-///
-/// hyper's adaptive window is not used: it starts at 64 KiB and grows with the estimated bandwidth,
-/// and streams whose bodies are not being read (idle watches) hold their share of the connection's
-/// window. With many watches on one connection they used up the whole window, and every other
-/// request on it hung (seen with `lease-churn --on local`). A connection's window of 16 times a
-/// stream's leaves room for the other requests of its lane.
-const CONNECTION_WINDOW: u32 = 64 << 20;
-/// HTTP/2 flow-control window of a stream in bytes: larger than a list of the largest run's pods.
-const STREAM_WINDOW: u32 = 4 << 20;
-
-type Answer = Response<hyper::body::Incoming>;
 
 /// Why no client of the API server could be created.
 #[derive(Debug, thiserror::Error)]
@@ -56,38 +54,30 @@ pub enum ConnectionError {
     NoNode(usize),
 }
 
-type Connected = Result<MaybeHttpsStream<TokioIo<TcpStream>>, BoxError>;
-
-/// Opens connections, and logs each attempt.
-type Connector = MapResult<HttpsConnector<HttpConnector>, fn(Connected) -> Connected>;
-
-fn log_connected(done: Connected) -> Connected {
-    match &done {
-        Ok(_) => tracing::debug!("a connection to the API server was opened"),
-        Err(error) => tracing::debug!(%error, "no connection to the API server"),
-    }
-    done
-}
-
-/// One HTTP/2 connection, and its number of open streams.
-struct Lane {
-    http: Http<Connector, Body>,
-    streams: AtomicUsize,
-}
-
 /// The connections to one API server.
 #[derive(Clone)]
-pub struct Lanes {
-    lanes: Arc<[Lane]>,
+pub struct Lanes(Arc<Shared>);
+
+struct Shared {
+    name: &'static str,
     authority: Authority,
+    tls: rustls::ClientConfig,
+    /// For requests with an end.
+    lanes: Vec<Arc<Lane>>,
+    /// For watches, one each. A lane without a watch is used by the next one.
+    watches: Mutex<Vec<Arc<Lane>>>,
+    outstanding: Arc<Outstanding>,
+    read_lag: ReadLag,
 }
 
 impl Lanes {
-    /// As many connections as `at_once` concurrent requests and watches need.
+    /// As many connections as `at_once` concurrent requests need; `name` is for log messages.
+    /// Watches get connections of their own.
     ///
     /// # Errors
     /// [`ConnectionError::Address`].
     pub fn new(
+        name: &'static str,
         address: &str,
         tls: &rustls::ClientConfig,
         at_once: usize,
@@ -96,102 +86,83 @@ impl Lanes {
         let Some(authority) = uri.authority().cloned() else {
             return Err(ConnectionError::Address(address.to_owned()));
         };
-        let lane = |_| {
-            let mut connector = HttpConnector::new();
-            connector.enforce_http(false);
-            connector.set_nodelay(true);
-            let connector = hyper_rustls::HttpsConnectorBuilder::new()
-                .with_tls_config(tls.clone())
-                .https_only()
-                .enable_http2()
-                .wrap_connector(connector);
-            let connector = connector.map_result(log_connected as fn(Connected) -> Connected);
-            let mut http = Http::builder(TokioExecutor::new());
-            http.http2_only(true)
-                .timer(TokioTimer::new())
-                // Without a ping, a watch does not notice that its server was killed.
-                .http2_keep_alive_interval(std::time::Duration::from_secs(10))
-                .http2_keep_alive_timeout(std::time::Duration::from_secs(10))
-                .http2_keep_alive_while_idle(true)
-                .http2_initial_connection_window_size(CONNECTION_WINDOW)
-                .http2_initial_stream_window_size(STREAM_WINDOW);
-            Lane { http: http.build(connector), streams: AtomicUsize::new(0) }
-        };
         let count = at_once.div_ceil(STREAMS_PER_LANE).max(1);
         tracing::debug!(lanes = count, at_once, %authority, "connections to the API server");
-        Ok(Self { lanes: (0..count).map(lane).collect(), authority })
+        let lane = |number| Arc::new(Lane::new(format!("{name} {number}"), tls.clone()));
+        Ok(Self(Arc::new(Shared {
+            name,
+            authority,
+            tls: tls.clone(),
+            lanes: (0..count).map(lane).collect(),
+            watches: Mutex::default(),
+            outstanding: Arc::default(),
+            read_lag: ReadLag::default(),
+        })))
     }
 
-    /// A client that sends `token`.
+    /// A client that sends `token`; `identity` names its owner in log messages.
     ///
     /// # Errors
     /// [`ConnectionError::Token`].
-    pub fn client(&self, token: &str, namespace: &str) -> Result<Client, ConnectionError> {
+    pub fn client(
+        &self,
+        identity: &str,
+        token: &str,
+        namespace: &str,
+    ) -> Result<Client, ConnectionError> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| ConnectionError::Token)?;
         bearer.set_sensitive(true);
-        Ok(Client::new(Identified { lanes: self.clone(), bearer }, namespace))
+        let identity = Identified { lanes: self.clone(), identity: identity.into(), bearer };
+        Ok(Client::new(identity, namespace))
     }
 
-    /// Index of the lane with the fewest open streams.
-    fn pick(&self) -> usize {
-        let streams = |n: &usize| self.lanes[*n].streams.load(Ordering::Relaxed);
-        (0..self.lanes.len()).min_by_key(streams).unwrap_or(0)
+    /// Gives up the connections on which requests wait and nothing has arrived for `at_least`, and
+    /// returns these requests. They fail with a transient error, and a retry opens a new
+    /// connection.
+    pub fn give_up_stalled(&self, at_least: Duration) -> Vec<Stalled> {
+        self.0.outstanding.give_up(at_least)
+    }
+
+    /// How late the harness read its watches, in nanoseconds: the time since the first of the parts
+    /// that arrived without a pause between them.
+    pub fn read_lag(&self) -> Histogram<u64> {
+        self.0.read_lag.histogram()
+    }
+
+    /// The lane for a request: the one with the fewest open streams, or one of its own for a watch.
+    fn pick(&self, kind: Kind) -> Arc<Lane> {
+        if kind != Kind::Stream {
+            let fewest = self.0.lanes.iter().min_by_key(|lane| lane.streams());
+            return Arc::clone(fewest.unwrap_or(&self.0.lanes[0]));
+        }
+        let mut watches = self.0.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        // The list and the caller hold a lane that is in use.
+        if let Some(free) = watches.iter().find(|lane| Arc::strong_count(lane) == 1) {
+            return Arc::clone(free);
+        }
+        let name = format!("{} watch {}", self.0.name, watches.len());
+        let lane = Arc::new(Lane::new(name, self.0.tls.clone()));
+        watches.push(Arc::clone(&lane));
+        lane
     }
 }
 
 impl std::fmt::Debug for Lanes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} lanes to {}", self.lanes.len(), self.authority)
+        write!(f, "{} lanes to {}", self.0.lanes.len(), self.0.authority)
     }
 }
 
 /// The lanes with one identity: the service inside a [`Client`].
 struct Identified {
     lanes: Lanes,
+    identity: Arc<str>,
     bearer: HeaderValue,
 }
 
-/// An open stream of a lane; its drop, after the body or a failed request, decrements the count.
-struct Stream {
-    lanes: Lanes,
-    lane: usize,
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.lanes.lanes[self.lane].streams.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A response body that keeps its stream counted until it is dropped.
-struct Held {
-    body: hyper::body::Incoming,
-    _stream: Stream,
-}
-
-impl hyper::body::Body for Held {
-    type Data = hyper::body::Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
 impl Service<Request<Body>> for Identified {
-    type Response = Response<Held>;
+    type Response = Response<Bounded>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -200,9 +171,10 @@ impl Service<Request<Body>> for Identified {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let shared = &self.lanes.0;
         let mut parts = request.uri().clone().into_parts();
         parts.scheme = Some(Scheme::HTTPS);
-        parts.authority = Some(self.lanes.authority.clone());
+        parts.authority = Some(shared.authority.clone());
         parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
         let uri = match Uri::from_parts(parts) {
             Ok(uri) => uri,
@@ -210,15 +182,26 @@ impl Service<Request<Body>> for Identified {
         };
         *request.uri_mut() = uri;
         request.headers_mut().insert(AUTHORIZATION, self.bearer.clone());
-        let lane = self.lanes.pick();
-        self.lanes.lanes[lane].streams.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream { lanes: self.lanes.clone(), lane };
-        let answer = self.lanes.lanes[lane].http.request(request);
+        let kind = Kind::of(&request);
+        let lane = self.lanes.pick(kind);
+        let ticket = shared.outstanding.record(&request, Arc::clone(&self.identity), &lane);
+        let sent = Instant::now();
+        let (answer, closed) = lane.send(request);
+        let read_lag = shared.read_lag.clone();
         Box::pin(async move {
-            let answer: Answer = answer.await.inspect_err(|error| {
+            let mut closed = Box::pin(closed);
+            let answered = tokio::select! {
+                answered = timeout_at(sent + kind.limit(), answer) => answered,
+                () = closed.as_mut() => return Err(Interrupted::GivenUp.into()),
+            };
+            let Ok(answered) = answered else {
+                return Err(Interrupted::TimedOut(kind.limit()).into());
+            };
+            let lane = &ticket.lane.name;
+            let answer: Answer = answered.inspect_err(|error| {
                 tracing::debug!(lane, %error, connect = error.is_connect(), "a request failed");
             })?;
-            Ok(answer.map(|body| Held { body, _stream: stream }))
+            Ok(answer.map(|body| Bounded::new(body, sent, closed, ticket, read_lag)))
         })
     }
 }

@@ -9,6 +9,7 @@ use kube::Client;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{ConnectionError, Lanes};
+use crate::identity::node_name;
 
 /// The namespace that agents run in.
 pub const NAMESPACE: &str = "alertstorm";
@@ -210,16 +211,16 @@ impl Clients {
     pub fn new(platform: &Platform, tokens: &Tokens, plan: &Plan) -> Result<Self, ConnectionError> {
         let tls = alertstorm_agent::trust::only(&platform.ca)?;
         let calls = plan.scenario().controller.client.connections.get() as usize;
-        let lanes = |at_once| Lanes::new(&platform.api_server, &tls, at_once);
+        let lanes = |name, at_once| Lanes::new(name, &platform.api_server, &tls, at_once);
         let node_tokens = match &platform.agents {
             Agents::Hollow(tokens) => tokens.clone(),
             Agents::Pods(_) => Vec::new(),
         };
         Ok(Self {
-            backend: lanes(calls + 8)?,
-            // A watch and a few concurrent calls for each node.
-            nodes: lanes(node_tokens.len() * 4)?,
-            agents: lanes(plan.scenario().controller.concurrency.get() as usize / 4)?,
+            backend: lanes("backend", calls + 8)?,
+            // A few concurrent calls for each node.
+            nodes: lanes("nodes", node_tokens.len() * 3)?,
+            agents: lanes("agents", plan.scenario().controller.concurrency.get() as usize / 4)?,
             tokens: tokens.clone(),
             node_tokens,
         })
@@ -230,7 +231,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn backend(&self) -> Result<Client, ConnectionError> {
-        self.backend.client(&self.tokens.backend, NAMESPACE)
+        self.backend.client("backend", &self.tokens.backend, NAMESPACE)
     }
 
     /// The client that reads metrics.
@@ -238,7 +239,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn scraper(&self) -> Result<Client, ConnectionError> {
-        self.backend.client(&self.tokens.scraper, NAMESPACE)
+        self.backend.client("scraper", &self.tokens.scraper, NAMESPACE)
     }
 
     /// The client of a hollow kubelet.
@@ -247,15 +248,20 @@ impl Clients {
     /// [`ConnectionError::NoNode`]; [`ConnectionError::Token`].
     pub fn node(&self, number: usize) -> Result<Client, ConnectionError> {
         let token = self.node_tokens.get(number).ok_or(ConnectionError::NoNode(number))?;
-        self.nodes.client(token, NAMESPACE)
+        self.nodes.client(&node_name(number), token, NAMESPACE)
     }
 
-    /// The client of an agent, with the token of its pod.
+    /// The client of the agent in `pod`, with the pod's token.
     ///
     /// # Errors
     /// [`ConnectionError::Token`].
-    pub fn agent(&self, token: &str) -> Result<Client, ConnectionError> {
-        self.agents.client(token, NAMESPACE)
+    pub fn agent(&self, pod: &str, token: &str) -> Result<Client, ConnectionError> {
+        self.agents.client(pod, token, NAMESPACE)
+    }
+
+    /// All connections.
+    pub fn lanes(&self) -> [Lanes; 3] {
+        [self.backend.clone(), self.nodes.clone(), self.agents.clone()]
     }
 }
 
@@ -287,7 +293,7 @@ mod tests {
         .expect("protocol versions")
         .with_root_certificates(rustls::RootCertStore::empty())
         .with_no_client_auth();
-        let lanes = Lanes::new("https://127.0.0.1:6443", &tls, 1).expect("lanes");
+        let lanes = Lanes::new("test", "https://127.0.0.1:6443", &tls, 1).expect("lanes");
         let clients = Clients {
             backend: lanes.clone(),
             nodes: lanes.clone(),

@@ -14,7 +14,7 @@ use crate::pod::PodPhase;
 use crate::world::World;
 
 impl World<'_> {
-    /// The container has run for [`costs::AGENT_START`].
+    /// The container has run for [`alertstorm_model::kubelet::AGENT_START`].
     pub(crate) fn start_agent(&mut self, who: Key<Inv>) {
         let plan = self.plan;
         let Some(inv) = self.invs.get_mut(who) else {

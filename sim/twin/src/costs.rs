@@ -117,8 +117,6 @@ pub(crate) const KUBELET_CALL: Span = Span::micros(400);
 pub(crate) const IDLE_MILLICORES_API: u64 = 100;
 /// Idle work of etcd, from the same measurement.
 pub(crate) const IDLE_MILLICORES_ETCD: u64 = 45;
-/// How often a node renews its lease (kubelet's nodeLeaseDurationSeconds, 40, divided by 4).
-pub(crate) const NODE_LEASE_PERIOD: Span = Span::secs(10);
 
 /// A login by the kubernetes method, without the TokenReview.
 pub(crate) const VAULT_LOGIN_KUBERNETES: Span = Span::micros(1_600);
@@ -148,5 +146,3 @@ pub(crate) const POSTGRES_ALTER_ROLE: Span = Span::micros(1_500);
 pub(crate) const POSTGRES_STATEMENT: Span = Span::micros(1_200);
 /// An agent's call to a system that has no model: network devices, security tools.
 pub(crate) const EXTERNAL_CALL: Span = Span::millis(40);
-/// From the start of the container to the agent's first request.
-pub(crate) const AGENT_START: Span = Span::millis(150);

@@ -4,12 +4,13 @@
 
 use alertstorm_model::event::Component;
 use alertstorm_model::investigation::{Outcome, Stage};
+use alertstorm_model::kubelet::AGENT_START;
 use alertstorm_model::scenario::knobs::NodeRuntime;
 
 use crate::agenda::Ev;
 use crate::arena::Key;
 use crate::call::{Client, KubeletStep, KwokStage, Recorder, Then};
-use crate::costs::{self, Op};
+use crate::costs::Op;
 use crate::investigation::Inv;
 use crate::pod::PodPhase;
 use crate::streams;
@@ -93,9 +94,9 @@ impl World<'_> {
             return;
         };
         if inv.pod.start() {
-            inv.wait(Component::PodStart, costs::AGENT_START);
+            inv.wait(Component::PodStart, AGENT_START);
             self.schedule_relist(who, node);
-            self.engine.after(costs::AGENT_START, Ev::AgentStarts(who));
+            self.engine.after(AGENT_START, Ev::AgentStarts(who));
         }
     }
 

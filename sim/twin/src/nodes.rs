@@ -7,6 +7,7 @@ use crate::costs::{self, Op};
 use crate::host::Process;
 use crate::streams;
 use crate::world::World;
+use alertstorm_model::kubelet::LEASE_PERIOD;
 
 #[derive(Debug)]
 struct Node {
@@ -125,7 +126,7 @@ impl Nodes {
     /// Renewals of node leases within `span`: each node that is up renews its own every 10 s.
     fn lease_renewals(&self, span: Span) -> u64 {
         let up = self.list.iter().filter(|node| !node.down).count() as u64;
-        up * span.0 / costs::NODE_LEASE_PERIOD.0
+        up * span.0 / LEASE_PERIOD.0
     }
 }
 

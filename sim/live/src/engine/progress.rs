@@ -9,7 +9,7 @@ use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::time::{Span, Time};
 
 use super::Engine;
-use super::lags::record;
+use crate::lags::Lag;
 use crate::reporter::{Finished, Observation, WatchEvent};
 
 /// How long a finished Job waits for its pod's journal: longer than the reader retries the pod's
@@ -24,7 +24,7 @@ impl Engine<'_> {
         }
         // The watch may show the Job before the response to its creation arrives.
         match timeline.shown {
-            true => record(&mut self.lags.watch, Span::ZERO),
+            true => self.reporter.lags().record(Lag::Watch, Span::ZERO),
             false => timeline.answered = Some(at),
         }
         self.stage(id, at, Stage::JobCreated);
@@ -37,7 +37,7 @@ impl Engine<'_> {
                 let Some(timeline) = self.all.get_mut(&id) else { return };
                 timeline.shown = true;
                 if let Some(answered) = timeline.answered.take() {
-                    record(&mut self.lags.watch, at.since(answered));
+                    self.reporter.lags().record(Lag::Watch, at.since(answered));
                 }
                 if let Some(finished) = finished {
                     self.job_finished(id, at, finished);
@@ -96,7 +96,8 @@ impl Engine<'_> {
             self.hold(Event::of(at, id, fact));
         }
         self.hold(Event::of(at, id, Fact::Stage { stage: Stage::JobFinished }));
-        self.tasks.spawn(Arc::clone(&self.jobs).end_identity(alert));
+        let ended = Arc::clone(&self.jobs).end_identity(alert);
+        self.spawn("the deletion of an identity", ended);
         self.deliver(Input::JobFinished { id, cost_micro_usd });
         let gone = self.all.get(&id).and_then(|timeline| timeline.gone);
         if let Some(gone) = gone {

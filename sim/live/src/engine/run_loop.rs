@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
-use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::reporter::Observation;
+use crate::reporter::Inbox;
 
 /// The period of ticks.
 const TICK: Duration = Duration::from_millis(25);
@@ -35,7 +34,7 @@ pub(crate) trait Driven {
     type Message;
 
     /// The next message; none when all senders are gone. Must be cancel safe.
-    async fn next(&mut self, inbox: &mut UnboundedReceiver<Observation>) -> Option<Self::Message>;
+    async fn next(&mut self, inbox: &mut Inbox) -> Option<Self::Message>;
     /// Handles a message.
     async fn handle(&mut self, message: Self::Message, host: &impl Host);
     /// Called when the inbox is empty: writes the events that are due.
@@ -47,6 +46,8 @@ pub(crate) trait Driven {
     fn now(&self) -> Time;
     /// When the last lease that may be alive expires; none when none is.
     fn leases_until(&self) -> Option<Time>;
+    /// Whether the run is to end at once.
+    fn is_aborted(&self) -> bool;
     /// Whether an alert is still to come, or an investigation under way.
     fn is_open(&self) -> bool;
     /// Whether a Job is still to be collected, all investigations being over since `since`.
@@ -87,7 +88,7 @@ impl RunLoop {
     pub async fn advance<D: Driven>(
         &mut self,
         driven: &mut D,
-        inbox: &mut UnboundedReceiver<Observation>,
+        inbox: &mut Inbox,
         host: &impl Host,
         pause: &mut dyn FnMut(Time) -> ControlFlow<()>,
     ) -> bool {
@@ -126,6 +127,9 @@ impl RunLoop {
     }
 
     fn is_done(&mut self, now: Time, driven: &impl Driven) -> bool {
+        if driven.is_aborted() {
+            return true;
+        }
         if self.run_for.0 > 0 && now >= Time::ZERO + self.run_for {
             return true;
         }

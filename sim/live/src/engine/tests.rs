@@ -10,10 +10,9 @@ use alertstorm_model::scenario::{NoFiles, Part, Plan, load};
 use alertstorm_platform::{Agents, PodSpec};
 use kube::Client;
 use kube::client::Body;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
-use crate::reporter::{Clock, Finished, WatchEvent};
+use crate::reporter::{Clock, Finished, Inbox, WatchEvent};
 use crate::shard::{Memory, OpenMemory};
 
 const ID: InvestigationId = InvestigationId(0);
@@ -29,7 +28,7 @@ impl Host for NoHost {
 }
 
 /// A plan of one alert, and the Jobs of an API server that never answers.
-fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, UnboundedReceiver<Observation>) {
+fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, Inbox) {
     let plan = load("alerts: [{flood: 1}]", "plan", &[], &NoFiles);
     let plan = Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}")));
     let silent = tower::service_fn(|_: http::Request<Body>| async {

@@ -11,7 +11,7 @@ use alertstorm_platform::identity::node_name;
 use alertstorm_platform::{NAMESPACE, call};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Event as KubeEvent, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Event as KubeEvent, Node, Pod};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -38,7 +38,7 @@ pub(super) struct Kubelet {
     pub shared: Arc<Shared>,
     pub client: Client,
     /// `kubeAPIQPS` and `kubeAPIBurst`; none for KWOK.
-    throttle: Option<Throttle>,
+    pub throttle: Option<Throttle>,
     events: Throttle,
     /// The first relist, from the run's start.
     relist_offset: Duration,
@@ -79,14 +79,6 @@ impl Kubelet {
     }
 
     pub fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), NAMESPACE)
-    }
-
-    pub fn accounts(&self) -> Api<ServiceAccount> {
-        Api::namespaced(self.client.clone(), NAMESPACE)
-    }
-
-    pub fn config_maps(&self) -> Api<ConfigMap> {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 

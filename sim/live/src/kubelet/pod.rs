@@ -3,12 +3,12 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use alertstorm_agent::{Places, Task};
 use alertstorm_model::alert::Alert;
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity};
+use alertstorm_model::kubelet::AGENT_START;
 use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::Time;
@@ -16,34 +16,23 @@ use alertstorm_platform::NAMESPACE;
 use alertstorm_platform::call;
 use alertstorm_platform::identity::investigation_of;
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::node::{Kubelet, PATIENCE};
 use super::resident::Resident;
+use super::volume::{Identity, mounted};
 use crate::reporter::{Observation, Reporter, duration};
-
-/// From the container's start to the agent's first step; the same as in the twin's costs.
-const AGENT_START: Duration = Duration::from_millis(20);
 
 /// A pod and its investigation.
 struct Subject {
     pod: Pod,
     alert: Alert,
     ip: Ipv4Addr,
-}
-
-/// The tokens of a pod's ServiceAccount.
-struct Identity {
-    /// For Vault: with the audience `vault`.
-    vault: String,
-    /// For the API server.
-    kubernetes: String,
 }
 
 /// The state of the container.
@@ -96,27 +85,21 @@ async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
     let reporter = &kubelet.shared.agent_reports.reporter;
     let (id, pod) = (subject.alert.id, &subject.pod);
     let prepared = tokio::select! {
-        prepared = prepare(kubelet, subject) => prepared,
-        () = stopped(&mut stop) => Err("deleted before its container started".to_owned()),
+        prepared = prepare(kubelet, subject) => Some(prepared),
+        () = stopped(&mut stop) => None,
     };
-    let identity = match prepared {
-        Ok(identity) => identity,
-        Err(why) => {
-            if !*stop.borrow() {
-                reporter
-                    .send(Observation::Remark(format!("failed to start the pod of {id}: {why}")));
-            }
-            let outcome = Outcome::Evicted;
-            reporter.fact(id, Fact::Ended { outcome });
-            report(kubelet, subject, &Container::Ended { started: None, outcome }).await;
-            return delete(kubelet, subject, stop).await;
-        }
+    let Some(identity) = prepared else {
+        // Its deletion was requested before its container started.
+        let outcome = Outcome::Evicted;
+        reporter.fact(id, Fact::Ended { outcome });
+        report(kubelet, subject, &Container::Ended { started: None, outcome }).await;
+        return delete(kubelet, subject, stop).await;
     };
     let started = Timestamp::now();
     kubelet.event(pod, "Started", "Container started");
     let terminate = stop.clone();
     let agent = async {
-        sleep(AGENT_START).await;
+        sleep(duration(AGENT_START)).await;
         let task = Task::new(&kubelet.shared.plan, &subject.alert, NAMESPACE);
         let (places, world) = environment(kubelet, subject, identity);
         alertstorm_agent::run(&task, &places, &world, terminate).await
@@ -183,7 +166,7 @@ impl Drop for Power {
 }
 
 /// Pulls the image, reads the volumes, and starts sandbox and container.
-async fn prepare(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, String> {
+async fn prepare(kubelet: &Arc<Kubelet>, subject: &Subject) -> Identity {
     let knobs = &kubelet.shared.plan.scenario().cluster.node;
     let seed = kubelet.shared.plan.scenario().seed;
     let (now, pod) = (Instant::now(), &subject.pod);
@@ -200,67 +183,10 @@ async fn prepare(kubelet: &Arc<Kubelet>, subject: &Subject) -> Result<Identity, 
     let started_at = image_at.max(now) + start;
     kubelet.event(pod, "Pulled", "Container image already present on machine");
     kubelet.event(pod, "Created", "Container created");
-    // The projected volume: the CA bundle of the namespace, and two tokens.
-    let bundle = kubelet.config_maps();
-    let message = |error: kube::Error| call::describe(&error);
-    authorized(kubelet, || bundle.get("kube-root-ca.crt")).await.map_err(message)?;
-    let vault = token(kubelet, pod, Some("vault")).await.map_err(message)?;
-    let kubernetes = token(kubelet, pod, None).await.map_err(message)?;
+    let reporter = &kubelet.shared.agent_reports.reporter;
+    let identity = mounted(&kubelet.client, kubelet.throttle.as_ref(), pod, reporter).await;
     sleep_until(started_at).await;
-    Ok(Identity { vault, kubernetes })
-}
-
-/// Requests a token that is bound to the pod, as a kubelet does.
-async fn token(
-    kubelet: &Kubelet,
-    pod: &Pod,
-    audience: Option<&str>,
-) -> Result<String, kube::Error> {
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
-    let account = account.unwrap_or("default");
-    let request = json!({"spec": {
-        "audiences": audience.into_iter().collect::<Vec<_>>(),
-        // What a kubelet requests for the default token volume. For its own audience the API server
-        // extends exactly this lifetime to a year (WarnOnlyBoundTokenExpirationPeriod in
-        // pkg/serviceaccount).
-        "expirationSeconds": 3607,
-        "boundObjectRef": {
-            "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(),
-            "uid": pod.uid().unwrap_or_default(),
-        },
-    }});
-    let request: TokenRequest = serde_json::from_value(request).map_err(kube::Error::SerdeError)?;
-    let accounts = kubelet.accounts();
-    let params = PostParams::default();
-    let ask = || accounts.create_token_request(account, &params, &request);
-    let answer = authorized(kubelet, ask).await?;
-    let token = answer.status.and_then(|status| status.token);
-    if token.is_none() {
-        tracing::warn!(pod = pod.name_any(), "the answer to a TokenRequest has no token");
-    }
-    Ok(token.unwrap_or_default())
-}
-
-/// Retries a request that the node authorizer allows only for pods of the node. The authorizer
-/// learns of a pod by its own watch, which may be later than this kubelet's.
-async fn authorized<T, F: Future<Output = Result<T, kube::Error>>>(
-    kubelet: &Kubelet,
-    call: impl Fn() -> F,
-) -> Result<T, kube::Error> {
-    let until = Instant::now() + PATIENCE;
-    loop {
-        kubelet.turn().await;
-        match call().await {
-            Err(error)
-                if Instant::now() < until
-                    && (call::is_transient(&error) || call::is_forbidden(&error)) =>
-            {
-                tracing::debug!(error = %call::describe(&error), "a node's request is tried again");
-                sleep(Duration::from_millis(100)).await;
-            }
-            done => return done,
-        }
-    }
+    identity
 }
 
 /// KWOK's `fast` stages: the pod runs and completes immediately, with a PATCH for each.

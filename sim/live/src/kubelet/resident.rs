@@ -41,7 +41,7 @@ impl World for Resident {
     }
 
     async fn on_kubernetes(&self, verb: Verb) -> Acted {
-        let Ok(client) = self.shared.clients.agent(&self.token) else {
+        let Ok(client) = self.shared.clients.agent(&self.pod, &self.token) else {
             tracing::warn!(pod = self.pod, "the token of the pod cannot be sent");
             return Acted::Failed;
         };

@@ -13,7 +13,6 @@ use alertstorm_model::time::Time;
 use alertstorm_platform::Agents;
 use alertstorm_platform::provider::Progress;
 use tokio::sync::Mutex;
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 
 use super::error::RunError;
@@ -22,13 +21,16 @@ use super::lead::Lead;
 use super::prepare::Prepared;
 use super::teardown::Made;
 use crate::alerts::Alerts;
-use crate::engine::{Engine, Lags};
+use crate::engine::Engine;
 use crate::forensics;
 use crate::jobs::Jobs;
-use crate::reporter::Observation;
+use crate::lags::{Lag, Lags};
+use crate::reporter::Inbox;
 use crate::shard::fleet;
 use crate::shard::fleet::merge::Merge;
+use crate::task::guarded;
 use crate::usage::harness_cpu;
+use crate::watchdog;
 
 /// From the end of the preparation to the run's start.
 const LEAD: Duration = Duration::from_millis(300);
@@ -37,7 +39,7 @@ const LEAD: Duration = Duration::from_millis(300);
 pub(super) struct Driven<'a> {
     pub lead: Lead<'a>,
     pub run: host::Run,
-    pub inbox: UnboundedReceiver<Observation>,
+    pub inbox: Inbox,
     pub trails_before: forensics::Read,
     /// Whether the user ended it early.
     pub interrupted: bool,
@@ -130,6 +132,10 @@ pub(super) async fn drive<'a>(
     run.follow(&clients, &selector, &mut made.tasks)?;
     let began = harness_cpu();
     run.plan_faults(&mut made.tasks);
+    let watchdog = watchdog::follow(Arc::clone(&plan), clients.lanes().into(), reporter.clone());
+    made.tasks.spawn(guarded("the watchdog", reporter.clone(), watchdog));
+    let timers = watchdog::timers(reporter.clone());
+    made.tasks.spawn(guarded("the measurement of timers", reporter.clone(), timers));
     let own =
         (!sharded).then(|| Alerts::start(plan, Part::WHOLE, BTreeSet::new(), reporter.clone()));
     tracing::info!("the run has begun");
@@ -139,7 +145,11 @@ pub(super) async fn drive<'a>(
         alerts.stop();
     }
     tracing::info!(interrupted, "the run has ended");
-    let (lags, of_shards) = lead.lags();
+    let lags = reporter.lags().clone();
+    let of_shards = lead.of_shards(&lags);
+    for lanes in clients.lanes() {
+        lags.add(Lag::Reading, &lanes.read_lag());
+    }
     let used = harness_cpu().saturating_sub(began) + of_shards;
     Ok(Driven { lead, run, inbox, trails_before, interrupted, lags, used })
 }

@@ -12,6 +12,7 @@ use alertstorm_platform::vault;
 use alertstorm_platform::{Agents, Clients, NAMESPACE, Platform};
 use kube::Client;
 use tokio::sync::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 
 use super::error::RunError;
@@ -23,6 +24,7 @@ use crate::leases;
 use crate::pods::Pods;
 use crate::reporter::Observation;
 use crate::scrape::Scraper;
+use crate::task::guarded;
 use crate::watch::{self, PodChange};
 
 /// A run's platform and state, besides the engine.
@@ -70,16 +72,19 @@ impl Run {
         let (book, prefixes) =
             (self.agent_reports.book.clone(), leases::prefixes(self.plan.scenario()));
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
-        tasks.spawn(leases::follow(client, book, prefixes, in_pods));
+        let listing = leases::follow(client, book, prefixes, in_pods);
+        tasks.spawn(guarded("the listing of leases", self.agent_reports.reporter.clone(), listing));
         Ok(())
     }
 
     fn watch(&self, backend: &Client, selector: &str, tasks: &mut JoinSet<()>) {
         let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
         let (client, reporter) = (backend.clone(), self.agent_reports.reporter.clone());
-        tasks.spawn(watch::jobs(client, namespace.clone(), selector.clone(), reporter));
+        let jobs = watch::jobs(client, namespace.clone(), selector.clone(), reporter.clone());
+        tasks.spawn(guarded("the watch of Jobs", reporter, jobs));
         let (client, reporter) = (backend.clone(), self.agent_reports.reporter.clone());
-        tasks.spawn(watch::pods(client, namespace, selector, reporter, self.also(backend)));
+        let pods = watch::pods(client, namespace, selector, reporter.clone(), self.also(backend));
+        tasks.spawn(guarded("the watch of pods", reporter, pods));
     }
 
     /// The other receiver of pod changes: the hollow nodes if they share a watch, or the reader of
@@ -92,13 +97,18 @@ impl Run {
         if !self.plan.scenario().cluster.node.shared_watch {
             return Box::new(|_| {});
         }
+        let reporter = self.agent_reports.reporter.clone();
         let senders: BTreeMap<String, _> =
             self.nodes.iter().map(|node| (node.name().to_owned(), node.changes())).collect();
         Box::new(move |change| {
             let (PodChange::Is(pod) | PodChange::Gone(pod)) = &change else { return };
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref());
-            if let Some(changes) = node.and_then(|node| senders.get(node)) {
-                let _ = changes.send(change);
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+            let Some(node) = node else { return };
+            let sent = senders.get(&node).map(|changes| changes.try_send(change));
+            if let Some(Err(TrySendError::Full(_))) = sent {
+                let why =
+                    format!("the harness lost a change of a pod: the queue of {node} is full");
+                reporter.send(Observation::Invalid(why));
             }
         })
     }
@@ -146,12 +156,16 @@ impl Run {
         }
     }
 
+    fn spawn(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(guarded(what, self.agent_reports.reporter.clone(), task));
+    }
+
     /// Kills a server's process, or starts it again.
     fn outage(&self, program: Program, begins: bool) {
         let (provider, reporter) =
             (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
         let back = (program == Program::Vault && !begins).then(|| self.vault_restarted());
-        self.runtime.spawn(async move {
+        self.spawn("an outage of a server", async move {
             if let Err(error) = provider.outage(program, begins).await {
                 let what = if begins { "kill" } else { "restart" };
                 let why = format!("failed to {what} {}: {error}", program.file());
@@ -170,7 +184,7 @@ impl Run {
         }
         let (provider, reporter) =
             (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
-        self.runtime.spawn(async move {
+        self.spawn("the power of a node", async move {
             if let Err(error) = provider.power(number, on).await {
                 let why = format!("failed to switch the power of node {number}: {error}");
                 reporter.send(Observation::Invalid(why));
@@ -181,12 +195,12 @@ impl Run {
     /// Seals Vault, or unseals it.
     fn seal(&self, begins: bool) {
         if !begins {
-            self.runtime.spawn(self.vault_restarted());
+            self.spawn("the restart of Vault", self.vault_restarted());
             return;
         }
         let (provider, reporter) =
             (Arc::clone(&self.provider), self.agent_reports.reporter.clone());
-        self.runtime.spawn(async move {
+        self.spawn("the sealing of Vault", async move {
             let sealed = match provider.vault() {
                 Ok(vault) => {
                     vaultrs::sys::seal(vault.raw()).await.map_err(|error| error.to_string())
@@ -230,7 +244,7 @@ impl Host for Run {
                 .reporter
                 .send(Observation::Remark(format!("{name} died and was restarted")));
             if program == Program::Vault {
-                self.runtime.spawn(self.vault_restarted());
+                self.spawn("the restart of Vault", self.vault_restarted());
             }
         }
     }
@@ -242,7 +256,7 @@ impl Host for Run {
         let (scraper, provider) = (Arc::clone(&self.scraper), Arc::clone(&self.provider));
         let (reporter, sampling) =
             (self.agent_reports.reporter.clone(), Arc::clone(&self.sampling));
-        self.runtime.spawn(async move {
+        self.spawn("the reading of metrics", async move {
             let failed = |error: &VaultError| reporter.failed("the client of Vault", error);
             let vault = provider.vault().inspect_err(failed).ok();
             let usage = provider.usage().await;

@@ -6,15 +6,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alertstorm_agent::vault::VaultError;
-use alertstorm_model::event::{Audited, Fact, WaitSummary};
+use alertstorm_model::event::{Audited, Fact};
 use alertstorm_platform::provider::{Progress, Provider};
-use hdrhistogram::Histogram;
 
 use super::drive::Driven;
 use super::error::RunError;
 use super::host::Run;
 use crate::agent_reports::AgentReports;
-use crate::engine::Lags;
+use crate::lags::{Lag, Lags};
 use crate::usage::resident_max;
 use crate::{forensics, leases};
 
@@ -84,20 +83,13 @@ async fn verdict(
     Ok((verdict, invalid))
 }
 
-fn summary(what: &str, of: &Histogram<u64>) -> WaitSummary {
-    WaitSummary {
-        what: what.to_owned(),
-        count: of.len(),
-        p50_ns: of.value_at_quantile(0.5),
-        p99_ns: of.value_at_quantile(0.99),
-        max_ns: of.max(),
-    }
-}
-
 fn audited(lags: &Lags, used: Duration, verdict: forensics::Verdict) -> Audited {
     Audited {
-        send_lag: summary("harness: send lag", &lags.send),
-        watch_lag: summary("harness: watch lag", &lags.watch),
+        send_lag: lags.summary(Lag::Send),
+        watch_lag: lags.summary(Lag::Watch),
+        own_watch_lag: lags.summary(Lag::Reading),
+        heartbeat_lag: lags.summary(Lag::Heartbeat),
+        timer_lag: lags.summary(Lag::Runtime),
         harness_cpu_ns: used.as_nanos() as u64,
         harness_resident_max: resident_max(),
         leases: verdict.leases,

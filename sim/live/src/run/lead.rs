@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use alertstorm_model::event::Fact;
 use alertstorm_model::time::{Span, Time};
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::host::Run;
-use crate::engine::{self, Engine, Lags, RunLoop};
-use crate::reporter::Observation;
+use crate::engine::{self, Engine, RunLoop};
+use crate::lags::Lags;
+use crate::reporter::Inbox;
 use crate::shard::fleet::Fleet;
 use crate::shard::fleet::merge::Merge;
 
@@ -36,7 +36,7 @@ impl Lead<'_> {
     /// Runs to the end; true if `watch` ended it early.
     pub async fn run(
         &mut self,
-        inbox: &mut UnboundedReceiver<Observation>,
+        inbox: &mut Inbox,
         run: &Run,
         watch: &mut dyn FnMut(Time) -> ControlFlow<()>,
     ) -> bool {
@@ -56,16 +56,16 @@ impl Lead<'_> {
         interrupted
     }
 
-    /// Delays that the harness caused, and the processor time of shards.
-    pub fn lags(&mut self) -> (Lags, Duration) {
+    /// Adds the delays of shards to `lags`; the processor time of shards.
+    pub fn of_shards(&self, lags: &Lags) -> Duration {
         match self {
-            Self::Engine(engine) => (std::mem::take(&mut engine.lags), Duration::ZERO),
-            Self::Fleet(merge) => merge.fleet().lags(),
+            Self::Engine(_) => Duration::ZERO,
+            Self::Fleet(merge) => merge.fleet().add_lags(lags),
         }
     }
 
     /// Writes the remaining events.
-    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Observation>, run: &Run) {
+    pub fn close(&mut self, inbox: &mut Inbox, run: &Run) {
         match self {
             Self::Engine(engine) => engine.close(inbox, run),
             Self::Fleet(merge) => merge.close(inbox, run),

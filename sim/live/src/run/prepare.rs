@@ -12,7 +12,6 @@ use alertstorm_platform::provider::Progress;
 use alertstorm_platform::{Agents, Clients, Identities, Platform, Tokens, bootstrap, call, vault};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
-use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -23,7 +22,7 @@ use crate::forensics::{self, Truth};
 use crate::jobs;
 use crate::kubelet::{HollowNode, Shared};
 use crate::leases::LeaseBook;
-use crate::reporter::{Clock, Observation, Reporter};
+use crate::reporter::{Clock, Inbox, Reporter};
 use crate::scrape::Scraper;
 use crate::shard::Shards;
 use crate::shard::fleet::Fleet;
@@ -39,7 +38,7 @@ pub(super) struct Prepared {
     pub tokens: Tokens,
     pub clients: Clients,
     pub agent_reports: AgentReports,
-    pub inbox: UnboundedReceiver<Observation>,
+    pub inbox: Inbox,
     pub nodes: Vec<HollowNode>,
     pub scraper: Scraper,
     /// The lengths of the audit logs before the run.

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep};
 use super::manifests::{self, Shards};
 use super::memory::Register;
 use super::wire::{Begin, LagsSoFar, Orders, ShardMessage};
-use crate::engine::Lags;
+use crate::lags::Lags;
 use logs::PodLogEvent;
 
 /// How long to wait until all shards are ready.
@@ -193,10 +193,9 @@ impl Fleet {
     }
 
     /// The delays of all shards, and their processor time.
-    pub fn lags(&self) -> (Lags, Duration) {
-        let mut lags = Lags::default();
-        self.lags.values().for_each(|of| of.add_to(&mut lags));
-        (lags, Duration::from_nanos(self.lags.values().map(|of| of.cpu_ns).sum()))
+    pub fn add_lags(&self, lags: &Lags) -> Duration {
+        self.lags.values().for_each(|of| of.add_to(lags));
+        Duration::from_nanos(self.lags.values().map(|of| of.cpu_ns).sum())
     }
 }
 

@@ -30,8 +30,9 @@ use crate::jobs::Jobs;
 use crate::leases::LeaseBook;
 use crate::pods::Pods;
 use crate::reporter::{Clock, Observation, Reporter};
+use crate::task::guarded;
 use crate::usage::{harness_cpu, resident_max};
-use crate::{faults, watch};
+use crate::{faults, watch, watchdog};
 
 /// The period of polling for the fleet's answer.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -131,7 +132,9 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let part =
         part.ok_or_else(|| RunnerError::Missing("a valid JOB_COMPLETION_INDEX".to_owned()))?;
     let plan = Arc::new(part.of_plan(&plan)?);
-    let client = client(&plan).await?;
+    let lanes = lanes(&plan)?;
+    let token = file(&format!("{}/kubernetes", manifests::TOKENS))?;
+    let client = lanes.client("backend", token.trim(), NAMESPACE)?;
     let wire = Wire::default();
     wire.send(ShardMessage::Hello { shard: part.index() });
     let begin = begin(&client, part).await?;
@@ -168,9 +171,15 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     }
     let namespace = NAMESPACE.to_owned();
     let (of_jobs, for_jobs) = (selector.clone(), reporter.clone());
-    tasks.spawn(watch::jobs(client.clone(), namespace.clone(), of_jobs, for_jobs));
+    let watched = watch::jobs(client.clone(), namespace.clone(), of_jobs, for_jobs.clone());
+    tasks.spawn(guarded("the watch of Jobs", for_jobs, watched));
     let also = move |change| pods.change(&change);
-    tasks.spawn(watch::pods(client, namespace, selector, reporter.clone(), also));
+    let watched = watch::pods(client, namespace, selector, reporter.clone(), also);
+    tasks.spawn(guarded("the watch of pods", reporter.clone(), watched));
+    let watchdog = watchdog::follow(Arc::clone(&plan), vec![lanes.clone()], reporter.clone());
+    tasks.spawn(guarded("the watchdog", reporter.clone(), watchdog));
+    let timers = watchdog::timers(reporter.clone());
+    tasks.spawn(guarded("the measurement of timers", reporter.clone(), timers));
     let lists = engine.lists();
     let host = OwnFaults {
         plan: Arc::clone(&plan),
@@ -190,7 +199,8 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         };
         let paused = run_loop.advance(&mut engine, &mut inbox, &host, &mut due).await;
         let used = harness_cpu().saturating_sub(began).as_nanos() as u64;
-        wire.send(ShardMessage::Lags(LagsSoFar::new(&engine.lags, used, resident_max())));
+        let so_far = LagsSoFar::new(reporter.lags(), &lanes.read_lag(), used, resident_max());
+        wire.send(ShardMessage::Lags(so_far));
         lags_sent = Instant::now();
         if !paused {
             break;
@@ -207,17 +217,15 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     Ok(())
 }
 
-/// A client with the pod's ServiceAccount token.
-async fn client(plan: &Plan) -> Result<Client, RunnerError> {
-    let tokens = manifests::TOKENS;
-    let ca = file(&format!("{tokens}/ca.crt"))?;
-    let token = file(&format!("{tokens}/kubernetes"))?;
+/// The connections to the API server.
+fn lanes(plan: &Plan) -> Result<Lanes, RunnerError> {
+    let ca = file(&format!("{}/ca.crt", manifests::TOKENS))?;
     let host = variable("KUBERNETES_SERVICE_HOST")?;
     let port = variable("KUBERNETES_SERVICE_PORT_HTTPS")?;
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let calls = plan.scenario().controller.client.connections.get() as usize;
-    let lanes = Lanes::new(&format!("https://{host}:{port}"), &trust::only(&ca)?, calls + 8)?;
-    Ok(lanes.client(token.trim(), NAMESPACE)?)
+    let tls = trust::only(&ca)?;
+    Ok(Lanes::new("backend", &format!("https://{host}:{port}"), &tls, calls + 8)?)
 }
 
 /// Waits for the fleet's answer to this pod.

@@ -13,6 +13,15 @@ pub struct Audited {
     pub send_lag: WaitSummary,
     /// Time from the response to a Job's creation to the watch event that reports the Job.
     pub watch_lag: WaitSummary,
+    /// The harness's own part of the watch lag: from the arrival of an event to its handling.
+    #[serde(default)]
+    pub own_watch_lag: WaitSummary,
+    /// How late hollow nodes sent the renewals of their Leases.
+    #[serde(default)]
+    pub heartbeat_lag: WaitSummary,
+    /// How late the harness's timers ran.
+    #[serde(default)]
+    pub timer_lag: WaitSummary,
     /// Processor time of the harness in ns, user and system.
     pub harness_cpu_ns: u64,
     /// Largest resident memory of the harness, in bytes.

@@ -4,13 +4,12 @@
 use alertstorm_model::event::{Component, Event, Fact, Sink};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::time::Time;
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Fleet;
 use super::logs::PodLogEvent;
 use crate::agent_reports::AgentReports;
 use crate::engine::{Driven, Host, slowest_of_job_controller};
-use crate::reporter::{Observation, Reporter};
+use crate::reporter::{Inbox, Observation, Reporter};
 use crate::shard::manifests;
 use crate::shard::wire::{Begin, ShardMessage};
 
@@ -28,18 +27,20 @@ pub struct Merge<'a> {
     sink: &'a mut dyn Sink,
     reporter: Reporter,
     agent_reports: AgentReports,
+    /// Whether the run ends before every shard is done.
+    is_aborted: bool,
 }
 
 impl<'a> Merge<'a> {
     /// The merger of a fleet that was started.
     pub fn new(fleet: Fleet, sink: &'a mut dyn Sink, agent_reports: AgentReports) -> Self {
         let reporter = agent_reports.reporter.clone();
-        Self { fleet, sink, reporter, agent_reports }
+        Self { fleet, sink, reporter, agent_reports, is_aborted: false }
     }
 
     /// Handles the messages that are left, and flushes the event log.
-    pub fn close(&mut self, inbox: &mut UnboundedReceiver<Observation>, host: &impl Host) {
-        while let Ok(observation) = inbox.try_recv() {
+    pub fn close(&mut self, inbox: &mut Inbox, host: &impl Host) {
+        while let Some(observation) = inbox.try_recv() {
             self.observation(observation, host);
         }
         self.sink.flush();
@@ -91,6 +92,10 @@ impl<'a> Merge<'a> {
             Observation::Fact(event) => self.event(None, event),
             Observation::Remark(text) => self.remark(text),
             Observation::Invalid(why) => self.platform(Fact::Invalid { why: why.into() }),
+            Observation::Abort(why) => {
+                self.platform(Fact::Invalid { why: why.into() });
+                self.is_aborted = true;
+            }
             Observation::Fault(number, begins) => {
                 let kind = self.fleet.plan.faults()[number].kind;
                 self.platform(Fact::Fault { kind, began: begins });
@@ -187,7 +192,7 @@ impl<'a> Merge<'a> {
 impl Driven for Merge<'_> {
     type Message = Message;
 
-    async fn next(&mut self, inbox: &mut UnboundedReceiver<Observation>) -> Option<Message> {
+    async fn next(&mut self, inbox: &mut Inbox) -> Option<Message> {
         tokio::select! {
             biased;
             Some(observation) = inbox.recv() => Some(Message::Task(observation)),
@@ -216,6 +221,10 @@ impl Driven for Merge<'_> {
 
     fn leases_until(&self) -> Option<Time> {
         self.agent_reports.book.last_expiry()
+    }
+
+    fn is_aborted(&self) -> bool {
+        self.is_aborted
     }
 
     fn is_open(&self) -> bool {

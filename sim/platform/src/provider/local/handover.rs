@@ -40,11 +40,11 @@ impl Local {
         };
         let layout = &self.layout;
         let ca = read(&layout.certificates.ca)?;
-        let lanes = Lanes::new(&layout.api_server(), &trust::only(&ca)?, 1)?;
+        let lanes = Lanes::new("admin", &layout.api_server(), &trust::only(&ca)?, 1)?;
         Ok(Platform {
             provider: "local",
             api_server: layout.api_server(),
-            admin: lanes.client(&self.secrets.admin, NAMESPACE)?,
+            admin: lanes.client("admin", &self.secrets.admin, NAMESPACE)?,
             identities: Identities::Users(Tokens {
                 backend: self.secrets.backend.clone(),
                 scraper: self.secrets.scraper.clone(),
