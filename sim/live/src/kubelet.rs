@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alertstorm_platform::{NAMESPACE, call};
+use alertstorm_platform::call;
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -122,10 +122,11 @@ impl Kubelet {
         let shared_watch = self.shared.plan.scenario().cluster.node.shared_watch;
         if !shared_watch {
             let (client, name) = (self.client.clone(), self.name.clone());
+            let namespace = self.shared.names.namespace().to_owned();
             let reporter = self.shared.agent_reports.reporter.clone();
             tasks.spawn(async move {
                 let send = |change| drop(sender.send(change));
-                pods_of_node(client, NAMESPACE, &name, &reporter, send).await;
+                pods_of_node(client, &namespace, &name, &reporter, send).await;
             });
         }
         // Spreads the nodes' renewals over the period, as they are where nodes started at different

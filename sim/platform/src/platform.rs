@@ -3,15 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use alertstorm_agent::names::Names;
 use alertstorm_agent::vault::Address;
 use alertstorm_model::scenario::Plan;
 use kube::Client;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{ConnectionError, Lanes};
-
-/// The namespace that agents run in.
-pub const NAMESPACE: &str = "alertstorm";
 
 /// Bearer tokens of the Kubernetes identities that the harness uses.
 #[derive(Clone)]
@@ -151,6 +149,8 @@ impl std::fmt::Debug for Surroundings {
 pub struct Platform {
     /// Name of the provider: `local`, `kind` or `cluster`.
     pub provider: &'static str,
+    /// The names of the run's objects.
+    pub names: Names,
     /// The URL of the API server.
     pub api_server: String,
     /// The CA certificate of the API server in PEM format.
@@ -181,7 +181,7 @@ impl std::fmt::Debug for Platform {
     }
 }
 
-/// Clients of the API server. The controller, the nodes and the agents have separate connections.
+/// Clients of the API server, for the run's namespace. The controller, the nodes and the agents have separate connections.
 #[derive(Clone)]
 pub struct Clients {
     backend: Lanes,
@@ -189,6 +189,7 @@ pub struct Clients {
     agents: Lanes,
     tokens: Tokens,
     node_tokens: Vec<String>,
+    namespace: String,
 }
 
 impl std::fmt::Debug for Clients {
@@ -222,6 +223,7 @@ impl Clients {
             agents: lanes(plan.scenario().controller.concurrency.get() as usize / 4)?,
             tokens: tokens.clone(),
             node_tokens,
+            namespace: platform.names.namespace().to_owned(),
         })
     }
 
@@ -230,7 +232,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn backend(&self) -> Result<Client, ConnectionError> {
-        self.backend.client(&self.tokens.backend, NAMESPACE)
+        self.backend.client(&self.tokens.backend, &self.namespace)
     }
 
     /// The client that reads metrics.
@@ -238,7 +240,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn scraper(&self) -> Result<Client, ConnectionError> {
-        self.backend.client(&self.tokens.scraper, NAMESPACE)
+        self.backend.client(&self.tokens.scraper, &self.namespace)
     }
 
     /// The client of a hollow kubelet.
@@ -247,7 +249,7 @@ impl Clients {
     /// [`ConnectionError::NoNode`]; [`ConnectionError::Token`].
     pub fn node(&self, number: usize) -> Result<Client, ConnectionError> {
         let token = self.node_tokens.get(number).ok_or(ConnectionError::NoNode(number))?;
-        self.nodes.client(token, NAMESPACE)
+        self.nodes.client(token, &self.namespace)
     }
 
     /// The client of an agent, with the token of its pod.
@@ -255,7 +257,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn agent(&self, token: &str) -> Result<Client, ConnectionError> {
-        self.agents.client(token, NAMESPACE)
+        self.agents.client(token, &self.namespace)
     }
 }
 
@@ -294,6 +296,7 @@ mod tests {
             agents: lanes,
             tokens: tokens.clone(),
             node_tokens: vec![secret()],
+            namespace: "default".to_owned(),
         };
         let shown = [
             format!("{tokens:?}"),

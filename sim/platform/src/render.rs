@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use alertstorm_agent::names::{self, role};
+use alertstorm_agent::names::{Names, RunId, role};
 use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::Scenario;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::manifests::{
     Reach, agent_roles, limit_range, namespace, network_policy, resource_quota, shared_accounts,
 };
+use crate::objects;
 use crate::vault::{login_role, policy};
 
 /// The capacity of an environment.
@@ -27,26 +28,22 @@ pub struct Environment {
 ///
 /// # Errors
 /// If the table that is compiled in is not valid YAML; a test reads it.
-pub fn environments() -> Result<BTreeMap<String, Environment>, serde_saphyr::Error> {
+pub fn environments() -> Result<BTreeMap<RunId, Environment>, serde_saphyr::Error> {
     serde_saphyr::from_str(include_str!("../../../kind-config/environments.yaml"))
-}
-
-/// The namespace of a phase's agents in an environment.
-pub fn namespace_of(phase: Phase, environment: &str) -> String {
-    format!("agents-{phase}-{environment}")
 }
 
 /// The objects of a phase in an environment: file name and documents.
 pub fn manifests(
     scenario: &Scenario,
     phase: Phase,
-    environment: &str,
+    environment: &RunId,
     limits: Environment,
 ) -> Vec<(&'static str, Vec<Value>)> {
-    let name = namespace_of(phase, environment);
+    let names = Names::of_environment(environment, phase);
+    let name = names.namespace();
     let job = &scenario.controller.job;
     let mut files = vec![
-        ("serviceaccounts-and-bindings.yaml", shared_accounts(phase, &name)),
+        ("serviceaccounts-and-bindings.yaml", shared_accounts(phase, name)),
         ("roles.yaml", agent_roles(phase)),
         ("networkpolicy.yaml", vec![network_policy(Reach::default())]),
         ("limits.yaml", vec![limit_range(job), resource_quota(job, limits.agents)]),
@@ -54,7 +51,10 @@ pub fn manifests(
     for object in files.iter_mut().flat_map(|(_, objects)| objects) {
         object["metadata"]["namespace"] = json!(name);
     }
-    files.insert(0, ("namespace.yaml", vec![namespace(&name)]));
+    files.insert(0, ("namespace.yaml", vec![namespace(name)]));
+    for object in files.iter_mut().flat_map(|(_, objects)| objects) {
+        objects::mark(object, &names);
+    }
     let resources: Vec<&str> = files.iter().map(|(file, _)| *file).collect();
     let kustomization = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
@@ -65,14 +65,21 @@ pub fn manifests(
 }
 
 /// Vault's policies and login roles of a phase in an environment: file name and text.
-pub fn vault_files(scenario: &Scenario, phase: Phase, environment: &str) -> Vec<(String, String)> {
-    let namespace = namespace_of(phase, environment);
+pub fn vault_files(
+    scenario: &Scenario,
+    phase: Phase,
+    environment: &RunId,
+) -> Vec<(String, String)> {
+    let names = Names::of_environment(environment, phase);
     let of = |&home: &Domain| {
         let name = role(phase, home);
         let shared = IdentityKind::SharedAgent;
-        let login = login_role(&scenario.vault, shared, phase, home, &namespace);
+        let login = login_role(&scenario.vault, shared, phase, home, &names);
         [
-            (format!("policy-{}.hcl", names::policy(phase, home)), policy(scenario, phase, home)),
+            (
+                format!("policy-{}.hcl", names.policy(phase, home)),
+                policy(scenario, phase, home, &names),
+            ),
             (format!("role-{name}.json"), format!("{login:#}\n")),
         ]
     };
@@ -160,13 +167,15 @@ mod tests {
         for &home in Domain::ALL {
             let mut before: BTreeSet<String> = BTreeSet::new();
             for &phase in Phase::ALL {
-                let namespace = namespace_of(phase, "staging");
+                let staging: RunId = "staging".parse().unwrap();
+                let names = Names::of_environment(&staging, phase);
+                let namespace = names.namespace();
                 if home == Domain::ALL[0] {
-                    let limits = environments().unwrap()["staging"];
-                    let files = manifests(&scenario, phase, "staging", limits);
+                    let limits = environments().unwrap()[&staging];
+                    let files = manifests(&scenario, phase, &staging, limits);
                     let ours = |object: &&Value| object["kind"] != "Kustomization";
                     for object in files.iter().flat_map(|(_, all)| all).filter(ours) {
-                        bootstrap::apply_one(&client, object, &namespace).await.unwrap();
+                        bootstrap::create_one(&client, object.clone(), &names).await.unwrap();
                     }
                 }
                 let account = role(phase, home);
@@ -186,7 +195,7 @@ mod tests {
                                 && verb == (if of.writes() { "patch" } else { "get" })
                                 && phase.allows(home, action)
                         });
-                        let allowed = may(&client, &namespace, &account, attributes).await;
+                        let allowed = may(&client, namespace, &account, attributes).await;
                         let what = format!("{verb} {group}/{resource}/{subresource} {name}");
                         assert_eq!(allowed, expected, "{account} may {what}");
                         if allowed {
@@ -204,11 +213,12 @@ mod tests {
     #[test]
     fn manifests_exist_for_every_phase_in_every_environment() {
         let (scenario, environments) = (scenario(), environments().unwrap());
-        assert!(environments.contains_key("staging"));
+        assert!(environments.contains_key(&"staging".parse().unwrap()));
         for &phase in Phase::ALL {
             for (name, limits) in &environments {
                 let files = manifests(&scenario, phase, name, *limits);
-                assert_eq!(files[0].1[0]["metadata"]["name"], namespace_of(phase, name));
+                let names = Names::of_environment(name, phase);
+                assert_eq!(files[0].1[0]["metadata"]["name"], names.namespace());
                 let quota = &files[4].1[1]["spec"]["hard"];
                 assert_eq!(quota["pods"], limits.agents.to_string());
                 assert_eq!(vault_files(&scenario, phase, name).len(), 2 * Domain::COUNT);

@@ -9,7 +9,7 @@ use alertstorm_model::event::{Event, Fact, Sample};
 use alertstorm_model::scenario::{FaultKind, Plan};
 use alertstorm_platform::provider::{Program, Provider};
 use alertstorm_platform::vault;
-use alertstorm_platform::{Agents, Clients, NAMESPACE, Platform};
+use alertstorm_platform::{Agents, Clients, Platform};
 use kube::Client;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -67,15 +67,18 @@ impl Run {
             true => provider.vault(),
             false => Err(VaultError::Unavailable("it lost its storage".to_owned())),
         };
-        let (book, prefixes) =
-            (self.agent_reports.book.clone(), leases::prefixes(self.plan.scenario()));
+        let (book, prefixes) = (
+            self.agent_reports.book.clone(),
+            leases::prefixes(self.plan.scenario(), &self.platform.names),
+        );
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
         tasks.spawn(leases::follow(client, book, prefixes, in_pods));
         Ok(())
     }
 
     fn watch(&self, backend: &Client, selector: &str, tasks: &mut JoinSet<()>) {
-        let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
+        let (namespace, selector) =
+            (self.platform.names.namespace().to_owned(), selector.to_owned());
         let (client, reporter) = (backend.clone(), self.agent_reports.reporter.clone());
         tasks.spawn(watch::jobs(client, namespace.clone(), selector.clone(), reporter));
         let (client, reporter) = (backend.clone(), self.agent_reports.reporter.clone());
@@ -115,6 +118,7 @@ impl Run {
     fn vault_restarted(&self) -> impl Future<Output = ()> + Send + use<> {
         let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
         let (around, reviewer) = (self.platform.around.clone(), self.reviewer.clone());
+        let names = self.platform.names.clone();
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
         let booked = Arc::clone(&self.booked);
         let AgentReports { reporter, book, .. } = self.agent_reports.clone();
@@ -137,7 +141,8 @@ impl Run {
                  revoke them, and their credentials stay valid until they expire"
             )));
             let done = async {
-                vault::configure(&provider.vault()?, plan.scenario(), &around, &reviewer).await
+                vault::configure(&provider.vault()?, plan.scenario(), &around, &reviewer, &names)
+                    .await
             };
             if let Err(error) = done.await {
                 let why = format!("failed to configure vault after its restart: {error}");

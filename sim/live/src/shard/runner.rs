@@ -11,9 +11,9 @@ use alertstorm_agent::trust;
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{FaultKind, Indivisible, Part, Plan};
+use alertstorm_platform::Agents;
 use alertstorm_platform::call;
 use alertstorm_platform::connection::{ConnectionError, Lanes};
-use alertstorm_platform::{Agents, NAMESPACE};
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
@@ -131,7 +131,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let part =
         part.ok_or_else(|| RunnerError::Missing("a valid JOB_COMPLETION_INDEX".to_owned()))?;
     let plan = Arc::new(part.of_plan(&plan)?);
-    let client = client(&plan).await?;
+    let client = client(&plan, orders.names.namespace()).await?;
     let wire = Wire::default();
     wire.send(ShardMessage::Hello { shard: part.index() });
     let begin = begin(&client, part).await?;
@@ -146,7 +146,14 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     };
     let agents = Agents::Pods(orders.pods);
     let (book, mut sink) = (agent_reports.book.clone(), wire.clone());
-    let jobs = Jobs::new(Arc::clone(&plan), client.clone(), agents, reporter.clone(), part);
+    let jobs = Jobs::new(
+        Arc::clone(&plan),
+        orders.names.clone(),
+        client.clone(),
+        agents,
+        reporter.clone(),
+        part,
+    );
     let selector = jobs.selector();
     let mut known: BTreeSet<InvestigationId> =
         begin.memory.iter().flat_map(super::wire::Memory::investigations).collect();
@@ -166,7 +173,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         pods.skip(memory.open.iter().filter(|open| open.journal_read).map(|open| open.id));
         known.extend(engine.resume(part, memory, &found));
     }
-    let namespace = NAMESPACE.to_owned();
+    let namespace = orders.names.namespace().to_owned();
     let (of_jobs, for_jobs) = (selector.clone(), reporter.clone());
     tasks.spawn(watch::jobs(client.clone(), namespace.clone(), of_jobs, for_jobs));
     let also = move |change| pods.change(&change);
@@ -208,7 +215,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
 }
 
 /// A client with the pod's ServiceAccount token.
-async fn client(plan: &Plan) -> Result<Client, RunnerError> {
+async fn client(plan: &Plan, namespace: &str) -> Result<Client, RunnerError> {
     let tokens = manifests::TOKENS;
     let ca = file(&format!("{tokens}/ca.crt"))?;
     let token = file(&format!("{tokens}/kubernetes"))?;
@@ -217,13 +224,13 @@ async fn client(plan: &Plan) -> Result<Client, RunnerError> {
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let calls = plan.scenario().controller.client.connections.get() as usize;
     let lanes = Lanes::new(&format!("https://{host}:{port}"), &trust::only(&ca)?, calls + 8)?;
-    Ok(lanes.client(token.trim(), NAMESPACE)?)
+    Ok(lanes.client(token.trim(), namespace)?)
 }
 
 /// Waits for the fleet's answer to this pod.
 async fn begin(client: &Client, part: Part) -> Result<Begin, RunnerError> {
     let pod = variable("POD_NAME")?;
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let api: Api<ConfigMap> = Api::default_namespaced(client.clone());
     let name = manifests::begin_name(part.index());
     loop {
         let found = call::patiently(PATIENCE, || async { api.get_opt(&name).await }).await?;
