@@ -2,7 +2,9 @@
 
 mod killed;
 mod kind;
+mod pods;
 mod secrets;
+mod visitors;
 
 use std::ops::ControlFlow;
 use std::path::Path;

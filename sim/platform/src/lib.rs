@@ -23,6 +23,7 @@ pub mod sweep;
 pub mod vault;
 
 pub use alertstorm_agent::names::{InvalidRunId, Names, RunId};
+pub use kube::Client;
 pub use platform::{
     Agents, Clients, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Tokens, Trails,
 };

@@ -158,10 +158,17 @@ pub async fn delete(client: &Client, path: &str, found: &Value) -> Result<(), ku
         "preconditions": {"uid": found["metadata"]["uid"]},
         "propagationPolicy": "Background",
     });
-    let done = send(client, Request::delete(path), "application/json", &same).await;
     // 409: the object that was read is gone, and another one has its name.
-    match done {
+    match delete_with(client, path, &same).await {
         Err(error) if call::is_conflict(&error) => Ok(()),
-        done => call::deleted(done),
+        done => done,
     }
+}
+
+/// Deletes an object with `DeleteOptions`. One that does not exist counts as deleted.
+///
+/// # Errors
+/// If the call fails for longer than 30 s, or with an error that is not transient.
+pub async fn delete_with(client: &Client, path: &str, options: &Value) -> Result<(), kube::Error> {
+    call::deleted(send(client, Request::delete(path), "application/json", options).await)
 }

@@ -365,6 +365,14 @@ impl Local {
         self.layout.admin()
     }
 
+    /// Address, user and password of PostgreSQL's administrator.
+    ///
+    /// Only for tests, in which the platform stands for somebody else's servers.
+    #[doc(hidden)]
+    pub fn postgres_admin(&self) -> (SocketAddr, String, String) {
+        (self.postgres(), postgres::ADMIN.to_owned(), self.secrets.postgres_admin.clone())
+    }
+
     /// The servers as processes.
     pub const fn servers(&self) -> &Servers {
         &self.servers

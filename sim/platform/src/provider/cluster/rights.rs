@@ -220,3 +220,72 @@ pub(super) async fn bind(
         sleep(Duration::from_millis(200)).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use alertstorm_model::phase::Phase;
+
+    use super::*;
+
+    /// Each right of a published ClusterRole: verb, resource with its group, and name.
+    fn published(name: &str) -> BTreeSet<String> {
+        let text = include_str!("../../../../../kind-config/least/rbac.yaml");
+        let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+        let of =
+            |object: &&Value| object["kind"] == "ClusterRole" && object["metadata"]["name"] == name;
+        let role = documents.iter().find(of).unwrap();
+        let texts = |value: &Value| -> Vec<String> {
+            let all = value.as_array().into_iter().flatten();
+            all.map(|text| text.as_str().unwrap().to_owned()).collect()
+        };
+        let mut all = BTreeSet::new();
+        for rule in role["rules"].as_array().unwrap() {
+            let names = match &rule["resourceNames"] {
+                Value::Null => vec![String::new()],
+                names => texts(names),
+            };
+            for resource in texts(&rule["resources"]) {
+                for verb in texts(&rule["verbs"]) {
+                    for group in texts(&rule["apiGroups"]) {
+                        all.extend(names.iter().map(|name| line(&verb, &group, &resource, name)));
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    fn line(verb: &str, group: &str, resource: &str, name: &str) -> String {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        Asked { group, resource, subresource, verb, name, namespace: "" }.to_string()
+    }
+
+    fn checked<'a>(rights: impl Iterator<Item = &'a Right>) -> BTreeSet<String> {
+        let lines = |(group, resource, verbs): &Right| -> Vec<String> {
+            verbs.iter().map(|verb| line(verb, group, resource, "")).collect()
+        };
+        rights.flat_map(lines).collect()
+    }
+
+    #[test]
+    fn the_published_roles_grant_what_a_run_checks_and_nothing_else() {
+        let mut inside = checked(INSIDE.iter().chain(&FOR_SHARDS));
+        for &phase in Phase::ALL {
+            for &home in Domain::ALL {
+                inside.insert(line("bind", RBAC, "roles", &role(phase, home)));
+            }
+        }
+        assert_eq!(published(IN_NAMESPACE), inside);
+
+        let mut wide = checked(CLUSTER_WIDE.iter().chain(&FOR_FLOW_SCHEMA));
+        for name in ["system:auth-delegator", IN_NAMESPACE] {
+            wide.insert(line("bind", RBAC, "clusterroles", name));
+        }
+        // The binding of `alertstorm-run`, and the Leases that `clean` reads.
+        wide.extend(checked([(RBAC, "rolebindings", &["get", "create"][..])].iter()));
+        wide.extend(checked([("coordination.k8s.io", "leases", &["get"][..])].iter()));
+        assert_eq!(published("alertstorm-harness"), wide);
+    }
+}
