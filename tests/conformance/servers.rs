@@ -3,6 +3,7 @@
 mod killed;
 mod kind;
 mod pods;
+mod rendered;
 mod secrets;
 mod visitors;
 

@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 /// What every name begins with.
 const PROGRAM: &str = "alertstorm";
 
-/// The longest id of a run. The longest name that contains it is a user of PostgreSQL, which may have
+/// The longest id of a run. The longest name that contains it is a role of PostgreSQL, which may have
 /// 63 bytes (`NAMEDATALEN`).
-const ID_MAX: usize = 24;
+const ID_MAX: usize = 20;
 
-/// The id of a run: 1 to 24 lower-case letters and digits, the first one a letter.
+/// The id of a run: 1 to 20 lower-case letters and digits, the first one a letter.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
@@ -35,7 +35,7 @@ pub struct RunId(String);
 /// A text is not the id of a run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not the id of a run: 1 to 24 lower-case letters and digits, the first one a letter"
+    "`{0}` is not the id of a run: 1 to 20 lower-case letters and digits, the first one a letter"
 )]
 pub struct InvalidRunId(String);
 
@@ -72,33 +72,26 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The names of one run, or of an environment that `alertstorm render` writes.
+/// The names of one run, or of a phase in an environment that `alertstorm render` writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     id: RunId,
+    /// What every name begins with, which is the name of the namespace.
     namespace: String,
-    /// The word in front of the id in a marker: two kinds of owners cannot be mistaken for each other.
-    owner: Owner,
-}
-
-/// What owns the objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Owner {
-    Run,
-    Environment,
+    /// The phase, in an environment. A run has only one.
+    phase: Option<Phase>,
 }
 
 impl Names {
     /// The names of a run.
     pub fn of_run(id: &RunId) -> Self {
-        Self { id: id.clone(), namespace: format!("{PROGRAM}-{id}"), owner: Owner::Run }
+        Self { id: id.clone(), namespace: format!("{PROGRAM}-{id}"), phase: None }
     }
 
-    /// The names of a phase in an environment. The phases of an environment share its mounts and its
-    /// database, whose roles are separate, and have a namespace each.
+    /// The names of a phase in an environment. Two phases share nothing, nor do two environments.
     pub fn of_environment(id: &RunId, phase: Phase) -> Self {
         let namespace = format!("{PROGRAM}-{id}-{phase}");
-        Self { id: id.clone(), namespace, owner: Owner::Environment }
+        Self { id: id.clone(), namespace, phase: Some(phase) }
     }
 
     /// The run's id, or the environment's.
@@ -111,50 +104,43 @@ impl Names {
         &self.namespace
     }
 
-    /// What the names of objects outside of the namespace begin with.
-    fn prefix(&self) -> String {
-        format!("{PROGRAM}-{}", self.id)
-    }
-
     /// The key and the value of the label that marks the owner's objects in Kubernetes.
-    pub fn label(&self) -> (&'static str, &str) {
-        let key = match self.owner {
-            Owner::Run => RUN_LABEL,
-            Owner::Environment => "alertstorm.dev/environment",
-        };
-        (key, &self.id.0)
+    pub fn label(&self) -> (&'static str, String) {
+        match self.phase {
+            None => (RUN_LABEL, self.id.to_string()),
+            Some(phase) => ("alertstorm.dev/environment", format!("{}-{phase}", self.id)),
+        }
     }
 
     /// The text that marks the owner's objects in Vault (a mount's description, a policy's comment)
     /// and PostgreSQL (a comment).
     pub fn marker(&self) -> String {
-        let kind = match self.owner {
-            Owner::Run => "run",
-            Owner::Environment => "environment",
-        };
-        format!("{PROGRAM} {kind} {}", self.id)
+        match self.phase {
+            None => format!("{PROGRAM} run {}", self.id),
+            Some(phase) => format!("{PROGRAM} environment {} phase {phase}", self.id),
+        }
     }
 
     /// The cluster-wide object of one of the harness's identities: its ClusterRole, and its
     /// ClusterRoleBinding.
     pub fn cluster_wide(&self, identity: &str) -> String {
-        format!("{}-{identity}", self.prefix())
+        format!("{}-{identity}", self.namespace)
     }
 
     /// The FlowSchema.
     pub fn flow_schema(&self) -> String {
-        self.prefix()
+        self.namespace.clone()
     }
 
     /// The mount of a domain's secrets engine.
     pub fn mount(&self, domain: Domain) -> String {
-        format!("{}/{domain}", self.prefix())
+        format!("{}/{domain}", self.namespace)
     }
 
     /// The mount of a version 1 key-value store that stands for the systems of the domains `network`
     /// and `security`: an action is a read or a write of a path there, which a policy allows or denies.
     pub fn systems(&self) -> String {
-        format!("{}/systems", self.prefix())
+        format!("{}/systems", self.namespace)
     }
 
     /// The path below [`Names::systems`] that an action reads or writes.
@@ -169,7 +155,7 @@ impl Names {
 
     /// The prefix of the Vault policies' names.
     pub fn policies(&self) -> String {
-        format!("{}-", self.prefix())
+        format!("{}-", self.namespace)
     }
 
     /// The Vault policy of agents that investigate the domain `home` in `phase`.
@@ -190,7 +176,7 @@ impl Names {
 
     /// The mount of the auth method.
     pub fn login_mount(&self, auth: AuthMethod) -> String {
-        format!("{}-{}", self.prefix(), method(auth))
+        format!("{}-{}", self.namespace, method(auth))
     }
 
     /// The login path of the auth method.
@@ -201,7 +187,7 @@ impl Names {
     /// The database that agents read and write. Statements in it are logged. Vault's `CREATE USER`
     /// statements contain passwords, so Vault connects to the database `postgres`, where they are not.
     pub fn database(&self) -> String {
-        format!("{PROGRAM}_{}", self.id)
+        self.namespace.replace('-', "_")
     }
 
     /// The user with which Vault logs in to PostgreSQL.
@@ -258,8 +244,7 @@ mod tests {
 
     #[test]
     fn an_id_that_would_not_be_valid_in_every_name_is_refused() {
-        for wrong in
-            ["", "7abc", "Run", "a-b", "a_b", "a/b", "a'b", "ä", "abcdefghijklmnopqrstuvwxy"]
+        for wrong in ["", "7abc", "Run", "a-b", "a_b", "a/b", "a'b", "ä", "abcdefghijklmnopqrstu"]
         {
             assert!(wrong.parse::<RunId>().is_err(), "{wrong}");
             assert!(serde_json::from_value::<RunId>(wrong.into()).is_err(), "{wrong}");
@@ -267,12 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_share_no_name_and_an_environment_has_another_marker_than_a_run() {
+    fn two_runs_share_no_name_nor_do_an_environment_and_a_run_or_two_phases() {
         let id = |text: &str| text.parse::<RunId>().unwrap();
         let of = |names: &Names| {
             let mut all = vec![
                 names.namespace().to_owned(),
-                names.label().1.to_owned(),
+                names.label().1,
                 names.marker(),
                 names.cluster_wide("vault"),
                 names.flow_schema(),
@@ -291,12 +276,16 @@ mod tests {
         let others = of(&other);
         assert!(of(&one).iter().all(|name| !others.contains(name)));
         let environment = Names::of_environment(&id("a"), Phase::Shadow);
-        assert_ne!((environment.marker(), environment.label().0), (one.marker(), one.label().0));
+        let others = of(&environment);
+        assert!(of(&one).iter().all(|name| !others.contains(name)));
+        let others = of(&Names::of_environment(&id("a"), Phase::Autonomous));
+        assert!(of(&environment).iter().all(|name| !others.contains(name)));
     }
 
     #[test]
     fn the_longest_names_are_valid_in_postgresql() {
-        let names = Names::of_run(&"a".repeat(ID_MAX).parse().unwrap());
+        let id = "a".repeat(ID_MAX).parse().unwrap();
+        let names = Names::of_environment(&id, Phase::ReadOnlyAssist);
         let longest = Verb::ALL.iter().map(|&verb| names.group(verb).len()).max();
         assert!(longest.is_some_and(|length| length < 64), "{longest:?}");
     }

@@ -158,9 +158,11 @@ impl Live {
         let table = environments()?;
         let mut of = table.iter().filter(|(name, _)| name.to_string() == environment);
         let (environment, limits) = of.next().context("no such environment")?;
-        let vault = render::vault_files(scenario, phase, environment).into_iter();
+        let vault = render::vault_files(scenario, phase, environment)?.into_iter();
         let mut files: Vec<(PathBuf, String)> =
             vault.map(|(name, text)| (Path::new("vault").join(name), text)).collect();
+        let postgres = render::postgres_files(phase, environment).into_iter();
+        files.extend(postgres.map(|(name, text)| (Path::new("postgres").join(name), text)));
         for (name, objects) in render::manifests(scenario, phase, environment, *limits) {
             let documents: Result<Vec<String>, _> =
                 objects.iter().map(serde_saphyr::to_string).collect();

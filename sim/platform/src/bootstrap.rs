@@ -92,13 +92,17 @@ fn own_account(name: &str) -> String {
 /// The harness's identities: the controller, the reader of metrics, and Vault.
 const OWN: [&str; 3] = ["backend", "scraper", "vault"];
 
-/// All objects, in an order in which they can be created.
-fn objects(scenario: &Scenario, platform: &Platform) -> Vec<Value> {
-    let (phase, identities, names) = (scenario.phase, &platform.identities, &platform.names);
+/// All objects, in an order in which they can be created. Where real kubelets run the agents, `reach`
+/// is what their NetworkPolicy allows.
+pub fn objects(
+    scenario: &Scenario,
+    identities: &Identities,
+    reach: Option<Reach>,
+    names: &Names,
+) -> Vec<Value> {
+    let phase = scenario.phase;
     let mut all = vec![manifests::namespace(names.namespace())];
-    if let Agents::Pods(spec) = &platform.agents {
-        let vault = spec.vault_at();
-        let reach = Reach { vault, postgres: Some(spec.postgres) };
+    if let Some(reach) = reach {
         all.push(manifests::network_policy(reach));
         all.push(manifests::limit_range(&scenario.controller.job));
     }
@@ -206,7 +210,11 @@ pub fn own_binding(account_name: &str, role: &str, labels: &Value, names: &Names
 /// # Errors
 /// For the first object that cannot be created, or that exists and is not the run's.
 pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), BootstrapError> {
-    for object in objects(scenario, platform) {
+    let reach = match &platform.agents {
+        Agents::Pods(spec) => Some(Reach { vault: spec.vault_at(), postgres: Some(spec.postgres) }),
+        Agents::Hollow(_) => None,
+    };
+    for object in objects(scenario, &platform.identities, reach, &platform.names) {
         create_one(&platform.admin, object, &platform.names).await?;
     }
     Ok(())
@@ -270,7 +278,11 @@ pub async fn tokens(client: &Client, names: &Names) -> Result<Tokens, BootstrapE
     })
 }
 
-async fn token(client: &Client, name: &str, names: &Names) -> Result<String, BootstrapError> {
+/// Requests a token of one of the harness's own ServiceAccounts.
+///
+/// # Errors
+/// [`BootstrapError::Token`] or [`BootstrapError::NoToken`].
+pub async fn token(client: &Client, name: &str, names: &Names) -> Result<String, BootstrapError> {
     let (account, namespace) = (own_account(name), names.namespace().to_owned());
     let failed = |source| BootstrapError::Token {
         namespace: namespace.clone(),

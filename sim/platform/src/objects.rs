@@ -57,7 +57,7 @@ pub fn mark(object: &mut Value, names: &Names) {
 /// Whether an object is marked as the owner's.
 pub fn is_marked(object: &Value, names: &Names) -> bool {
     let (key, value) = names.label();
-    object["metadata"]["labels"][key] == value
+    object["metadata"]["labels"][key] == value.as_str()
 }
 
 /// Reads an object, or a list; `None` if it does not exist.

@@ -151,6 +151,8 @@ pub struct Platform {
     pub provider: &'static str,
     /// The names of the run's objects.
     pub names: Names,
+    /// Whether these objects exist, as `alertstorm render` writes them. Otherwise the run creates them.
+    pub is_prepared: bool,
     /// The URL of the API server.
     pub api_server: String,
     /// The CA certificate of the API server in PEM format.

@@ -20,33 +20,39 @@ pub async fn set_up(
     let login =
         |database| Login { to, from: None, user: admin.0, password: Some(admin.1), database };
     let client = connect(login("postgres")).await?;
+    for statements in roles_and_database(names, vault_password) {
+        client.batch_execute(&statements).await?;
+    }
+    connect(login(&names.database())).await?.batch_execute(&evidence(names)).await?;
+    Ok(())
+}
+
+/// The statements that create the group roles, Vault's user and the database, each to be executed in
+/// one call by a superuser who is connected to the database `postgres`.
+pub fn roles_and_database(names: &Names, vault_password: &str) -> Vec<String> {
     let (marker, user, database) = (names.marker(), names.vault_user(), names.database());
     // Several statements in one call are one transaction, so no role exists without its comment.
     let role = |name: &str, options: &str| {
         format!("CREATE ROLE {name} {options}; COMMENT ON ROLE {name} IS '{marker}'")
     };
     let groups: Vec<String> = Verb::ALL.iter().map(|verb| names.group(*verb)).collect();
-    for name in &groups {
-        client.batch_execute(&role(name, "NOLOGIN")).await?;
-    }
+    let mut all: Vec<String> = groups.iter().map(|name| role(name, "NOLOGIN")).collect();
     // It may create roles and grant the groups, and has no other privilege.
     let options = format!("LOGIN CREATEROLE PASSWORD '{vault_password}'");
     let grant = format!("GRANT {} TO {user} WITH ADMIN OPTION", groups.join(", "));
-    client.batch_execute(&format!("{}; {grant}", role(&user, &options))).await?;
-    client.batch_execute(&format!("CREATE DATABASE {database}")).await?;
-    client
-        .batch_execute(&format!(
-            "COMMENT ON DATABASE {database} IS '{marker}';\
-             ALTER DATABASE {database} SET log_statement = 'all';\
-             ALTER DATABASE {database} SET log_min_error_statement = 'error'"
-        ))
-        .await?;
-    connect(login(&database)).await?.batch_execute(&evidence(names)).await?;
-    Ok(())
+    all.push(format!("{}; {grant}", role(&user, &options)));
+    all.push(format!("CREATE DATABASE {database}"));
+    all.push(format!(
+        "COMMENT ON DATABASE {database} IS '{marker}';\
+         ALTER DATABASE {database} SET log_statement = 'all';\
+         ALTER DATABASE {database} SET log_min_error_statement = 'error'"
+    ));
+    all
 }
 
-/// The statements that create the tables of the agents' database, and what its group roles may do.
-fn evidence(names: &Names) -> String {
+/// The statements that create the tables of the agents' database, and what its group roles may do; to
+/// be executed by a superuser who is connected to it.
+pub fn evidence(names: &Names) -> String {
     let text = include_str!("../../../kind-config/postgres/evidence.sql");
     let with =
         |text: String, verb: &Verb| text.replace(&format!("{{{{{verb}}}}}"), &names.group(*verb));

@@ -1,6 +1,8 @@
 //! Configures Vault for a run: audit device, auth method, secrets engines, and a policy and a login
 //! role for each domain. Each write is idempotent, so it can be repeated.
 
+use std::sync::{Mutex, PoisonError};
+
 use alertstorm_agent::names::{Names, credential_role, method, role};
 use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::investigation::{Domain, IdentityKind};
@@ -8,6 +10,7 @@ use alertstorm_model::phase::{Action, Phase, Verb};
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::{self, AuthMethod, Engine};
 use alertstorm_model::time::Span;
+use futures::FutureExt;
 use serde_json::{Value, json};
 
 use crate::identity;
@@ -55,12 +58,75 @@ fn seconds(span: Span) -> String {
     format!("{}s", span.0.div_ceil(1_000_000_000))
 }
 
+/// Where the configuration is written: a server, or a list for `alertstorm render`.
+enum To<'a> {
+    Server(&'a Vault),
+    List(Mutex<Vec<(String, Value)>>),
+}
+
+impl To<'_> {
+    async fn write(&self, path: &str, body: Value) -> Result<(), VaultError> {
+        match self {
+            Self::Server(vault) => vault.write(path, body).await.map(drop),
+            Self::List(list) => {
+                let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+                list.push((path.to_owned(), body));
+                Ok(())
+            }
+        }
+    }
+
+    async fn list(&self, path: &str) -> Result<Vec<String>, VaultError> {
+        match self {
+            Self::Server(vault) => vault.list(path).await,
+            Self::List(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn policy_owner(&self, path: &str, names: &Names) -> Result<Owner, VaultError> {
+        match self {
+            Self::Server(vault) => policy_owner(vault, path, names).await,
+            Self::List(_) => Ok(Owner::Nobody),
+        }
+    }
+}
+
+/// The whole configuration as the writes that [`configure`] makes: path and body, in their order.
+///
+/// # Errors
+/// Never: nothing is sent.
+pub fn listed(
+    scenario: &Scenario,
+    around: &Surroundings,
+    reviewer: &str,
+    names: &Names,
+) -> Result<Vec<(String, Value)>, VaultError> {
+    let to = To::List(Mutex::default());
+    // A list is written at once, so nothing is pending.
+    let written = write_all(&to, scenario, around, reviewer, names).now_or_never();
+    written.unwrap_or(Ok(()))?;
+    match to {
+        To::List(list) => Ok(list.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        To::Server(_) => Ok(Vec::new()),
+    }
+}
+
 /// Writes the whole configuration.
 ///
 /// # Errors
 /// The first request that fails.
 pub async fn configure(
     vault: &Vault,
+    scenario: &Scenario,
+    around: &Surroundings,
+    reviewer: &str,
+    names: &Names,
+) -> Result<(), VaultError> {
+    write_all(&To::Server(vault), scenario, around, reviewer, names).await
+}
+
+async fn write_all(
+    vault: &To<'_>,
     scenario: &Scenario,
     around: &Surroundings,
     reviewer: &str,
@@ -73,7 +139,7 @@ pub async fn configure(
         match vault.write("sys/audit/file", audit).await {
             Err(VaultError::Wrong { code: 400, message }) if message.contains("already in use") => {
             }
-            enabled => drop(enabled?),
+            enabled => enabled?,
         }
     }
     tracing::debug!("configuring the login method");
@@ -88,7 +154,7 @@ pub async fn configure(
         tracing::debug!(name, "writing the policy and the role");
         let path = format!("sys/policies/acl/{}", names.policy(scenario.phase, home));
         let text = policy(scenario, scenario.phase, home, names);
-        if policy_owner(vault, &path, names).await? == Owner::Other {
+        if vault.policy_owner(&path, names).await? == Owner::Other {
             return Err(foreign("policy", &path, names));
         }
         vault.write(&path, json!({"policy": text})).await?;
@@ -147,7 +213,7 @@ fn foreign(what: &str, path: &str, names: &Names) -> VaultError {
 
 /// Mounts something with the run's marker; a mount that carries it counts as success.
 async fn mount(
-    vault: &Vault,
+    vault: &To<'_>,
     path: &str,
     mut body: Value,
     names: &Names,
@@ -157,17 +223,19 @@ async fn mount(
         Err(VaultError::Wrong { code: 400, message })
             if message.contains("already in use") || message.contains("existing mount") =>
         {
-            match mount_owner(vault, path, names).await? {
-                Owner::Run => Ok(()),
-                _ => Err(foreign("mount", path, names)),
+            match vault {
+                To::Server(server) if mount_owner(server, path, names).await? != Owner::Run => {
+                    Err(foreign("mount", path, names))
+                }
+                _ => Ok(()),
             }
         }
-        done => done.map(drop),
+        done => done,
     }
 }
 
 async fn login_method(
-    vault: &Vault,
+    vault: &To<'_>,
     scenario: &Scenario,
     around: &Surroundings,
     reviewer: &str,
@@ -240,7 +308,7 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 /// The key-value store that stands for the systems of the domains `network` and `security`.
-async fn systems(vault: &Vault, names: &Names) -> Result<(), VaultError> {
+async fn systems(vault: &To<'_>, names: &Names) -> Result<(), VaultError> {
     let kind = json!({"type": "kv", "options": {"version": "1"}});
     mount(vault, &format!("sys/mounts/{}", names.systems()), kind, names).await?;
     for target in [Domain::Network, Domain::Security] {
@@ -252,7 +320,7 @@ async fn systems(vault: &Vault, names: &Names) -> Result<(), VaultError> {
 
 /// The secrets engine of a domain, with the roles of the run's phase.
 async fn engine(
-    vault: &Vault,
+    vault: &To<'_>,
     scenario: &Scenario,
     around: &Surroundings,
     reviewer: &str,
@@ -349,7 +417,7 @@ fn creation(phase: Phase, home: Domain, target: Domain, names: &Names) -> String
 }
 
 async fn database(
-    vault: &Vault,
+    vault: &To<'_>,
     around: &Surroundings,
     at: &str,
     config: u32,

@@ -62,13 +62,17 @@ pub(super) async fn prepare(
     progress("setting up the namespace, the identities and Vault");
     let admin = platform.admin.clone();
     made.admin = Some(admin.clone());
-    bootstrap::apply(plan.scenario(), &platform).await?;
+    if !platform.is_prepared {
+        bootstrap::apply(plan.scenario(), &platform).await?;
+    }
     let tokens = match &platform.identities {
         Identities::Users(tokens) => tokens.clone(),
         Identities::Accounts => bootstrap::tokens(&admin, &platform.names).await?,
     };
-    let (around, names) = (&platform.around, &platform.names);
-    vault::configure(&provider.vault()?, plan.scenario(), around, &tokens.vault, names).await?;
+    if !platform.is_prepared {
+        let (vault, around, names) = (provider.vault()?, &platform.around, &platform.names);
+        vault::configure(&vault, plan.scenario(), around, &tokens.vault, names).await?;
+    }
     let clients = Clients::new(&platform, &tokens, &plan)?;
 
     let (reporter, inbox) = Reporter::new(Clock::default());

@@ -57,6 +57,7 @@ impl Provider for NoVault {
         Ok(Platform {
             provider: "fake",
             names: Names::of_run(&"a1".parse().unwrap()),
+            is_prepared: false,
             api_server: "https://127.0.0.1:6443".to_owned(),
             ca: String::new(),
             admin: self.client(),

@@ -196,6 +196,7 @@ impl Cluster {
         let platform = Platform {
             provider: "cluster",
             names: names.clone(),
+            is_prepared: false,
             api_server: target.api_server.clone(),
             admin: target.client,
             identities: Identities::Accounts,

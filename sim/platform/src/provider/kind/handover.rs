@@ -94,6 +94,7 @@ pub(super) async fn platform_of(
     let platform = Platform {
         provider: NAME,
         names: sidecars.names.clone(),
+        is_prepared: false,
         api_server,
         admin: Client::try_from(config)?,
         identities: Identities::Accounts,

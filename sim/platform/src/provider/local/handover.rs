@@ -51,6 +51,7 @@ impl Local {
         Ok(Platform {
             provider: "local",
             names: self.names.clone(),
+            is_prepared: false,
             api_server: layout.api_server(),
             admin: self.admin()?,
             identities: Identities::Users(Tokens {
