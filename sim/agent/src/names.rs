@@ -80,18 +80,27 @@ pub struct Names {
     namespace: String,
     /// The phase, in an environment. A run has only one.
     phase: Option<Phase>,
+    /// The cluster of the run, where several clusters may share a Vault and a PostgreSQL.
+    cluster: Option<String>,
 }
 
 impl Names {
     /// The names of a run.
     pub fn of_run(id: &RunId) -> Self {
-        Self { id: id.clone(), namespace: format!("{PROGRAM}-{id}"), phase: None }
+        Self { id: id.clone(), namespace: format!("{PROGRAM}-{id}"), phase: None, cluster: None }
     }
 
     /// The names of a phase in an environment. Two phases share nothing, nor do two environments.
     pub fn of_environment(id: &RunId, phase: Phase) -> Self {
         let namespace = format!("{PROGRAM}-{id}-{phase}");
-        Self { id: id.clone(), namespace, phase: Some(phase) }
+        Self { id: id.clone(), namespace, phase: Some(phase), cluster: None }
+    }
+
+    /// The names of a run in one of several clusters that share a Vault and a PostgreSQL: its marker there
+    /// is another than that of a run with the same id in another cluster.
+    #[must_use]
+    pub fn in_cluster(self, cluster: &str) -> Self {
+        Self { cluster: Some(cluster.to_owned()), ..self }
     }
 
     /// The run's id, or the environment's.
@@ -116,7 +125,10 @@ impl Names {
     /// and PostgreSQL (a comment).
     pub fn marker(&self) -> String {
         match self.phase {
-            None => format!("{PROGRAM} run {}", self.id),
+            None => match &self.cluster {
+                None => format!("{PROGRAM} run {}", self.id),
+                Some(cluster) => format!("{PROGRAM} run {} cluster {cluster}", self.id),
+            },
             Some(phase) => format!("{PROGRAM} environment {} phase {phase}", self.id),
         }
     }
@@ -275,6 +287,8 @@ mod tests {
         let (one, other) = (Names::of_run(&id("a")), Names::of_run(&id("ab")));
         let others = of(&other);
         assert!(of(&one).iter().all(|name| !others.contains(name)));
+        let elsewhere = Names::of_run(&id("a")).in_cluster("another");
+        assert_ne!(elsewhere.marker(), one.marker());
         let environment = Names::of_environment(&id("a"), Phase::Shadow);
         let others = of(&environment);
         assert!(of(&one).iter().all(|name| !others.contains(name)));

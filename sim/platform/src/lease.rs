@@ -174,3 +174,62 @@ async fn divide(client: &Client, for_: Duration) -> Result<(Vec<Run>, Vec<Run>),
     }
     Ok((living, dead))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use http::Request;
+    use kube::client::Body;
+
+    use super::*;
+
+    /// An API server with three runs. The Lease of `slow` was renewed long ago by our clock, and is
+    /// renewed again with every request; that of `dead` is not; that of `fresh` is valid.
+    fn client() -> Client {
+        let answers = Arc::new(AtomicU32::new(0));
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let number = answers.fetch_add(1, Ordering::SeqCst);
+            let lease = |version: &str, renewed: String| {
+                json!({"metadata": {"resourceVersion": version}, "spec": {
+                    "holderIdentity": "someone", "leaseDurationSeconds": 60, "renewTime": renewed,
+                }})
+            };
+            let past = || "2020-01-01T00:00:00.000000Z".to_owned();
+            let path = request.uri().path().to_owned();
+            let answer = if path.ends_with("/alertstorm-slow/leases/alertstorm") {
+                lease(&number.to_string(), past())
+            } else if path.ends_with("/alertstorm-dead/leases/alertstorm") {
+                lease("1", past())
+            } else if path.ends_with("/alertstorm-fresh/leases/alertstorm") {
+                lease("1", micro_time(Timestamp::now()))
+            } else {
+                let namespace = |name: &str, id: &str| json!({"metadata": {"name": name, "labels": {RUN_LABEL: id}}});
+                json!({"items": [
+                    namespace("alertstorm-slow", "slow"), namespace("alertstorm-dead", "dead"),
+                    namespace("alertstorm-fresh", "fresh"),
+                    // The label alone does not make a namespace a run's.
+                    namespace("production", "dead"), namespace("alertstorm-x", "not an id"),
+                ]})
+            };
+            async move {
+                let body = Body::from(answer.to_string().into_bytes());
+                Ok::<_, std::io::Error>(http::Response::new(body))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test]
+    async fn a_run_whose_lease_has_expired_and_is_not_renewed_is_dead_and_no_other() {
+        let (living, dead) = divide(&client(), Duration::ZERO).await.unwrap();
+        let ids = |runs: &[Run]| -> Vec<String> {
+            runs.iter().map(|run| run.names.id().to_string()).collect()
+        };
+        assert_eq!(
+            (ids(&living), ids(&dead)),
+            (vec!["fresh".into(), "slow".into()], vec!["dead".into()])
+        );
+    }
+}

@@ -172,3 +172,51 @@ pub async fn delete(client: &Client, path: &str, found: &Value) -> Result<(), ku
 pub async fn delete_with(client: &Client, path: &str, options: &Value) -> Result<(), kube::Error> {
     call::deleted(send(client, Request::delete(path), "application/json", options).await)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API server that has an object of every name, with this label's value.
+    fn client(run: &'static str) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        let service = tower::service_fn(move |request: Request<Body>| {
+            seen.lock().unwrap().push(format!("{} {}", request.method(), request.uri().path()));
+            let (status, answer) = match request.method().as_str() {
+                "GET" => (200, json!({"metadata": {"labels": {"alertstorm.dev/run": run}}})),
+                _ => (
+                    409,
+                    json!({"kind": "Status", "status": "Failure", "code": 409,
+                                  "reason": "AlreadyExists", "message": "it exists"}),
+                ),
+            };
+            async move {
+                let body = Body::from(answer.to_string().into_bytes());
+                Ok::<_, std::io::Error>(
+                    http::Response::builder().status(status).body(body).unwrap(),
+                )
+            }
+        });
+        (Client::new(service, "default"), requests)
+    }
+
+    #[tokio::test]
+    async fn an_object_that_exists_is_the_runs_own_or_an_error_and_is_never_changed() {
+        let names = Names::of_run(&"mine".parse().unwrap());
+        let role = json!({"kind": "ClusterRole", "metadata": {"name": "alertstorm-mine-scraper"}});
+        let (own, _) = client("mine");
+        assert!(create(&own, &role, &names).await.is_ok());
+        let (foreign, requests) = client("theirs");
+        let refused = create(&foreign, &role, &names).await;
+        assert!(matches!(refused, Err(CreateError::Foreign)), "{refused:?}");
+        let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+        let expected = [format!("POST {path}"), format!("GET {path}/alertstorm-mine-scraper")];
+        assert_eq!(*requests.lock().unwrap(), expected);
+    }
+}

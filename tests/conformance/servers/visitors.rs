@@ -313,7 +313,9 @@ fn two_runs_with_the_least_rights_and_a_clean_up_share_servers_and_leave_nothing
     let before = visited.everything();
     let labels =
         |id: &str| json!({"app.kubernetes.io/managed-by": "alertstorm", "alertstorm.dev/run": id});
-    visited.plant("dead", "alertstorm run dead", &labels("dead"));
+    let uid = visited.get("/api/v1/namespaces/kube-system").expect("it")["metadata"]["uid"].clone();
+    let marker = format!("alertstorm run dead cluster {}", uid.as_str().expect("a uid"));
+    visited.plant("dead", &marker, &labels("dead"));
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "alertstorm"},
         "spec": {"holderIdentity": "killed", "leaseDurationSeconds": 60,
@@ -353,7 +355,9 @@ fn two_runs_with_the_least_rights_and_a_clean_up_share_servers_and_leave_nothing
 #[ignore = "needs the servers of `alertstorm setup local`"]
 fn objects_of_somebody_else_under_a_runs_names_are_refused_together_and_stay_as_they_are() {
     let visited = Visited::new();
-    let paths = visited.plant("taken", "somebody else", &json!({"owner": "a-stranger"}));
+    // In Vault and PostgreSQL they are those of a run of this id in another cluster.
+    let marker = "alertstorm run taken cluster another";
+    let paths = visited.plant("taken", marker, &json!({"owner": "a-stranger"}));
     let before = (visited.everything(), paths.iter().map(|p| visited.get(p)).collect::<Vec<_>>());
     let dry = ["run", "visitors.yaml", "--on", "cluster", "--dry-run", "--run-id", "taken"];
     let dry = visited.output(&dry);

@@ -33,7 +33,7 @@ use crate::vault::Owner;
 use clean::Servers;
 use environment::{Postgres, authority_of_vault, vault_from_environment};
 use rights::Inside;
-use target::Target;
+use target::{Target, uid_of};
 
 pub use clean::Found;
 pub use environment::{ClusterError, Options};
@@ -78,6 +78,7 @@ impl Visit {
         let (vault, vault_token) = vault_from_environment()?;
         let postgres = Postgres::from_environment().await?;
         let target = Target::find(options, names.namespace()).await?;
+        let names = names.in_cluster(&uid_of(&target.client).await?);
         let inside = rights::check(&target.client, options, scenario, &names).await?;
         let client = Vault::new(&vault, None, &vault_token)?;
         client.read("auth/token/lookup-self").await?;

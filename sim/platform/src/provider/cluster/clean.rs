@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::Client;
 
 use super::environment::{ClusterError, Options, Postgres, vault_from_environment};
-use super::target::Target;
+use super::target::{Target, uid_of};
 use crate::inventory::{self, Item, Scope};
 use crate::lease::{self, Run};
 use crate::postgres::take_down;
@@ -103,8 +103,10 @@ impl Found {
         if let Some(id) = which.filter(|_| wanted.is_empty()) {
             wanted.push(Names::of_run(id));
         }
+        let cluster = uid_of(&client).await?;
         let mut found = Self { client, vault, postgres, alive, dead: Vec::new() };
         for names in wanted {
+            let names = names.in_cluster(&cluster);
             let mut items = found.servers().look(&Scope::all(&names)).await?;
             items.retain(|item| item.owner == Owner::Run);
             if !items.is_empty() {

@@ -4,6 +4,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::environment::{ClusterError, Options};
+use crate::objects;
 
 /// A context whose name, cluster or server contains one of these looks like production.
 const PRODUCTION: [&str; 3] = ["prod", "prd", "live"];
@@ -44,6 +45,16 @@ impl Target {
         let ca = authority.iter().map(|der| pem(der)).collect();
         Ok(Self { name, api_server, ca, client: Client::try_from(config)? })
     }
+}
+
+/// What distinguishes a cluster from others: the uid of its namespace `kube-system`.
+pub(super) async fn uid_of(client: &Client) -> Result<String, ClusterError> {
+    let found = objects::get(client, "/api/v1/namespaces/kube-system").await?;
+    let uid = found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned));
+    // It is part of a comment in PostgreSQL.
+    let is_uid = |uid: &String| uid.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let why = "the cluster's namespace kube-system has no uid";
+    uid.filter(is_uid).ok_or(ClusterError::Unsupported(why))
 }
 
 fn looks_like_production(words: &[&str]) -> bool {
