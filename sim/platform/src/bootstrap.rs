@@ -36,7 +36,7 @@ pub enum BootstrapError {
         /// The object's name.
         name: String,
         /// The last response of the API server.
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// An object of this name exists, and is not the run's.
     #[error(
@@ -58,7 +58,7 @@ pub enum BootstrapError {
         /// The ServiceAccount's name.
         account: String,
         /// The last response of the API server.
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// The API server answered a TokenRequest without `status.token`.
     #[error(
@@ -238,7 +238,9 @@ pub async fn create_one(
                 let (key, value) = names.label();
                 BootstrapError::Foreign { kind, name, label: format!("{key}={value}") }
             }
-            CreateError::Api(source) => BootstrapError::Apply { kind, name, source },
+            CreateError::Api(source) => {
+                BootstrapError::Apply { kind, name, source: Box::new(source) }
+            }
         }
     })
 }
@@ -256,7 +258,7 @@ pub async fn apply_one(
     objects::mark(&mut object, names);
     objects::apply(client, &object, names).await.map_err(|source| {
         let (kind, name) = of(&object);
-        BootstrapError::Apply { kind, name, source }
+        BootstrapError::Apply { kind, name, source: Box::new(source) }
     })
 }
 
@@ -287,7 +289,7 @@ pub async fn token(client: &Client, name: &str, names: &Names) -> Result<String,
     let failed = |source| BootstrapError::Token {
         namespace: namespace.clone(),
         account: account.clone(),
-        source,
+        source: Box::new(source),
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
     let request = json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_LIFE_S}});

@@ -28,7 +28,7 @@ pub enum SweepError {
         /// The object's name.
         name: String,
         /// The last response of the API server.
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// The namespace still exists two minutes after its deletion.
     #[error(
@@ -65,7 +65,11 @@ async fn delete_all(
     how: &str,
 ) -> Result<(), SweepError> {
     let namespace = names.namespace();
-    let failed = |source| SweepError::Api { kind, name: format!("objects of {namespace}"), source };
+    let failed = |source| SweepError::Api {
+        kind,
+        name: format!("objects of {namespace}"),
+        source: Box::new(source),
+    };
     let of = format!("/api/v1/namespaces/{namespace}");
     let found = objects::get(client, &of).await.map_err(failed)?;
     if !found.is_some_and(|found| is_marked(&found, names)) {
@@ -88,7 +92,8 @@ pub async fn sweep(client: &Client, names: &Names) -> Result<Vec<String>, SweepE
     let mut swept = Vec::new();
     let mut namespace = None;
     for (kind, name) in Scope::all(names).objects() {
-        let failed = |source| SweepError::Api { kind, name: name.clone(), source };
+        let failed =
+            |source| SweepError::Api { kind, name: name.clone(), source: Box::new(source) };
         let path = format!("{}/{name}", collection(kind, ""));
         let found = match objects::get(client, &path).await {
             // A user who may not read FlowSchemas cannot have created one.
@@ -106,7 +111,11 @@ pub async fn sweep(client: &Client, names: &Names) -> Result<Vec<String>, SweepE
     let until = Instant::now() + GONE_WITHIN;
     loop {
         let name = names.namespace().to_owned();
-        let failed = |source| SweepError::Api { kind: "Namespace", name: name.clone(), source };
+        let failed = |source| SweepError::Api {
+            kind: "Namespace",
+            name: name.clone(),
+            source: Box::new(source),
+        };
         let there = objects::get(client, &path).await.map_err(failed)?;
         if there.is_none_or(|there| there["metadata"]["uid"] != uid) {
             return Ok(swept);
