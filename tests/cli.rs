@@ -266,9 +266,13 @@ fn render_writes_every_phase_and_environment_for_gitops() {
     let place = folder.path().join("limited-write/staging");
     let namespace = fs::read_to_string(place.join("namespace.yaml")).expect("namespace.yaml");
     assert!(namespace.contains("pod-security.kubernetes.io/enforce: restricted"), "{namespace}");
-    let policy = place.join("vault/policy-alertstorm-agent-limited-write-network.hcl");
+    let policy =
+        place.join("vault/policy-alertstorm-staging-limited-write-agent-limited-write-network.hcl");
     let policy = fs::read_to_string(policy).expect("a policy");
-    assert!(policy.contains("path \"alertstorm/systems/network/reversible\""), "{policy}");
+    assert!(
+        policy.contains("path \"alertstorm-staging-limited-write/systems/network/reversible\""),
+        "{policy}"
+    );
     assert!(!policy.contains("irreversible"), "{policy}");
     assert_eq!(written(&[]), Some(0));
     for phase in ["shadow", "read-only-assist", "limited-write", "autonomous"] {

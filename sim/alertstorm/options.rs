@@ -49,6 +49,33 @@ pub struct ClusterArgs {
     /// Create a FlowSchema that gives the run's requests this priority level
     #[arg(long, value_name = "NAME")]
     pub priority_level: Option<String>,
+    /// The id that the names of the run's objects contain, instead of a random one
+    #[arg(long, value_name = "ID")]
+    pub run_id: Option<String>,
+}
+
+/// Options of `clean --on cluster`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct CleanArgs {
+    /// Clean up after this run, instead of all runs whose Lease has expired
+    #[arg(long, value_name = "ID")]
+    pub run: Option<String>,
+    /// Print what would be deleted, and delete nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The kubeconfig context; required if its name looks like production
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+    /// Skip the confirmation prompt
+    #[arg(long)]
+    pub yes: bool,
+}
+
+impl CleanArgs {
+    /// Whether no option was given.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Options of a run on real servers.
@@ -88,6 +115,7 @@ impl LiveArgs {
             ("--vault-for-pods", self.cluster.vault_for_pods.clone()),
             ("--api-server-for-vault", self.cluster.api_server_for_vault.clone()),
             ("--priority-level", self.cluster.priority_level.clone()),
+            ("--run-id", self.cluster.run_id.clone()),
         ] {
             typed.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
         }

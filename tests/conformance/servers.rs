@@ -2,7 +2,10 @@
 
 mod killed;
 mod kind;
+mod pods;
+mod rendered;
 mod secrets;
+mod visitors;
 
 use std::ops::ControlFlow;
 use std::path::Path;

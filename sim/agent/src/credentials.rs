@@ -11,7 +11,7 @@ use alertstorm_model::time::Span;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::names::{credential_path, credential_role, login_path, role};
+use crate::names::{credential_role, role};
 use crate::task::Task;
 use crate::vault::{Answer, Vault, VaultError};
 use crate::world::{AgentReport, Places, World};
@@ -61,7 +61,8 @@ impl<'a, W: World> Credentials<'a, W> {
         let body = json!({"role": name, "jwt": self.places.token});
         // A 403 may be temporary too: Vault also sends it when its TokenReview fails because the API
         // server is down.
-        let Ok(answer) = vault.write(&login_path(self.task.auth), body).await else {
+        let Ok(answer) = vault.write(&self.task.names.login_path(self.task.auth), body).await
+        else {
             return false;
         };
         let Some(token) = answer.token else {
@@ -80,9 +81,9 @@ impl<'a, W: World> Credentials<'a, W> {
         let Some(vault) = self.vault.clone() else { return CredentialResult::Unavailable };
         let config = (id.0 % u64::from(source.configs.get())) as u32;
         let role = credential_role(self.task.phase, self.task.domain, domain, config);
-        let path = credential_path(source.engine, domain, &role);
+        let path = self.task.names.credential_path(source.engine, domain, &role);
         let engine = source.engine;
-        let namespace = self.task.namespace.clone();
+        let namespace = self.task.names.namespace().to_owned();
         let world = Arc::clone(&self.world);
         // A task of its own: the lease is reported even if the agent ends before the response.
         let asked = tokio::spawn(async move {
@@ -194,7 +195,7 @@ impl<'a, W: World> Credentials<'a, W> {
         self.database.clone()
     }
 
-    /// Reads or writes a path that stands for a system (see [`SYSTEMS`](crate::names::SYSTEMS)).
+    /// Reads or writes a path that stands for a system (see [`Names::systems`](crate::names::Names::systems)).
     pub async fn system(&mut self, path: &str, verb: Verb) -> CredentialResult {
         let Some(vault) = self.vault.clone() else {
             return CredentialResult::Unavailable;

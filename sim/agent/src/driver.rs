@@ -10,12 +10,13 @@ use alertstorm_model::phase::{Action, Refuser, Verb};
 use tokio::sync::watch;
 
 use crate::credentials::{CredentialResult, Credentials};
-use crate::names::system_path;
+use crate::names::Names;
 use crate::postgres::{self, PostgresError};
 use crate::task::Task;
 use crate::world::{Acted, AgentReport, Places, World};
 
 struct Driver<'a, W> {
+    names: &'a Names,
     places: &'a Places,
     world: &'a Arc<W>,
     credentials: Credentials<'a, W>,
@@ -29,7 +30,7 @@ pub async fn run<W: World>(
     mut stop: watch::Receiver<bool>,
 ) -> Outcome {
     let credentials = Credentials::new(task, places, world);
-    let mut driver = Driver { places, world, credentials };
+    let mut driver = Driver { names: &task.names, places, world, credentials };
     let mut agent = Agent::new(task.trace.clone(), task.patience);
     let mut input = AgentInput::Started;
     let mut stopping = false;
@@ -144,12 +145,13 @@ impl<W: World> Driver<'_, W> {
     async fn act_on_database(&mut self, verb: Verb) -> Acted {
         let credential = self.credentials.database();
         let user = credential.as_ref().map_or("nobody", |(user, _)| user);
+        let database = self.names.database();
         let login = postgres::Login {
             to: self.places.postgres,
             from: self.places.from,
             user,
             password: credential.as_ref().map(|(_, password)| password.as_str()),
-            database: postgres::EVIDENCE,
+            database: &database,
         };
         let done = async {
             let client = postgres::connect(login).await?;
@@ -166,7 +168,7 @@ impl<W: World> Driver<'_, W> {
     }
 
     async fn act_through_vault(&mut self, action: Action) -> Acted {
-        match self.credentials.system(&system_path(action), action.verb).await {
+        match self.credentials.system(&self.names.system_path(action), action.verb).await {
             CredentialResult::Granted => Acted::Done,
             CredentialResult::Refused => Acted::Refused(Refuser::VaultPolicy),
             CredentialResult::Unavailable => Acted::Failed,

@@ -146,7 +146,7 @@ fn settle() -> Result<(Arc<Pod>, Places), Failure> {
         journal: Mutex::new(journal),
         held: Mutex::default(),
         api,
-        objects: format!("{server}/api/v1/namespaces/{}/configmaps", task.namespace),
+        objects: format!("{server}/api/v1/namespaces/{}/configmaps", task.names.namespace()),
         token: token("kubernetes")?,
         task: Arc::new(task),
     };

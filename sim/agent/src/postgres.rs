@@ -7,11 +7,10 @@ use alertstorm_model::phase::Verb;
 use tokio::net::TcpSocket;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Config, NoTls};
 
-/// The database that agents read and write. Statements in it are logged. Vault's `CREATE USER`
-/// statements contain passwords, so Vault connects to the database `postgres`, where they are not.
-pub const EVIDENCE: &str = "alertstorm_evidence";
+pub use tokio_postgres::Client;
+
 /// A connection attempt or a statement that takes longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(15);
 

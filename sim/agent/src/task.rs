@@ -12,10 +12,12 @@ use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
 use alertstorm_model::time::Span;
 use serde::{Deserialize, Serialize};
 
+use crate::names::Names;
+
 /// The secrets engine of a domain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// Its type; mounted at [`mount`](crate::names::mount).
+    /// Its type; mounted at [`Names::mount`].
     pub engine: Engine,
     /// Database connections (`config/…`) that share the load; each investigation uses one of them.
     pub configs: NonZeroU32,
@@ -40,15 +42,15 @@ pub struct Task {
     pub patience: Span,
     /// Its container's `limits.memory`.
     pub memory_limit: Bytes,
-    /// The namespace of its pod.
-    pub namespace: String,
+    /// The names of its run.
+    pub names: Names,
     /// The steps that it follows.
     pub trace: Trace,
 }
 
 impl Task {
     /// The task of an alert's agent.
-    pub fn new(plan: &Plan, alert: &Alert, namespace: &str) -> Self {
+    pub fn new(plan: &Plan, alert: &Alert, names: &Names) -> Self {
         let scenario = plan.scenario();
         let source = |domain: Domain| {
             let of = scenario.vault.secrets.of(domain);
@@ -62,7 +64,7 @@ impl Task {
             sources: std::array::from_fn(|n| source(Domain::ALL[n])),
             patience: scenario.vault.client_timeout,
             memory_limit: scenario.controller.job.memory_limit,
-            namespace: namespace.to_owned(),
+            names: names.clone(),
             trace: plan.trace(alert),
         }
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use alertstorm_model::investigation::IdentityKind;
 use alertstorm_model::phase::Phase;
 use anyhow::{Context, Result};
 
@@ -19,6 +20,9 @@ pub struct Args {
     /// The environment, one of kind-config/environments.yaml [default: all]
     #[arg(long, value_name = "ENV")]
     env: Option<String>,
+    /// The identity of the agents [default: the scenario's]
+    #[arg(long, value_name = "KIND", value_parser = clap::builder::PossibleValuesParser::new(IdentityKind::WORDS))]
+    identity: Option<String>,
     /// Take secrets engines and Job sizes from this scenario, instead of the defaults
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
@@ -30,10 +34,13 @@ pub struct Args {
 /// Writes the manifests of the chosen phases and environments.
 pub fn run(args: &Args) -> Result<Exit> {
     let live = Live::of_this_build("render")?;
-    let scenario = match &args.scenario {
+    let mut scenario = match &args.scenario {
         Some(path) => source::load(path, &[])?.scenario().clone(),
         None => source::defaults()?,
     };
+    let chosen = args.identity.as_deref();
+    let chosen = IdentityKind::ALL.iter().find(|kind| chosen == Some(kind.word()));
+    scenario.identity = chosen.copied().unwrap_or(scenario.identity);
     let environments = live.environments()?;
     if let Some(env) = args.env.as_ref().filter(|env| !environments.contains(env)) {
         let message = format!("expected one of {}", environments.join(", "));

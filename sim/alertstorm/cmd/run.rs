@@ -10,6 +10,7 @@ use alertstorm_reports::spread::SeedSpread;
 use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
+use crate::options::Provider;
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
 use crate::world::{World, WorldArgs};
@@ -45,6 +46,9 @@ pub struct Args {
     /// Skip the second run that tries the bottleneck's knob
     #[arg(long)]
     no_advice: bool,
+    /// Print what a run on a cluster would create, and whether it exists; write nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     world: WorldArgs,
 }
@@ -56,6 +60,9 @@ pub fn run(args: &Args) -> Result<Exit> {
         loaded.plan = loaded.plan.with_seed(seed);
     }
     let world = args.world.world(&loaded.plan)?;
+    if args.dry_run {
+        return dry_run(&loaded, &world);
+    }
     interrupt::listen()?;
     match (args.seeds, world) {
         (Some(_), World::Live(_)) => {
@@ -70,6 +77,28 @@ pub fn run(args: &Args) -> Result<Exit> {
             Ok(Exit::of_run(&report))
         }
     }
+}
+
+/// Prints what a run would create on a cluster that is not its own.
+fn dry_run(loaded: &Loaded, world: &World) -> Result<Exit> {
+    let servers = match world {
+        World::Live(servers) if servers.provider == Provider::Cluster => servers,
+        _ => {
+            let why = "it is for --on cluster: in the other worlds a run creates its own servers";
+            return Err(WrongInput::of("--dry-run", why));
+        }
+    };
+    let (text, existing) = servers.live.difference(&loaded.plan, &servers.args)?;
+    anstream::println!("{text}");
+    if existing.is_empty() {
+        anstream::println!("nothing was written");
+        return Ok(Exit::Held);
+    }
+    anstream::println!(
+        "the run would not begin, and nothing was written:\n  {}",
+        existing.join("\n  ")
+    );
+    Ok(Exit::Missing)
 }
 
 fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {

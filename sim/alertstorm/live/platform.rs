@@ -15,6 +15,7 @@ use alertstorm_platform::provider;
 use alertstorm_platform::provider::cluster::{self, Cluster};
 use alertstorm_platform::provider::kind::{self, Kind};
 use alertstorm_platform::provider::local::{Local, LocalError, UnknownFlag};
+use alertstorm_platform::{InvalidRunId, RunId};
 use anyhow::{Context, Result};
 
 use super::console::Console;
@@ -154,20 +155,32 @@ async fn provide(
             (Arc::new(kind), stays)
         }
         Provider::Cluster => {
-            let options = cluster::Options {
-                context: args.cluster.context.clone(),
-                yes: args.cluster.yes,
-                agent_image: args.agent_image.clone(),
-                vault_for_pods: args.cluster.vault_for_pods.clone(),
-                api_server_for_vault: args.cluster.api_server_for_vault.clone(),
-                priority_level: args.cluster.priority_level.clone(),
-                shard_image: args.shards.map(|_| shard_image(args)),
-            };
+            let options = cluster_options(args)?;
             let confirm = |text: &str| console.confirm(text);
             let cluster = Cluster::start(plan, &options, &confirm).await?;
             (Arc::new(cluster), None)
         }
     })
+}
+
+/// The options of the cluster provider.
+pub fn cluster_options(args: &LiveArgs) -> Result<cluster::Options> {
+    Ok(cluster::Options {
+        context: args.cluster.context.clone(),
+        yes: args.cluster.yes,
+        agent_image: args.agent_image.clone(),
+        vault_for_pods: args.cluster.vault_for_pods.clone(),
+        api_server_for_vault: args.cluster.api_server_for_vault.clone(),
+        priority_level: args.cluster.priority_level.clone(),
+        shard_image: args.shards.map(|_| shard_image(args)),
+        run_id: run_id("--run-id", args.cluster.run_id.as_deref())?,
+    })
+}
+
+/// The id of a run, as typed for an option.
+pub fn run_id(option: &str, typed: Option<&str>) -> Result<Option<RunId>> {
+    let wrong = |error: InvalidRunId| WrongInput::of(option, error.to_string());
+    typed.map(|id| id.parse().map_err(wrong)).transpose()
 }
 
 /// The log, and the number of investigations whose Job has finished.

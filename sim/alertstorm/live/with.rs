@@ -17,9 +17,9 @@ use alertstorm_platform::provider::state;
 use alertstorm_platform::render;
 use anyhow::{Context, Result};
 
-use crate::options::{ClusterArgs, LiveArgs, Provider};
+use crate::options::{CleanArgs, LiveArgs, Provider};
 use crate::readiness::{Need, Readiness};
-use crate::{run_folder, source};
+use crate::{run_folder, source, ui};
 use console::Console;
 use platform::runtime;
 
@@ -76,11 +76,38 @@ impl Live {
         Ok(found.map(|(count, what)| format!("{count} {what}")).collect())
     }
 
-    /// Removes what killed runs left in a cluster; a line for each object.
-    pub fn clean_cluster(self, args: &ClusterArgs) -> Result<Vec<String>> {
+    /// Removes what killed runs left in a cluster; a line for each object. `None` if the confirmation
+    /// was declined.
+    pub fn clean_cluster(self, args: &CleanArgs) -> Result<Option<Vec<String>>> {
         let context = args.context.clone();
         let options = cluster::Options { context, ..cluster::Options::default() };
-        Ok(runtime()?.block_on(cluster::clean(&options))?)
+        let which = platform::run_id("--run", args.run.as_deref())?;
+        let runtime = runtime()?;
+        anstream::eprintln!("looking for runs whose Lease has expired, for half a minute");
+        let found = runtime.block_on(cluster::Found::of(&options, which.as_ref()))?;
+        for alive in &found.alive {
+            anstream::eprintln!("{alive}");
+        }
+        let list = found.list();
+        if list.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        if args.dry_run {
+            anstream::println!("{list}nothing was deleted");
+            return Ok(None);
+        }
+        let question = format!("{list}All of this will be deleted.\n");
+        if !args.yes && !ui::confirm(&question) {
+            return Ok(None);
+        }
+        Ok(Some(runtime.block_on(found.remove())?))
+    }
+
+    /// What a run on a cluster would create, and the objects of its names that exist already.
+    pub fn difference(self, plan: &Plan, args: &LiveArgs) -> Result<(String, Vec<String>)> {
+        let options = platform::cluster_options(args)?;
+        let difference = runtime()?.block_on(cluster::difference(plan, &options))?;
+        Ok((difference.text, difference.existing))
     }
 
     /// Builds the servers of the local provider; their folder, and whether the provider is ready now.
@@ -118,7 +145,7 @@ impl Live {
 
     /// The environments that manifests can be rendered for.
     pub fn environments(self) -> Result<Vec<String>> {
-        Ok(environments()?.into_keys().collect())
+        Ok(environments()?.into_keys().map(|name| name.to_string()).collect())
     }
 
     /// The manifests of a phase in an environment: path below their folder, and text.
@@ -129,10 +156,13 @@ impl Live {
         environment: &str,
     ) -> Result<Vec<(PathBuf, String)>> {
         let table = environments()?;
-        let limits = table.get(environment).context("no such environment")?;
-        let vault = render::vault_files(scenario, phase, environment).into_iter();
+        let mut of = table.iter().filter(|(name, _)| name.to_string() == environment);
+        let (environment, limits) = of.next().context("no such environment")?;
+        let vault = render::vault_files(scenario, phase, environment)?.into_iter();
         let mut files: Vec<(PathBuf, String)> =
             vault.map(|(name, text)| (Path::new("vault").join(name), text)).collect();
+        let postgres = render::postgres_files(phase, environment).into_iter();
+        files.extend(postgres.map(|(name, text)| (Path::new("postgres").join(name), text)));
         for (name, objects) in render::manifests(scenario, phase, environment, *limits) {
             let documents: Result<Vec<String>, _> =
                 objects.iter().map(serde_saphyr::to_string).collect();
@@ -150,7 +180,8 @@ impl Live {
     }
 }
 
-fn environments() -> Result<std::collections::BTreeMap<String, render::Environment>> {
+fn environments()
+-> Result<std::collections::BTreeMap<alertstorm_platform::RunId, render::Environment>> {
     render::environments().context("could not read the table of environments")
 }
 

@@ -9,7 +9,7 @@ use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_model::time::Time;
 use anyhow::{Result, anyhow};
 
-use crate::options::{ClusterArgs, LiveArgs, Provider};
+use crate::options::{CleanArgs, LiveArgs, Provider};
 use crate::readiness::Readiness;
 
 /// Name of this kind of build.
@@ -61,6 +61,10 @@ impl Live {
         match self {}
     }
 
+    pub fn difference(self, _: &Plan, _: &LiveArgs) -> Result<(String, Vec<String>)> {
+        match self {}
+    }
+
     pub fn up(self, _: &Plan) -> Result<PathBuf> {
         match self {}
     }
@@ -73,7 +77,7 @@ impl Live {
         match self {}
     }
 
-    pub fn clean_cluster(self, _: &ClusterArgs) -> Result<Vec<String>> {
+    pub fn clean_cluster(self, _: &CleanArgs) -> Result<Option<Vec<String>>> {
         match self {}
     }
 

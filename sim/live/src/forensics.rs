@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use alertstorm_agent::names::Names;
 use alertstorm_model::event::{Attributed, AuditCount, Denials, Reconciliation};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::Refuser;
@@ -73,11 +74,12 @@ pub struct Verdict {
 /// If a trail exists and cannot be read.
 pub fn judge(
     trails: &Trails,
+    names: &Names,
     from: &Read,
     truth: &Truth,
     book: &LeaseBook,
 ) -> Result<Verdict, TrailError> {
-    let found = trails::read(trails, from)?;
+    let found = trails::read(trails, names, from)?;
     let booked = book.all();
     let issued: BTreeSet<&String> = found.leases.iter().collect();
     // A platform may give no access to a trail: then its count is unknown.

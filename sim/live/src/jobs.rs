@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use alertstorm_agent::Task;
-use alertstorm_agent::names::role;
+use alertstorm_agent::names::{Names, RUN_LABEL, role};
 use alertstorm_model::alert::Alert;
 use alertstorm_model::controller::job::{self, JobTemplate};
 use alertstorm_model::event::Fact;
@@ -13,16 +13,15 @@ use alertstorm_model::scenario::{Part, Plan};
 use alertstorm_platform::bootstrap::own_binding;
 use alertstorm_platform::call;
 use alertstorm_platform::identity;
-use alertstorm_platform::{Agents, NAMESPACE, PodSpec};
+use alertstorm_platform::{Agents, PodSpec};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::RoleBinding;
 use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
 
 use crate::reporter::{Observation, Reporter};
 use crate::throttle::Throttle;
@@ -30,16 +29,13 @@ use crate::throttle::Throttle;
 /// How long a request is retried. The controller then receives the failure and retries by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long to wait for the deletion of an earlier run's pods. A pod on a node without power stays
-/// until the node is back.
-const CLEARED_WITHIN: Duration = Duration::from_secs(90);
-
 /// The image's name in hollow pods, where no container runs.
 const HOLLOW_IMAGE: &str = "alertstorm/agent";
 
 /// The controller's client: a number of connections and a token bucket.
 pub struct Jobs {
     plan: Arc<Plan>,
+    names: Names,
     client: Client,
     agents: Agents,
     reporter: Reporter,
@@ -60,7 +56,7 @@ fn object(template: &JobTemplate, image: &str, env: &Value) -> Value {
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": template.name, "namespace": NAMESPACE, "labels": labels},
+        "metadata": {"name": template.name, "labels": labels},
         "spec": {
             "backoffLimit": template.backoff_limit,
             "activeDeadlineSeconds": seconds(template.active_deadline),
@@ -127,6 +123,7 @@ impl Jobs {
     /// A client for the controller of `plan`; in a shard for its part only.
     pub fn new(
         plan: Arc<Plan>,
+        names: Names,
         client: Client,
         agents: Agents,
         reporter: Reporter,
@@ -135,14 +132,14 @@ impl Jobs {
         let knobs = &plan.scenario().controller.client;
         let connections = Semaphore::new(knobs.connections.get() as usize);
         let bucket = knobs.kube_api_qps.map(|qps| Throttle::new(qps.0, knobs.kube_api_burst.get()));
-        Arc::new(Self { client, agents, reporter, connections, bucket, plan, part })
+        Arc::new(Self { names, client, agents, reporter, connections, bucket, plan, part })
     }
 
     /// The label selector of the run's objects, or of the shard's.
     pub fn selector(&self) -> String {
         let Some(first) = self.plan.alerts().next() else { return String::new() };
         let template = self.template(&first);
-        let narrow = ["alertstorm.dev/run", SHARD];
+        let narrow = ["alertstorm.dev/plan", SHARD];
         let own = template.labels.iter().filter(|(name, _)| narrow.contains(name));
         let own: Vec<String> = own.map(|(name, value)| format!("{name}={value}")).collect();
         own.join(",")
@@ -150,6 +147,7 @@ impl Jobs {
 
     fn template(&self, alert: &Alert) -> JobTemplate {
         let mut template = job::template(&self.plan, alert);
+        template.labels.push((RUN_LABEL, self.names.id().to_string()));
         if self.part.of().get() > 1 {
             template.labels.push((SHARD, self.part.index().to_string()));
         }
@@ -189,7 +187,7 @@ impl Jobs {
             self.create_identity(alert, &template, &job["metadata"]["labels"]).await?;
         }
         let job: Job = typed(job)?;
-        let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let api: Api<Job> = Api::default_namespaced(self.client.clone());
         let create = || async {
             self.take_token().await;
             created(api.create(&PostParams::default(), &job).await)
@@ -199,7 +197,7 @@ impl Jobs {
 
     /// The environment variables of an agent's container.
     fn environment(&self, alert: &Alert, spec: &PodSpec) -> Result<Value, kube::Error> {
-        let task = Task::new(&self.plan, alert, NAMESPACE);
+        let task = Task::new(&self.plan, alert, &self.names);
         let task = serde_json::to_string(&task).map_err(kube::Error::SerdeError)?;
         let places = json!({
             "vault": spec.vault, "vault_ca": spec.vault_ca, "postgres": spec.postgres,
@@ -218,13 +216,13 @@ impl Jobs {
     ) -> Result<(), kube::Error> {
         let name = &template.service_account;
         let account: ServiceAccount = typed(json!({
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels},
+            "metadata": {"name": name, "labels": labels},
             "automountServiceAccountToken": false,
         }))?;
         let role = role(self.plan.scenario().phase, alert.domain);
-        let binding: RoleBinding = typed(own_binding(name, &role, labels))?;
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let binding: RoleBinding = typed(own_binding(name, &role, labels, &self.names))?;
+        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client.clone());
+        let bindings: Api<RoleBinding> = Api::default_namespaced(self.client.clone());
         let create = || async {
             self.take_token().await;
             created(accounts.create(&PostParams::default(), &account).await)
@@ -243,8 +241,8 @@ impl Jobs {
             return;
         }
         let name = job::template(&self.plan, &alert).service_account;
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client.clone());
+        let bindings: Api<RoleBinding> = Api::default_namespaced(self.client.clone());
         let params = DeleteParams::default();
         let binding = call::patiently(PATIENCE, || async {
             self.take_token().await;
@@ -268,7 +266,7 @@ impl Jobs {
     /// Deletes the Job of an investigation.
     pub async fn delete(self: Arc<Self>, alert: Alert) {
         let name = job::template(&self.plan, &alert).name;
-        let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let api: Api<Job> = Api::default_namespaced(self.client.clone());
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
@@ -288,7 +286,7 @@ impl Jobs {
 
     /// Lists the Jobs of a selector for a controller that starts: true if the Job is finished.
     pub async fn list(&self, selector: &str) -> Result<Vec<(InvestigationId, bool)>, kube::Error> {
-        let api: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let api: Api<Job> = Api::default_namespaced(self.client.clone());
         let params = ListParams::default().labels(selector);
         let jobs = call::patiently(PATIENCE, || async { api.list(&params).await }).await?;
         let found = jobs.items.iter().filter_map(|job| {
@@ -298,58 +296,4 @@ impl Jobs {
         });
         Ok(found.collect())
     }
-
-    /// Deletes the run's Jobs and identities.
-    pub async fn clean(&self) -> Result<(), kube::Error> {
-        let selector = self.selector();
-        // Without alerts there is nothing to delete, and an empty selector selects everything.
-        if selector.is_empty() {
-            return Ok(());
-        }
-        let params = ListParams::default().labels(&selector);
-        let delete = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
-            ..DeleteParams::default()
-        };
-        let jobs: Api<Job> = Api::namespaced(self.client.clone(), NAMESPACE);
-        call::patiently(PATIENCE, || async { jobs.delete_collection(&delete, &params).await })
-            .await?;
-        if self.plan.scenario().identity == IdentityKind::PerInvestigation {
-            let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), NAMESPACE);
-            let bindings: Api<RoleBinding> = Api::namespaced(self.client.clone(), NAMESPACE);
-            call::patiently(PATIENCE, || async {
-                bindings.delete_collection(&delete, &params).await
-            })
-            .await?;
-            call::patiently(PATIENCE, || async {
-                accounts.delete_collection(&delete, &params).await
-            })
-            .await?;
-        }
-        Ok(())
-    }
-}
-
-/// Deletes the Jobs of all runs, and waits up to [`CLEARED_WITHIN`] until their pods are gone.
-///
-/// # Errors
-/// The first request that still fails after its retries.
-pub async fn clear(client: &Client) -> Result<(), kube::Error> {
-    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=alertstorm");
-    let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), NAMESPACE);
-    let delete = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Background),
-        ..DeleteParams::default()
-    };
-    call::patiently(PATIENCE, || async { jobs.delete_collection(&delete, &ours).await }).await?;
-    let until = Instant::now() + CLEARED_WITHIN;
-    while Instant::now() < until {
-        let left = call::patiently(PATIENCE, || async { pods.list(&ours).await }).await?;
-        if left.items.is_empty() {
-            return Ok(());
-        }
-        sleep(Duration::from_millis(500)).await;
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_model::kubelet::LEASE_PERIOD;
-use alertstorm_platform::{NAMESPACE, call};
+use alertstorm_platform::call;
 use kube::{Client, ResourceExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -127,8 +127,9 @@ impl Kubelet {
         let shared_watch = self.shared.plan.scenario().cluster.node.shared_watch;
         if !shared_watch {
             let (client, name) = (self.client.clone(), self.name.clone());
+            let namespace = self.shared.names.namespace().to_owned();
             let reporter = self.shared.agent_reports.reporter.clone();
-            let watch = pods_of_node(client, NAMESPACE, name, reporter.clone(), sender);
+            let watch = pods_of_node(client, namespace, name, reporter.clone(), sender);
             tasks.spawn(guarded("a node's watch of its pods", reporter, watch));
         }
         // Spreads the nodes' renewals over the period, as they are where nodes started at different

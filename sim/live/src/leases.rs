@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alertstorm_agent::names::{credential_path, credential_role};
+use alertstorm_agent::names::{Names, credential_role};
 use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId};
@@ -192,7 +192,7 @@ impl LeaseBook {
 }
 
 /// The prefixes of the run's lease ids.
-pub fn prefixes(scenario: &Scenario) -> Vec<String> {
+pub fn prefixes(scenario: &Scenario, names: &Names) -> Vec<String> {
     let mut all = Vec::new();
     for &target in Domain::ALL {
         let engine = scenario.vault.secrets.of(target);
@@ -202,7 +202,7 @@ pub fn prefixes(scenario: &Scenario) -> Vec<String> {
         for config in 0..engine.configs.get() {
             for home in [target, Domain::ALL[(target.index() + 1) % Domain::COUNT]] {
                 let role = credential_role(scenario.phase, home, target, config);
-                all.push(credential_path(engine.engine, target, &role));
+                all.push(names.credential_path(engine.engine, target, &role));
             }
         }
     }

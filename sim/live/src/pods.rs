@@ -10,7 +10,6 @@ use alertstorm_agent::journal::{Entry, Journal};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Outcome};
 use alertstorm_model::time::{Span, Time};
-use alertstorm_platform::NAMESPACE;
 use alertstorm_platform::call;
 use alertstorm_platform::identity::investigation_of;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
@@ -183,7 +182,7 @@ impl Pods {
     }
 
     async fn log(&self, name: &str) -> Vec<Entry> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
         let params = LogParams::default();
         match call::patiently(PATIENCE, || async { pods.logs(name, &params).await }).await {
             Ok(text) => Journal::read_log(&text),

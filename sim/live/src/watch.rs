@@ -159,7 +159,7 @@ pub enum PodChange {
 /// counted, and the watch waits: the unread events count against its own connection only.
 pub async fn pods_of_node(
     client: Client,
-    namespace: &str,
+    namespace: String,
     node: String,
     reporter: Reporter,
     changes: mpsc::Sender<PodChange>,
@@ -172,7 +172,7 @@ pub async fn pods_of_node(
         }
         Ok(()) | Err(TrySendError::Closed(_)) => {}
     };
-    let api: Api<Pod> = Api::namespaced(client, namespace);
+    let api: Api<Pod> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut stream = pin!(watcher(api, config).backoff(Pauses(Duration::from_millis(50))));
     let mut listed = Vec::new();

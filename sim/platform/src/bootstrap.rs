@@ -2,12 +2,11 @@
 //! the ConfigMaps that stand for the systems of the domain `application`. Each rule is one that is
 //! used.
 
-use alertstorm_agent::names::{application_object, role};
+use alertstorm_agent::names::{Names, application_object, role};
 use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::Verb;
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Engine;
-use http::Request;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::PostParams;
@@ -16,12 +15,11 @@ use serde_json::{Value, json};
 
 use crate::call;
 use crate::identity;
-use crate::manifests::{
-    self, FLOW_CONTROL, RBAC, Reach, account, binding, object, service_account,
-};
-use crate::platform::{Agents, Identities, NAMESPACE, Platform, Tokens};
+use crate::manifests::{self, RBAC, Reach, account, binding, object, service_account};
+use crate::objects::{self, CreateError};
+use crate::platform::{Agents, Identities, Platform, Tokens};
 
-/// A call is retried for this long: the control plane may have started just now.
+/// A TokenRequest is retried for this long.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Lifetime of the harness's tokens in seconds: longer than a run.
@@ -31,63 +29,58 @@ const TOKEN_LIFE_S: i64 = 86_400;
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// The API server rejected an object, or did not answer in time.
-    #[error("could not apply the {kind} {name}")]
+    #[error("could not create the {kind} {name}")]
     Apply {
         /// The object's kind.
         kind: String,
         /// The object's name.
         name: String,
         /// The last response of the API server.
-        source: kube::Error,
+        source: Box<kube::Error>,
+    },
+    /// An object of this name exists, and is not the run's.
+    #[error(
+        "the {kind} {name} exists without the label {label}, so it is not the run's and is not changed"
+    )]
+    Foreign {
+        /// The object's kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// Key and value of the label of the run's objects.
+        label: String,
     },
     /// The API server rejected a TokenRequest, or did not answer in time.
-    #[error("could not get a token of the ServiceAccount {NAMESPACE}/{account}")]
+    #[error("could not get a token of the ServiceAccount {namespace}/{account}")]
     Token {
+        /// The ServiceAccount's namespace.
+        namespace: String,
         /// The ServiceAccount's name.
         account: String,
         /// The last response of the API server.
-        source: kube::Error,
+        source: Box<kube::Error>,
     },
     /// The API server answered a TokenRequest without `status.token`.
     #[error(
-        "the API server returned no token of the ServiceAccount {NAMESPACE}/{account}; \
-         `kubectl create token -n {NAMESPACE} {account}` shows whether it can issue one"
+        "the API server returned no token of the ServiceAccount {namespace}/{account}; \
+         `kubectl create token -n {namespace} {account}` shows whether it can issue one"
     )]
     NoToken {
+        /// The ServiceAccount's namespace.
+        namespace: String,
         /// The ServiceAccount's name.
         account: String,
     },
 }
 
-/// The path of an object at the API server.
-fn path(kind: &str, name: &str, namespace: &str) -> String {
-    let rbac = "/apis/rbac.authorization.k8s.io/v1";
-    let core = format!("/api/v1/namespaces/{namespace}");
-    match kind {
-        "Namespace" => format!("/api/v1/namespaces/{name}"),
-        "ConfigMap" => format!("{core}/configmaps/{name}"),
-        "ServiceAccount" => format!("{core}/serviceaccounts/{name}"),
-        "LimitRange" => format!("{core}/limitranges/{name}"),
-        "ResourceQuota" => format!("{core}/resourcequotas/{name}"),
-        "NetworkPolicy" => {
-            format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/{name}")
-        }
-        "Role" => format!("{rbac}/namespaces/{namespace}/roles/{name}"),
-        "RoleBinding" => format!("{rbac}/namespaces/{namespace}/rolebindings/{name}"),
-        "FlowSchema" => format!("/apis/{FLOW_CONTROL}/flowschemas/{name}"),
-        "ClusterRole" => format!("{rbac}/clusterroles/{name}"),
-        _ => format!("{rbac}/clusterrolebindings/{name}"),
-    }
-}
-
 /// The subject of a binding for one of the harness's identities.
-fn subject(identities: &Identities, name: &str) -> Value {
+fn subject(identities: &Identities, name: &str, names: &Names) -> Value {
     match identities {
         Identities::Users(_) => json!({
             "apiGroup": "rbac.authorization.k8s.io", "kind": "User",
             "name": format!("alertstorm:{name}"),
         }),
-        Identities::Accounts => account(&own_account(name), NAMESPACE),
+        Identities::Accounts => account(&own_account(name), names.namespace()),
     }
 }
 
@@ -99,13 +92,17 @@ fn own_account(name: &str) -> String {
 /// The harness's identities: the controller, the reader of metrics, and Vault.
 const OWN: [&str; 3] = ["backend", "scraper", "vault"];
 
-/// All objects, in an order in which they can be created.
-fn objects(scenario: &Scenario, platform: &Platform) -> Vec<Value> {
-    let (phase, identities) = (scenario.phase, &platform.identities);
-    let mut all = vec![manifests::namespace(NAMESPACE)];
-    if let Agents::Pods(spec) = &platform.agents {
-        let vault = spec.vault_at();
-        let reach = Reach { vault, postgres: Some(spec.postgres) };
+/// All objects, in an order in which they can be created. Where real kubelets run the agents, `reach`
+/// is what their NetworkPolicy allows.
+pub fn objects(
+    scenario: &Scenario,
+    identities: &Identities,
+    reach: Option<Reach>,
+    names: &Names,
+) -> Vec<Value> {
+    let phase = scenario.phase;
+    let mut all = vec![manifests::namespace(names.namespace())];
+    if let Some(reach) = reach {
         all.push(manifests::network_policy(reach));
         all.push(manifests::limit_range(&scenario.controller.job));
     }
@@ -115,20 +112,25 @@ fn objects(scenario: &Scenario, platform: &Platform) -> Vec<Value> {
     }
     all.extend(manifests::agent_roles(phase));
     if scenario.identity == IdentityKind::SharedAgent {
-        all.extend(manifests::shared_accounts(phase, NAMESPACE));
+        all.extend(manifests::shared_accounts(phase, names.namespace()));
     }
     if matches!(identities, Identities::Accounts) {
         all.extend(OWN.map(|name| service_account(&own_account(name))));
     }
     let bind: Vec<String> = Domain::ALL.iter().map(|&home| role(phase, home)).collect();
-    all.extend(backend(scenario, &bind, identities));
-    all.extend(scraper(identities));
-    all.extend(vault(scenario, identities));
+    all.extend(backend(scenario, &bind, identities, names));
+    all.extend(scraper(identities, names));
+    all.extend(vault(scenario, identities, names));
     all
 }
 
 /// The Role of the investigation controller, and its binding.
-fn backend(scenario: &Scenario, agent_roles: &[String], identities: &Identities) -> [Value; 2] {
+fn backend(
+    scenario: &Scenario,
+    agent_roles: &[String],
+    identities: &Identities,
+    names: &Names,
+) -> [Value; 2] {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut rules = vec![
         rule("batch", &["jobs"], &["create", "delete", "deletecollection", "get", "list", "watch"]),
@@ -150,24 +152,26 @@ fn backend(scenario: &Scenario, agent_roles: &[String], identities: &Identities)
     let name = "alertstorm-backend";
     [
         object("Role", RBAC, name, json!({"rules": rules})),
-        binding("RoleBinding", name, ("Role", name), subject(identities, "backend")),
+        binding("RoleBinding", name, ("Role", name), subject(identities, "backend", names)),
     ]
 }
 
-fn scraper(identities: &Identities) -> [Value; 2] {
-    let name = "alertstorm-scraper";
+fn scraper(identities: &Identities, names: &Names) -> [Value; 2] {
+    let name = &names.cluster_wide("scraper");
+    let subject = subject(identities, "scraper", names);
     let rules = json!({"rules": [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}]});
     [
         object("ClusterRole", RBAC, name, rules),
-        binding("ClusterRoleBinding", name, ("ClusterRole", name), subject(identities, "scraper")),
+        binding("ClusterRoleBinding", name, ("ClusterRole", name), subject),
     ]
 }
 
 /// Vault's bindings: for TokenReviews, and for TokenRequests if a secrets engine issues tokens.
-fn vault(scenario: &Scenario, identities: &Identities) -> Vec<Value> {
-    let name = "alertstorm-vault";
+fn vault(scenario: &Scenario, identities: &Identities, names: &Names) -> Vec<Value> {
+    let (name, cluster_wide) = ("alertstorm-vault", names.cluster_wide("vault"));
+    let subject = subject(identities, "vault", names);
     let review = ("ClusterRole", "system:auth-delegator");
-    let mut all = vec![binding("ClusterRoleBinding", name, review, subject(identities, "vault"))];
+    let mut all = vec![binding("ClusterRoleBinding", &cluster_wide, review, subject.clone())];
     let secrets = &scenario.vault.secrets;
     let domains: Vec<Domain> = Domain::ALL
         .iter()
@@ -189,74 +193,105 @@ fn vault(scenario: &Scenario, identities: &Identities) -> Vec<Value> {
         "verbs": ["create"],
     }]});
     all.push(object("Role", RBAC, name, rules));
-    all.push(binding("RoleBinding", name, ("Role", name), subject(identities, "vault")));
+    all.push(binding("RoleBinding", name, ("Role", name), subject));
     all
 }
 
 /// The RoleBinding of the ServiceAccount of one investigation.
-pub fn own_binding(account_name: &str, role: &str, labels: &Value) -> Value {
-    let subject = account(account_name, NAMESPACE);
+pub fn own_binding(account_name: &str, role: &str, labels: &Value, names: &Names) -> Value {
+    let subject = account(account_name, names.namespace());
     let mut all = binding("RoleBinding", account_name, ("Role", role), subject);
     all["metadata"]["labels"] = labels.clone();
     all
 }
 
-/// Applies all objects with server-side apply; existing ones are changed.
+/// Creates all objects.
 ///
 /// # Errors
-/// [`BootstrapError::Apply`] for the first object that cannot be applied.
+/// For the first object that cannot be created, or that exists and is not the run's.
 pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), BootstrapError> {
-    for object in objects(scenario, platform) {
-        apply_one(&platform.admin, &object, NAMESPACE).await?;
+    let reach = match &platform.agents {
+        Agents::Pods(spec) => Some(Reach { vault: spec.vault_at(), postgres: Some(spec.postgres) }),
+        Agents::Hollow(_) => None,
+    };
+    for object in objects(scenario, &platform.identities, reach, &platform.names) {
+        create_one(&platform.admin, object, &platform.names).await?;
     }
     Ok(())
 }
 
-/// Applies one object with server-side apply.
+/// Marks an object as the run's, and creates it.
 ///
 /// # Errors
-/// [`BootstrapError::Apply`] if the call fails for longer than 30 s, or with an
-/// error that is not transient.
-pub async fn apply_one(
+/// If one of its name exists that is not the run's, or if the call fails for longer than 30 s, or with
+/// an error that is not transient.
+pub async fn create_one(
     client: &Client,
-    object: &Value,
-    namespace: &str,
+    mut object: Value,
+    names: &Names,
 ) -> Result<(), BootstrapError> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (kind, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-    tracing::debug!(kind, name, "applying an object");
-    let uri = format!("{}?fieldManager=alertstorm&force=true", path(&kind, &name, namespace));
-    patch(client, &uri, object).await.map_err(|source| BootstrapError::Apply { kind, name, source })
+    objects::mark(&mut object, names);
+    objects::create(client, &object, names).await.map_err(|error| {
+        let (kind, name) = of(&object);
+        match error {
+            CreateError::Foreign => {
+                let (key, value) = names.label();
+                BootstrapError::Foreign { kind, name, label: format!("{key}={value}") }
+            }
+            CreateError::Api(source) => {
+                BootstrapError::Apply { kind, name, source: Box::new(source) }
+            }
+        }
+    })
 }
 
-async fn patch(client: &Client, uri: &str, object: &Value) -> Result<(), kube::Error> {
-    let body = serde_json::to_vec(object).map_err(kube::Error::SerdeError)?;
-    let applied = call::patiently(PATIENCE, || async {
-        let request = Request::patch(uri)
-            .header("content-type", "application/apply-patch+yaml")
-            .body(body.clone())
-            .map_err(kube::Error::HttpError)?;
-        client.request::<Value>(request).await
-    });
-    applied.await.map(drop)
+/// Marks an object of the run's namespace, and applies it with server-side apply.
+///
+/// # Errors
+/// [`BootstrapError::Apply`] if the call fails for longer than 30 s, or with an error that is not
+/// transient.
+pub async fn apply_one(
+    client: &Client,
+    mut object: Value,
+    names: &Names,
+) -> Result<(), BootstrapError> {
+    objects::mark(&mut object, names);
+    objects::apply(client, &object, names).await.map_err(|source| {
+        let (kind, name) = of(&object);
+        BootstrapError::Apply { kind, name, source: Box::new(source) }
+    })
+}
+
+/// Kind and name of an object.
+fn of(object: &Value) -> (String, String) {
+    let (kind, name) = objects::kind_and_name(object);
+    (kind.to_owned(), name.to_owned())
 }
 
 /// Requests the tokens of the harness's own ServiceAccounts.
 ///
 /// # Errors
 /// [`BootstrapError::Token`] or [`BootstrapError::NoToken`] for the first that cannot be issued.
-pub async fn tokens(client: &Client) -> Result<Tokens, BootstrapError> {
+pub async fn tokens(client: &Client, names: &Names) -> Result<Tokens, BootstrapError> {
     Ok(Tokens {
-        backend: token(client, "backend").await?,
-        scraper: token(client, "scraper").await?,
-        vault: token(client, "vault").await?,
+        backend: token(client, "backend", names).await?,
+        scraper: token(client, "scraper", names).await?,
+        vault: token(client, "vault", names).await?,
     })
 }
 
-async fn token(client: &Client, name: &str) -> Result<String, BootstrapError> {
-    let account = own_account(name);
-    let failed = |source| BootstrapError::Token { account: account.clone(), source };
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+/// Requests a token of one of the harness's own ServiceAccounts.
+///
+/// # Errors
+/// [`BootstrapError::Token`] or [`BootstrapError::NoToken`].
+pub async fn token(client: &Client, name: &str, names: &Names) -> Result<String, BootstrapError> {
+    let (account, namespace) = (own_account(name), names.namespace().to_owned());
+    let failed = |source| BootstrapError::Token {
+        namespace: namespace.clone(),
+        account: account.clone(),
+        source: Box::new(source),
+    };
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
     let request = json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_LIFE_S}});
     let request: TokenRequest =
         serde_json::from_value(request).map_err(kube::Error::SerdeError).map_err(failed)?;
@@ -266,11 +301,12 @@ async fn token(client: &Client, name: &str) -> Result<String, BootstrapError> {
     });
     let status = answer.await.map_err(failed)?.status;
     let token = status.and_then(|status| status.token).filter(|token| !token.is_empty());
-    token.ok_or(BootstrapError::NoToken { account })
+    token.ok_or(BootstrapError::NoToken { namespace: namespace.clone(), account: account.clone() })
 }
 
 #[cfg(test)]
 mod tests {
+    use http::Request;
     use kube::client::Body;
 
     use super::*;
@@ -280,7 +316,7 @@ mod tests {
         let service = tower::service_fn(move |_: Request<Body>| async move {
             Ok::<_, std::io::Error>(http::Response::new(Body::from(text.as_bytes().to_vec())))
         });
-        Client::new(service, NAMESPACE)
+        Client::new(service, "default")
     }
 
     #[tokio::test]
@@ -289,9 +325,10 @@ mod tests {
             r#"{"spec":{"audiences":[]}}"#,
             r#"{"spec":{"audiences":[]},"status":{"expirationTimestamp":"2026-01-01T00:00:00Z","token":""}}"#,
         ] {
-            let error = tokens(&client(answer)).await.unwrap_err();
+            let names = Names::of_run(&"a1".parse().unwrap());
+            let error = tokens(&client(answer), &names).await.unwrap_err();
             assert!(matches!(error, BootstrapError::NoToken { .. }), "{error:?}");
-            assert!(error.to_string().contains("alertstorm/alertstorm-backend"), "{error}");
+            assert!(error.to_string().contains("alertstorm-a1/alertstorm-backend"), "{error}");
         }
     }
 }

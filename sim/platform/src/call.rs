@@ -49,6 +49,11 @@ pub fn is_forbidden(error: &Error) -> bool {
     matches!(error, Error::Api(status) if status.code == 403)
 }
 
+/// Whether the API server refused the request: RBAC (403), or an admission policy (403 or 422).
+pub fn is_refused(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if matches!(status.code, 403 | 422))
+}
+
 /// Retries a call while its error is transient, for at most `patience`. The pause doubles from 50
 /// ms to 5 s with jitter, and is at least what the server requests (`retryAfterSeconds`).
 ///

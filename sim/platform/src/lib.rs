@@ -11,14 +11,19 @@ pub mod call;
 pub mod connection;
 pub mod doctor;
 pub mod identity;
+pub mod inventory;
+pub mod lease;
 pub mod manifests;
+pub mod objects;
 mod platform;
 mod postgres;
 pub mod provider;
 pub mod render;
+pub mod sweep;
 pub mod vault;
 
+pub use alertstorm_agent::names::{InvalidRunId, Names, RunId};
+pub use kube::Client;
 pub use platform::{
-    Agents, Clients, Identities, MetricsOf, NAMESPACE, Page, Platform, PodSpec, Surroundings,
-    Tokens, Trails,
+    Agents, Clients, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Tokens, Trails,
 };

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use alertstorm_agent::names::{application_object, role};
+use alertstorm_agent::names::{Names, application_object, role};
 use alertstorm_model::controller::job;
 use alertstorm_model::investigation::{Domain, IdentityKind, InvestigationId};
 use alertstorm_model::phase::{Action, Phase, Verb};
@@ -16,7 +16,7 @@ pub const RBAC: &str = "rbac.authorization.k8s.io/v1";
 /// The API group of FlowSchemas, with its version.
 pub const FLOW_CONTROL: &str = "flowcontrol.apiserver.k8s.io/v1";
 
-/// The label selector of every object that a run creates.
+/// The label selector of the objects of all runs. A run's own have [`Names::label`] too.
 pub const OURS: &str = "app.kubernetes.io/managed-by=alertstorm";
 
 /// An object with the label of [`OURS`]; `rest` is merged into its top level.
@@ -167,12 +167,12 @@ pub fn resource_quota(job: &Job, agents: u32) -> Value {
 }
 
 /// Assigns requests of the namespace's ServiceAccounts to the priority level `level`.
-pub fn flow_schema(level: &str, namespace: &str) -> Value {
-    let group = format!("system:serviceaccounts:{namespace}");
+pub fn flow_schema(level: &str, names: &Names) -> Value {
+    let group = format!("system:serviceaccounts:{}", names.namespace());
     object(
         "FlowSchema",
         FLOW_CONTROL,
-        "alertstorm",
+        &names.flow_schema(),
         json!({"spec": {
             "priorityLevelConfiguration": {"name": level},
             "matchingPrecedence": 5000,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use alertstorm_agent::names::Names;
 use alertstorm_agent::vault::Address;
 use alertstorm_model::scenario::Plan;
 use kube::Client;
@@ -10,9 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::{ConnectionError, Lanes};
 use crate::identity::node_name;
-
-/// The namespace that agents run in.
-pub const NAMESPACE: &str = "alertstorm";
 
 /// Bearer tokens of the Kubernetes identities that the harness uses.
 #[derive(Clone)]
@@ -152,6 +150,10 @@ impl std::fmt::Debug for Surroundings {
 pub struct Platform {
     /// Name of the provider: `local`, `kind` or `cluster`.
     pub provider: &'static str,
+    /// The names of the run's objects.
+    pub names: Names,
+    /// Whether these objects exist, as `alertstorm render` writes them. Otherwise the run creates them.
+    pub is_prepared: bool,
     /// The URL of the API server.
     pub api_server: String,
     /// The CA certificate of the API server in PEM format.
@@ -182,7 +184,7 @@ impl std::fmt::Debug for Platform {
     }
 }
 
-/// Clients of the API server. The controller, the nodes and the agents have separate connections.
+/// Clients of the API server, for the run's namespace. The controller, the nodes and the agents have separate connections.
 #[derive(Clone)]
 pub struct Clients {
     backend: Lanes,
@@ -190,6 +192,7 @@ pub struct Clients {
     agents: Lanes,
     tokens: Tokens,
     node_tokens: Vec<String>,
+    namespace: String,
 }
 
 impl std::fmt::Debug for Clients {
@@ -223,6 +226,7 @@ impl Clients {
             agents: lanes("agents", plan.scenario().controller.concurrency.get() as usize / 4)?,
             tokens: tokens.clone(),
             node_tokens,
+            namespace: platform.names.namespace().to_owned(),
         })
     }
 
@@ -231,7 +235,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn backend(&self) -> Result<Client, ConnectionError> {
-        self.backend.client("backend", &self.tokens.backend, NAMESPACE)
+        self.backend.client("backend", &self.tokens.backend, &self.namespace)
     }
 
     /// The client that reads metrics.
@@ -239,7 +243,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn scraper(&self) -> Result<Client, ConnectionError> {
-        self.backend.client("scraper", &self.tokens.scraper, NAMESPACE)
+        self.backend.client("scraper", &self.tokens.scraper, &self.namespace)
     }
 
     /// The client of a hollow kubelet.
@@ -248,7 +252,7 @@ impl Clients {
     /// [`ConnectionError::NoNode`]; [`ConnectionError::Token`].
     pub fn node(&self, number: usize) -> Result<Client, ConnectionError> {
         let token = self.node_tokens.get(number).ok_or(ConnectionError::NoNode(number))?;
-        self.nodes.client(&node_name(number), token, NAMESPACE)
+        self.nodes.client(&node_name(number), token, &self.namespace)
     }
 
     /// The client of the agent in `pod`, with the pod's token.
@@ -256,7 +260,7 @@ impl Clients {
     /// # Errors
     /// [`ConnectionError::Token`].
     pub fn agent(&self, pod: &str, token: &str) -> Result<Client, ConnectionError> {
-        self.agents.client(pod, token, NAMESPACE)
+        self.agents.client(pod, token, &self.namespace)
     }
 
     /// All connections.
@@ -300,6 +304,7 @@ mod tests {
             agents: lanes,
             tokens: tokens.clone(),
             node_tokens: vec![secret()],
+            namespace: "default".to_owned(),
         };
         let shown = [
             format!("{tokens:?}"),

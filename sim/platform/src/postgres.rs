@@ -2,93 +2,134 @@
 
 use std::net::SocketAddr;
 
-use alertstorm_agent::postgres::{EVIDENCE, Login, PostgresError, connect};
+use alertstorm_agent::names::Names;
+use alertstorm_agent::postgres::{Client, Login, PostgresError, connect};
 use alertstorm_model::phase::Verb;
 
-/// The user with which Vault logs in.
-pub const VAULT_USER: &str = "alertstorm_vault";
-
-/// The role with the privileges of a verb; see `kind-config/postgres/evidence.sql`.
-pub const fn group(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Read => "alertstorm_reads",
-        Verb::SafeWrite => "alertstorm_safe_writes",
-        Verb::RiskyWrite => "alertstorm_risky_writes",
-    }
-}
-
-/// Creates the agents' database, the group roles and Vault's user. Can be repeated.
+/// Creates the agents' database, the group roles and Vault's user. Each is marked by a comment; one
+/// that exists is an error.
 ///
 /// # Errors
 /// If a statement fails.
 pub async fn set_up(
     to: SocketAddr,
     admin: (&str, &str),
-    vault: (&str, &str),
+    names: &Names,
+    vault_password: &str,
 ) -> Result<(), PostgresError> {
     let login =
         |database| Login { to, from: None, user: admin.0, password: Some(admin.1), database };
     let client = connect(login("postgres")).await?;
-    let exists = |of: &str, name: &str| format!("SELECT FROM {of} WHERE {name}");
-    for verb in Verb::ALL {
-        let name = group(*verb);
-        if client.query(&exists("pg_roles", &format!("rolname = '{name}'")), &[]).await?.is_empty()
-        {
-            client.batch_execute(&format!("CREATE ROLE {name} NOLOGIN")).await?;
-        }
+    for statements in roles_and_database(names, vault_password) {
+        client.batch_execute(&statements).await?;
     }
-    let (user, password) = vault;
-    let known = client.query(&exists("pg_roles", &format!("rolname = '{user}'")), &[]).await?;
-    let statements = if known.is_empty() {
-        // It may create roles and grant the groups, and has no other privilege.
-        let groups = Verb::ALL.iter().map(|verb| group(*verb)).collect::<Vec<_>>().join(", ");
-        format!(
-            "CREATE ROLE {user} LOGIN CREATEROLE PASSWORD '{password}';\
-             GRANT {groups} TO {user} WITH ADMIN OPTION"
-        )
-    } else {
-        // Left by a killed run, with another password.
-        format!("ALTER ROLE {user} PASSWORD '{password}'")
-    };
-    client.batch_execute(&statements).await?;
-    if client
-        .query(&exists("pg_database", &format!("datname = '{EVIDENCE}'")), &[])
-        .await?
-        .is_empty()
-    {
-        client.batch_execute(&format!("CREATE DATABASE {EVIDENCE}")).await?;
-        client
-            .batch_execute(&format!(
-                "ALTER DATABASE {EVIDENCE} SET log_statement = 'all';\
-                 ALTER DATABASE {EVIDENCE} SET log_min_error_statement = 'error'"
-            ))
-            .await?;
-    }
-    let client = connect(login(EVIDENCE)).await?;
-    client.batch_execute(include_str!("../../../kind-config/postgres/evidence.sql")).await?;
+    connect(login(&names.database())).await?.batch_execute(&evidence(names)).await?;
     Ok(())
 }
 
-/// Drops all of that, and the users that Vault created.
+/// The statements that create the group roles, Vault's user and the database, each to be executed in
+/// one call by a superuser who is connected to the database `postgres`.
+pub fn roles_and_database(names: &Names, vault_password: &str) -> Vec<String> {
+    let (marker, user, database) = (names.marker(), names.vault_user(), names.database());
+    // Several statements in one call are one transaction, so no role exists without its comment.
+    let role = |name: &str, options: &str| {
+        format!("CREATE ROLE {name} {options}; COMMENT ON ROLE {name} IS '{marker}'")
+    };
+    let groups: Vec<String> = Verb::ALL.iter().map(|verb| names.group(*verb)).collect();
+    let mut all: Vec<String> = groups.iter().map(|name| role(name, "NOLOGIN")).collect();
+    // It may create roles and grant the groups, and has no other privilege.
+    let options = format!("LOGIN CREATEROLE PASSWORD '{vault_password}'");
+    let grant = format!("GRANT {} TO {user} WITH ADMIN OPTION", groups.join(", "));
+    all.push(format!("{}; {grant}", role(&user, &options)));
+    all.push(format!("CREATE DATABASE {database}"));
+    all.push(format!(
+        "COMMENT ON DATABASE {database} IS '{marker}';\
+         ALTER DATABASE {database} SET log_statement = 'all';\
+         ALTER DATABASE {database} SET log_min_error_statement = 'error'"
+    ));
+    all
+}
+
+/// The statements that create the tables of the agents' database, and what its group roles may do; to
+/// be executed by a superuser who is connected to it.
+pub fn evidence(names: &Names) -> String {
+    let text = include_str!("../../../kind-config/postgres/evidence.sql");
+    let with =
+        |text: String, verb: &Verb| text.replace(&format!("{{{{{verb}}}}}"), &names.group(*verb));
+    Verb::ALL.iter().fold(text.to_owned(), with)
+}
+
+/// A kind of objects that carry a run's comment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A database.
+    Database,
+    /// A role.
+    Role,
+}
+
+/// The comment of a database or a role; `None` if it does not exist.
+///
+/// # Errors
+/// If the statement fails.
+pub async fn comment_of(
+    client: &Client,
+    kind: Kind,
+    name: &str,
+) -> Result<Option<String>, PostgresError> {
+    let statement = match kind {
+        Kind::Database => {
+            "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database \
+             WHERE datname = $1"
+        }
+        Kind::Role => {
+            "SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles \
+             WHERE rolname = $1"
+        }
+    };
+    let found = client.query(statement, &[&name]).await?;
+    Ok(found.first().map(|row| row.get(0)))
+}
+
+/// Drops the agents' database, the roles, and the users that Vault created; what does not carry the
+/// run's comment is left as it is. Returns the names.
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn take_down(to: SocketAddr, admin: (&str, &str)) -> Result<(), PostgresError> {
-    let login =
-        Login { to, from: None, user: admin.0, password: Some(admin.1), database: "postgres" };
-    let client = connect(login).await?;
-    client.batch_execute(&format!("DROP DATABASE IF EXISTS {EVIDENCE} WITH (FORCE)")).await?;
-    let groups = Verb::ALL.iter().map(|verb| group(*verb));
-    // Users of agents are members of these groups only.
-    let made = "SELECT member.rolname FROM pg_auth_members m \
-                JOIN pg_roles member ON member.oid = m.member JOIN pg_roles of ON of.oid = m.roleid \
-                WHERE of.rolname LIKE 'alertstorm\\_%' AND member.rolname LIKE 'v-%'";
-    for row in client.query(made, &[]).await? {
-        let name: String = row.get(0);
-        client.batch_execute(&format!("DROP ROLE IF EXISTS \"{name}\"")).await?;
+pub async fn take_down(login: Login<'_>, names: &Names) -> Result<Vec<String>, PostgresError> {
+    let (client, marker) = (connect(login).await?, names.marker());
+    let is_ours = async |kind: Kind, name: &str| {
+        let comment = comment_of(&client, kind, name).await?;
+        Ok::<_, PostgresError>(comment.is_some_and(|comment| comment == marker))
+    };
+    let mut dropped = Vec::new();
+    let database = names.database();
+    if is_ours(Kind::Database, &database).await? {
+        client.batch_execute(&format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
+        dropped.push(format!("database {database}"));
     }
-    for name in [VAULT_USER].into_iter().chain(groups) {
-        client.batch_execute(&format!("DROP ROLE IF EXISTS {name}")).await?;
+    for verb in Verb::ALL {
+        let group = names.group(*verb);
+        if !is_ours(Kind::Role, &group).await? {
+            continue;
+        }
+        // Users of agents are members of these groups only.
+        let members = "SELECT member.rolname FROM pg_auth_members m \
+                       JOIN pg_roles member ON member.oid = m.member \
+                       JOIN pg_roles of ON of.oid = m.roleid \
+                       WHERE of.rolname = $1 AND member.rolname LIKE 'v-%'";
+        for row in client.query(members, &[&group]).await? {
+            let name: String = row.get(0);
+            client.batch_execute(&format!("DROP ROLE IF EXISTS \"{name}\"")).await?;
+            dropped.push(format!("user {name}"));
+        }
     }
-    Ok(())
+    let groups = Verb::ALL.iter().map(|verb| names.group(*verb));
+    for name in std::iter::once(names.vault_user()).chain(groups) {
+        if is_ours(Kind::Role, &name).await? {
+            client.batch_execute(&format!("DROP ROLE IF EXISTS {name}")).await?;
+            dropped.push(format!("role {name}"));
+        }
+    }
+    Ok(dropped)
 }

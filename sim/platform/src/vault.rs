@@ -1,23 +1,25 @@
 //! Configures Vault for a run: audit device, auth method, secrets engines, and a policy and a login
 //! role for each domain. Each write is idempotent, so it can be repeated.
 
-use alertstorm_agent::names::{
-    self, SYSTEMS, credential_path, credential_role, login_mount, method, mount, role, system_path,
-};
+use std::sync::{Mutex, PoisonError};
+
+use alertstorm_agent::names::{Names, credential_role, method, role};
 use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::{Action, Phase, Verb};
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::{self, AuthMethod, Engine};
 use alertstorm_model::time::Span;
+use futures::FutureExt;
 use serde_json::{Value, json};
 
 use crate::identity;
-use crate::platform::{NAMESPACE, Surroundings};
+use crate::platform::Surroundings;
 
-/// The HCL policy of an agent on `home` in `phase`, from the table of [`Phase`].
-pub fn policy(scenario: &Scenario, phase: Phase, home: Domain) -> String {
-    let mut text = String::new();
+/// The HCL policy of an agent on `home` in `phase`, from the table of [`Phase`]. Its first line marks
+/// it as the owner's.
+pub fn policy(scenario: &Scenario, phase: Phase, home: Domain, names: &Names) -> String {
+    let mut text = format!("# {}\n", names.marker());
     let mut grant = |path: &str, capabilities: &str| {
         text.push_str(&format!("path \"{path}\" {{ capabilities = [{capabilities}] }}\n"));
     };
@@ -35,7 +37,7 @@ pub fn policy(scenario: &Scenario, phase: Phase, home: Domain) -> String {
                     Engine::Postgresql | Engine::Kv => "\"read\"",
                     Engine::Pki | Engine::Kubernetes => "\"update\"",
                 };
-                grant(&credential_path(engine.engine, target, &role), capability);
+                grant(&names.credential_path(engine.engine, target, &role), capability);
             }
         }
         if !matches!(target, Domain::Network | Domain::Security) {
@@ -45,7 +47,7 @@ pub fn policy(scenario: &Scenario, phase: Phase, home: Domain) -> String {
             let action = Action { verb, target };
             if phase.allows(home, action) {
                 let capability = if verb.writes() { "\"create\", \"update\"" } else { "\"read\"" };
-                grant(&system_path(action), capability);
+                grant(&names.system_path(action), capability);
             }
         }
     }
@@ -54,6 +56,59 @@ pub fn policy(scenario: &Scenario, phase: Phase, home: Domain) -> String {
 
 fn seconds(span: Span) -> String {
     format!("{}s", span.0.div_ceil(1_000_000_000))
+}
+
+/// Where the configuration is written: a server, or a list for `alertstorm render`.
+enum To<'a> {
+    Server(&'a Vault),
+    List(Mutex<Vec<(String, Value)>>),
+}
+
+impl To<'_> {
+    async fn write(&self, path: &str, body: Value) -> Result<(), VaultError> {
+        match self {
+            Self::Server(vault) => vault.write(path, body).await.map(drop),
+            Self::List(list) => {
+                let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+                list.push((path.to_owned(), body));
+                Ok(())
+            }
+        }
+    }
+
+    async fn list(&self, path: &str) -> Result<Vec<String>, VaultError> {
+        match self {
+            Self::Server(vault) => vault.list(path).await,
+            Self::List(_) => Ok(Vec::new()),
+        }
+    }
+
+    async fn policy_owner(&self, path: &str, names: &Names) -> Result<Owner, VaultError> {
+        match self {
+            Self::Server(vault) => policy_owner(vault, path, names).await,
+            Self::List(_) => Ok(Owner::Nobody),
+        }
+    }
+}
+
+/// The whole configuration as the writes that [`configure`] makes: path and body, in their order.
+///
+/// # Errors
+/// Never: nothing is sent.
+pub fn listed(
+    scenario: &Scenario,
+    around: &Surroundings,
+    reviewer: &str,
+    names: &Names,
+) -> Result<Vec<(String, Value)>, VaultError> {
+    let to = To::List(Mutex::default());
+    // A list is written at once, so nothing is pending.
+    let written = write_all(&to, scenario, around, reviewer, names).now_or_never();
+    written.unwrap_or(Ok(()))?;
+    match to {
+        To::List(list) => Ok(list.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        To::Server(_) => Ok(Vec::new()),
+    }
 }
 
 /// Writes the whole configuration.
@@ -65,57 +120,129 @@ pub async fn configure(
     scenario: &Scenario,
     around: &Surroundings,
     reviewer: &str,
+    names: &Names,
+) -> Result<(), VaultError> {
+    write_all(&To::Server(vault), scenario, around, reviewer, names).await
+}
+
+async fn write_all(
+    vault: &To<'_>,
+    scenario: &Scenario,
+    around: &Surroundings,
+    reviewer: &str,
+    names: &Names,
 ) -> Result<(), VaultError> {
     tracing::info!(phase = ?scenario.phase, auth = ?scenario.vault.auth, "configuring Vault");
     if let Some(path) = &around.audit {
         tracing::debug!(path, "enabling Vault's audit device");
         let audit = json!({"type": "file", "options": {"file_path": path, "mode": "0600"}});
-        once(vault.write("sys/audit/file", audit).await)?;
+        match vault.write("sys/audit/file", audit).await {
+            Err(VaultError::Wrong { code: 400, message }) if message.contains("already in use") => {
+            }
+            enabled => enabled?,
+        }
     }
     tracing::debug!("configuring the login method");
-    login_method(vault, scenario, around, reviewer).await?;
-    systems(vault).await?;
+    login_method(vault, scenario, around, reviewer, names).await?;
+    systems(vault, names).await?;
     for &domain in Domain::ALL {
         tracing::debug!(%domain, "configuring the secrets engine");
-        engine(vault, scenario, around, reviewer, domain).await?;
+        engine(vault, scenario, around, reviewer, domain, names).await?;
     }
     for &home in Domain::ALL {
         let name = role(scenario.phase, home);
         tracing::debug!(name, "writing the policy and the role");
-        let text = policy(scenario, scenario.phase, home);
-        vault
-            .write(
-                &format!("sys/policies/acl/{}", names::policy(scenario.phase, home)),
-                json!({"policy": text}),
-            )
-            .await?;
-        let body = login_role(&scenario.vault, scenario.identity, scenario.phase, home, NAMESPACE);
-        let path = format!("auth/{}/role/{name}", login_mount(scenario.vault.auth));
+        let path = format!("sys/policies/acl/{}", names.policy(scenario.phase, home));
+        let text = policy(scenario, scenario.phase, home, names);
+        if vault.policy_owner(&path, names).await? == Owner::Other {
+            return Err(foreign("policy", &path, names));
+        }
+        vault.write(&path, json!({"policy": text})).await?;
+        let body = login_role(&scenario.vault, scenario.identity, scenario.phase, home, names);
+        let path = format!("auth/{}/role/{name}", names.login_mount(scenario.vault.auth));
         vault.write(&path, body).await?;
     }
     Ok(())
 }
 
-/// The result of enabling something at a path; an existing mount counts as success.
-fn once<T: Default>(done: Result<T, VaultError>) -> Result<T, VaultError> {
-    match done {
+/// Who owns an object in Vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// There is no such object.
+    Nobody,
+    /// The run: the object carries its marker.
+    Run,
+    /// Somebody else.
+    Other,
+}
+
+/// The owner of a mount (`sys/mounts/…`) or an auth method (`sys/auth/…`), by its description.
+///
+/// # Errors
+/// If the request fails.
+pub async fn mount_owner(vault: &Vault, path: &str, names: &Names) -> Result<Owner, VaultError> {
+    match vault.read(path).await {
+        // Vault answers 400 for a path where nothing is mounted.
+        Err(VaultError::Wrong { code: 400 | 404, .. }) => Ok(Owner::Nobody),
+        Err(error) => Err(error),
+        Ok(answer) if answer.data["description"] == names.marker() => Ok(Owner::Run),
+        Ok(_) => Ok(Owner::Other),
+    }
+}
+
+/// The owner of a policy (`sys/policies/acl/…`), by its first line.
+///
+/// # Errors
+/// If the request fails.
+pub async fn policy_owner(vault: &Vault, path: &str, names: &Names) -> Result<Owner, VaultError> {
+    let answer = match vault.read(path).await {
+        Err(VaultError::Wrong { code: 404, .. }) => return Ok(Owner::Nobody),
+        answer => answer?,
+    };
+    let first = answer.data["policy"].as_str().and_then(|text| text.lines().next());
+    let ours = first.and_then(|line| line.strip_prefix("# ")).is_some_and(|m| m == names.marker());
+    Ok(if ours { Owner::Run } else { Owner::Other })
+}
+
+fn foreign(what: &str, path: &str, names: &Names) -> VaultError {
+    let marker = names.marker();
+    let message =
+        format!("the {what} {path} exists without the marker `{marker}`, so it is not changed");
+    VaultError::Wrong { code: 400, message }
+}
+
+/// Mounts something with the run's marker; a mount that carries it counts as success.
+async fn mount(
+    vault: &To<'_>,
+    path: &str,
+    mut body: Value,
+    names: &Names,
+) -> Result<(), VaultError> {
+    body["description"] = names.marker().into();
+    match vault.write(path, body).await {
         Err(VaultError::Wrong { code: 400, message })
             if message.contains("already in use") || message.contains("existing mount") =>
         {
-            Ok(T::default())
+            match vault {
+                To::Server(server) if mount_owner(server, path, names).await? != Owner::Run => {
+                    Err(foreign("mount", path, names))
+                }
+                _ => Ok(()),
+            }
         }
         done => done,
     }
 }
 
 async fn login_method(
-    vault: &Vault,
+    vault: &To<'_>,
     scenario: &Scenario,
     around: &Surroundings,
     reviewer: &str,
+    names: &Names,
 ) -> Result<(), VaultError> {
-    let (name, mount) = (method(scenario.vault.auth), login_mount(scenario.vault.auth));
-    once(vault.write(&format!("sys/auth/{mount}"), json!({"type": name})).await)?;
+    let (name, at) = (method(scenario.vault.auth), names.login_mount(scenario.vault.auth));
+    mount(vault, &format!("sys/auth/{at}"), json!({"type": name}), names).await?;
     let config = match scenario.vault.auth {
         AuthMethod::Kubernetes => json!({
             "kubernetes_host": around.api_server,
@@ -128,7 +255,7 @@ async fn login_method(
             "bound_issuer": around.issuer,
         }),
     };
-    vault.write(&format!("auth/{mount}/config"), config).await?;
+    vault.write(&format!("auth/{at}/config"), config).await?;
     Ok(())
 }
 
@@ -139,12 +266,13 @@ pub fn login_role(
     identity: IdentityKind,
     phase: Phase,
     home: Domain,
-    namespace: &str,
+    names: &Names,
 ) -> Value {
+    let namespace = names.namespace();
     let accounts = identity::accounts_of(identity, phase, home);
     let ttl = seconds(knobs.token_ttl);
     let mut body = json!({
-        "token_policies": [names::policy(phase, home)],
+        "token_policies": [names.policy(phase, home)],
         "token_no_default_policy": true,
         "token_ttl": ttl,
         "token_max_ttl": ttl,
@@ -180,23 +308,24 @@ fn merge(into: &mut Value, from: Value) {
 }
 
 /// The key-value store that stands for the systems of the domains `network` and `security`.
-async fn systems(vault: &Vault) -> Result<(), VaultError> {
-    let mount = json!({"type": "kv", "options": {"version": "1"}});
-    once(vault.write(&format!("sys/mounts/{SYSTEMS}"), mount).await)?;
+async fn systems(vault: &To<'_>, names: &Names) -> Result<(), VaultError> {
+    let kind = json!({"type": "kv", "options": {"version": "1"}});
+    mount(vault, &format!("sys/mounts/{}", names.systems()), kind, names).await?;
     for target in [Domain::Network, Domain::Security] {
         let action = Action { verb: Verb::Read, target };
-        vault.write(&system_path(action), json!({"state": "up"})).await?;
+        vault.write(&names.system_path(action), json!({"state": "up"})).await?;
     }
     Ok(())
 }
 
 /// The secrets engine of a domain, with the roles of the run's phase.
 async fn engine(
-    vault: &Vault,
+    vault: &To<'_>,
     scenario: &Scenario,
     around: &Surroundings,
     reviewer: &str,
     domain: Domain,
+    names: &Names,
 ) -> Result<(), VaultError> {
     let phase = scenario.phase;
     let knobs = scenario.vault.secrets.of(domain);
@@ -213,8 +342,8 @@ async fn engine(
         Engine::Kv => json!({"type": "kv", "options": {"version": "1"}}),
         Engine::Kubernetes => json!({"type": "kubernetes"}),
     };
-    let at = mount(domain);
-    once(vault.write(&format!("sys/mounts/{at}"), kind).await)?;
+    let at = names.mount(domain);
+    mount(vault, &format!("sys/mounts/{at}"), kind, names).await?;
     if knobs.engine == Engine::Pki {
         let root = json!({"common_name": "alertstorm local", "key_type": "ec", "ttl": max_ttl});
         if vault.list(&format!("{at}/issuers")).await?.is_empty() {
@@ -232,7 +361,7 @@ async fn engine(
     }
     for config in 0..knobs.configs.get() {
         if knobs.engine == Engine::Postgresql {
-            database(vault, around, domain, config).await?;
+            database(vault, around, &at, config).await?;
         }
         for home in [domain, other(domain)] {
             let name = credential_role(phase, home, domain, config);
@@ -241,7 +370,7 @@ async fn engine(
                     format!("{at}/roles/{name}"),
                     json!({
                         "db_name": format!("config-{config}"),
-                        "creation_statements": [creation(phase, home, domain)],
+                        "creation_statements": [creation(phase, home, domain, names)],
                         "revocation_statements": [include_str!(
                             "../../../kind-config/postgres/revoke.sql"
                         ).trim()],
@@ -258,7 +387,7 @@ async fn engine(
                 Engine::Kubernetes => (
                     format!("{at}/roles/{name}"),
                     json!({
-                        "allowed_kubernetes_namespaces": [NAMESPACE],
+                        "allowed_kubernetes_namespaces": [names.namespace()],
                         "service_account_name": identity::evidence_account(phase, domain),
                         "token_default_ttl": ttl,
                         "token_max_ttl": max_ttl,
@@ -279,18 +408,18 @@ fn other(domain: Domain) -> Domain {
 
 /// The statements that create a user in PostgreSQL, as a member of the groups that the phase
 /// grants.
-fn creation(phase: Phase, home: Domain, target: Domain) -> String {
+fn creation(phase: Phase, home: Domain, target: Domain, names: &Names) -> String {
     let granted = Verb::ALL.iter().filter(|&&verb| phase.allows(home, Action { verb, target }));
-    let groups: Vec<&str> = granted.map(|verb| crate::postgres::group(*verb)).collect();
+    let groups: Vec<String> = granted.map(|verb| names.group(*verb)).collect();
     let member =
         if groups.is_empty() { String::new() } else { format!(" IN ROLE {}", groups.join(", ")) };
     include_str!("../../../kind-config/postgres/create.sql").trim().replace("{{member}}", &member)
 }
 
 async fn database(
-    vault: &Vault,
+    vault: &To<'_>,
     around: &Surroundings,
-    domain: Domain,
+    at: &str,
     config: u32,
 ) -> Result<(), VaultError> {
     let (user, password) = &around.postgres_user;
@@ -308,6 +437,6 @@ async fn database(
         "max_open_connections": 4,
         "max_connection_lifetime": "0s",
     });
-    vault.write(&format!("{}/config/config-{config}", mount(domain)), body).await?;
+    vault.write(&format!("{at}/config/config-{config}"), body).await?;
     Ok(())
 }

@@ -124,8 +124,8 @@ fn clean_removes_the_state_of_a_cluster_deleted_after_its_run_was_killed() {
     let folder = Folder::named("kind", "alertstorm-test-deleted").expect("a state folder");
     std::fs::create_dir_all(folder.path().join("trail")).expect("its folder");
     let dead = ProcessId { pid: i32::MAX, started: 0 };
-    let platform = serde_json::json!({"ours": false, "platform": "deleted"});
-    let record = Record { owner: Some(dead), servers: Vec::new(), platform };
+    let platform = serde_json::json!({"ours": false, "run": "deleted"});
+    let record = Record { owner: Some(dead), run: None, servers: Vec::new(), platform };
     folder.write_record(&record).expect("its record");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let cleaned = runtime.block_on(alertstorm_platform::provider::kind::clean());

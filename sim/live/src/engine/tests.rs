@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alertstorm_agent::names::Names;
 use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
@@ -43,7 +44,8 @@ fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, Inbox) {
         vault_ca: String::new(),
         postgres: ([127, 0, 0, 1], 5432).into(),
     });
-    let jobs = Jobs::new(Arc::clone(&plan), client, pods, reporter.clone(), Part::WHOLE);
+    let names = Names::of_run(&"a1".parse().expect("an id"));
+    let jobs = Jobs::new(Arc::clone(&plan), names, client, pods, reporter.clone(), Part::WHOLE);
     (plan, jobs, reporter, inbox)
 }
 

@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use alertstorm_agent::names::POLICIES;
-use alertstorm_agent::postgres::EVIDENCE;
+use alertstorm_agent::names::Names;
 use alertstorm_model::event::Attributed;
 use alertstorm_model::investigation::InvestigationId;
+use alertstorm_platform::Trails;
 use alertstorm_platform::identity::investigation_of;
-use alertstorm_platform::{NAMESPACE, Trails};
 use serde_json::Value;
 
 /// A trail could not be read.
@@ -100,12 +99,14 @@ fn each_line(path: Option<&Path>, from: u64, mut take: impl FnMut(&str)) -> Resu
 }
 
 /// Reads all trails.
-pub fn read(trails: &Trails, from: &Read) -> Result<Found, TrailError> {
+pub fn read(trails: &Trails, names: &Names, from: &Read) -> Result<Found, TrailError> {
     let mut found = Found::default();
     let json = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
-    each_line(trails.vault.as_deref(), from.vault, |line| found.vault(&json(line)))?;
-    each_line(trails.api_server.as_deref(), from.api_server, |line| found.api_server(&json(line)))?;
-    each_line(trails.postgres.as_deref(), from.postgres, |line| found.postgres(line))?;
+    each_line(trails.vault.as_deref(), from.vault, |line| found.vault(&json(line), names))?;
+    each_line(trails.api_server.as_deref(), from.api_server, |line| {
+        found.api_server(&json(line), names);
+    })?;
+    each_line(trails.postgres.as_deref(), from.postgres, |line| found.postgres(line, names))?;
     Ok(found)
 }
 
@@ -114,12 +115,12 @@ fn text(value: &Value) -> &str {
 }
 
 impl Found {
-    fn vault(&mut self, entry: &Value) {
+    fn vault(&mut self, entry: &Value, names: &Names) {
         let path = text(&entry["request"]["path"]);
         // The harness's own requests have other policies.
         let policies = entry["auth"]["policies"].as_array().into_iter().flatten();
         let is_agent =
-            policies.filter_map(Value::as_str).any(|policy| policy.starts_with(POLICIES));
+            policies.filter_map(Value::as_str).any(|policy| policy.starts_with(&names.policies()));
         let session = text(&entry["auth"]["accessor"]).to_owned();
         if text(&entry["type"]) != "response" {
             return;
@@ -157,7 +158,7 @@ impl Found {
         }
     }
 
-    fn api_server(&mut self, entry: &Value) {
+    fn api_server(&mut self, entry: &Value, names: &Names) {
         let user = &entry["user"];
         let object = &entry["objectRef"];
         if text(&object["subresource"]) == "status" {
@@ -168,7 +169,7 @@ impl Found {
             }
             return;
         }
-        let prefix = format!("system:serviceaccount:{NAMESPACE}:");
+        let prefix = format!("system:serviceaccount:{}:", names.namespace());
         let Some(account) = text(&user["username"]).strip_prefix(&prefix) else { return };
         // Skips the harness's own ServiceAccounts.
         if !account.starts_with("agent-") && !account.starts_with("inv-") {
@@ -182,11 +183,11 @@ impl Found {
         }
     }
 
-    fn postgres(&mut self, line: &str) {
+    fn postgres(&mut self, line: &str, names: &Names) {
         let Some((_, rest)) = line.split_once(" user=") else { return };
         let Some((user, rest)) = rest.split_once(" db=") else { return };
         let Some((database, rest)) = rest.split_once(" host=") else { return };
-        if database != EVIDENCE {
+        if database != names.database() {
             return;
         }
         let no_such_user = rest.contains(" FATAL: ") && rest.contains("authentication failed");

@@ -7,8 +7,8 @@ use alertstorm_model::scenario::Plan;
 use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::Time;
+use alertstorm_platform::call;
 use alertstorm_platform::identity::node_name;
-use alertstorm_platform::{NAMESPACE, call};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Event as KubeEvent, Node, Pod};
@@ -79,7 +79,7 @@ impl Kubelet {
     }
 
     pub fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), NAMESPACE)
+        Api::default_namespaced(self.client.clone())
     }
 
     /// When the kubelet next lists its containers. It reports changes of a container only then.
@@ -184,7 +184,7 @@ impl Kubelet {
     /// Creates an event of a pod in the background, once the events' bucket has a token.
     pub fn event(self: &Arc<Self>, pod: &Pod, reason: &'static str, message: &'static str) {
         let involved = json!({
-            "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "namespace": NAMESPACE,
+            "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "namespace": pod.namespace(),
             "uid": pod.uid().unwrap_or_default(),
         });
         let kubelet = Arc::clone(self);
@@ -193,13 +193,13 @@ impl Kubelet {
             kubelet.events.take().await;
             let now = Timestamp::now().to_string();
             let event = json!({
-                "metadata": {"name": name, "namespace": NAMESPACE},
+                "metadata": {"name": name},
                 "involvedObject": involved, "reason": reason, "message": message, "type": "Normal",
                 "source": {"component": "kubelet", "host": kubelet.name},
                 "firstTimestamp": now, "lastTimestamp": now, "count": 1,
             });
             let Ok(event) = serde_json::from_value::<KubeEvent>(event) else { return };
-            let api: Api<KubeEvent> = Api::namespaced(kubelet.client.clone(), NAMESPACE);
+            let api: Api<KubeEvent> = Api::default_namespaced(kubelet.client.clone());
             // An event that is not accepted is dropped, as a kubelet does.
             if let Err(error) = api.create(&PostParams::default(), &event).await {
                 tracing::debug!(%error, "the API server did not accept a pod's event");

@@ -12,7 +12,6 @@ use alertstorm_model::kubelet::AGENT_START;
 use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::Time;
-use alertstorm_platform::NAMESPACE;
 use alertstorm_platform::call;
 use alertstorm_platform::identity::investigation_of;
 use jiff::Timestamp;
@@ -100,7 +99,7 @@ async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
     let terminate = stop.clone();
     let agent = async {
         sleep(duration(AGENT_START)).await;
-        let task = Task::new(&kubelet.shared.plan, &subject.alert, NAMESPACE);
+        let task = Task::new(&kubelet.shared.plan, &subject.alert, &kubelet.shared.names);
         let (places, world) = environment(kubelet, subject, identity);
         alertstorm_agent::run(&task, &places, &world, terminate).await
     };

@@ -9,7 +9,6 @@ use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::phase::{Refuser, Verb};
 use alertstorm_model::quantity::Bytes;
 use alertstorm_model::time::Time;
-use alertstorm_platform::NAMESPACE;
 use alertstorm_platform::call;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
@@ -45,7 +44,7 @@ impl World for Resident {
             tracing::warn!(pod = self.pod, "the token of the pod cannot be sent");
             return Acted::Failed;
         };
-        let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
+        let api: Api<ConfigMap> = Api::default_namespaced(client);
         let name = application_object(verb);
         let done = call::patiently(PATIENCE, || async {
             if verb.writes() {

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use alertstorm_agent::names::Names;
 use alertstorm_agent::vault::Address;
 use alertstorm_model::scenario::Plan;
 use alertstorm_platform::{Clients, Platform};
@@ -21,6 +22,8 @@ pub struct Shared {
     pub agent_reports: AgentReports,
     /// Clients of the API server, one for each node and each agent.
     pub clients: Clients,
+    /// The names of the run.
+    pub names: Names,
     /// How agents connect to Vault.
     pub vault: Address,
     /// PostgreSQL's address and port.
@@ -37,8 +40,9 @@ impl Shared {
         platform: &Platform,
     ) -> Arc<Self> {
         let (vault, postgres) = (platform.vault.clone(), platform.postgres);
+        let names = platform.names.clone();
         let next_ip = AtomicU32::new(POD_NETWORK);
-        Arc::new(Self { plan, agent_reports, clients, vault, postgres, next_ip })
+        Arc::new(Self { plan, agent_reports, clients, names, vault, postgres, next_ip })
     }
 
     /// An IP that no other pod of the run has.

@@ -1,7 +1,7 @@
 //! A pod's projected volume: the CA bundle of its namespace, and two tokens of its ServiceAccount.
 
 use alertstorm_model::kubelet::mount_pause;
-use alertstorm_platform::{NAMESPACE, call};
+use alertstorm_platform::call;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
 use kube::api::PostParams;
@@ -64,7 +64,7 @@ async fn mount(
     volume: &mut Volume,
 ) -> Result<Identity, String> {
     if !volume.has_bundle {
-        let bundles: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+        let bundles: Api<ConfigMap> = Api::default_namespaced(client.clone());
         turn(throttle).await;
         let read = bundles.get("kube-root-ca.crt").await;
         read.map_err(|error| call::describe(&error))?;
@@ -105,7 +105,7 @@ async fn token(
     }});
     let request: TokenRequest =
         serde_json::from_value(request).map_err(|error| error.to_string())?;
-    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), NAMESPACE);
+    let accounts: Api<ServiceAccount> = Api::default_namespaced(client.clone());
     turn(throttle).await;
     let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
     let status = answer.map_err(|error| call::describe(&error))?.status;
@@ -136,7 +136,7 @@ mod tests {
                 Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
             }
         });
-        (Client::new(service, NAMESPACE), paths)
+        (Client::new(service, "a"), paths)
     }
 
     fn refused(code: u16) -> (u16, serde_json::Value) {

@@ -84,8 +84,14 @@ pub(super) async fn drive<'a>(
     let agents = platform.agents.clone();
     let in_pods = matches!(agents, Agents::Pods(_));
     let backend = clients.backend()?;
-    let jobs = Jobs::new(Arc::clone(&plan), backend, agents, reporter.clone(), Part::WHOLE);
-    made.jobs = Some(Arc::clone(&jobs));
+    let jobs = Jobs::new(
+        Arc::clone(&plan),
+        platform.names.clone(),
+        backend,
+        agents,
+        reporter.clone(),
+        Part::WHOLE,
+    );
     let selector = jobs.selector();
     let sharded = fleet.is_some();
     let (mut lead, restart): (_, Arc<dyn Fn() + Send + Sync>) = match fleet {

@@ -96,12 +96,6 @@ pub enum TeardownError {
     /// The shards' Job or a ConfigMap of it.
     #[error("failed to delete the shards; `alertstorm clean` deletes them")]
     Shards(#[source] kube::Error),
-    /// The run's Jobs and identities.
-    #[error("failed to delete the run's Jobs; the next run on this platform deletes them")]
-    Jobs(#[source] kube::Error),
-    /// Leases that are still alive.
-    #[error("failed to revoke the run's leases; they expire at the end of their time-to-live")]
-    Leases(#[source] VaultError),
     /// A hollow node.
     #[error("failed to delete the node {name}; the next run on this platform reuses it")]
     Node {

@@ -9,7 +9,7 @@ use alertstorm_model::event::{Event, Fact, Sample};
 use alertstorm_model::scenario::{FaultKind, Plan};
 use alertstorm_platform::provider::{Program, Provider};
 use alertstorm_platform::vault;
-use alertstorm_platform::{Agents, Clients, NAMESPACE, Platform};
+use alertstorm_platform::{Agents, Clients, Platform};
 use kube::Client;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
@@ -69,8 +69,10 @@ impl Run {
             true => provider.vault(),
             false => Err(VaultError::Unavailable("it lost its storage".to_owned())),
         };
-        let (book, prefixes) =
-            (self.agent_reports.book.clone(), leases::prefixes(self.plan.scenario()));
+        let (book, prefixes) = (
+            self.agent_reports.book.clone(),
+            leases::prefixes(self.plan.scenario(), &self.platform.names),
+        );
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
         let listing = leases::follow(client, book, prefixes, in_pods);
         tasks.spawn(guarded("the listing of leases", self.agent_reports.reporter.clone(), listing));
@@ -78,7 +80,8 @@ impl Run {
     }
 
     fn watch(&self, backend: &Client, selector: &str, tasks: &mut JoinSet<()>) {
-        let (namespace, selector) = (NAMESPACE.to_owned(), selector.to_owned());
+        let (namespace, selector) =
+            (self.platform.names.namespace().to_owned(), selector.to_owned());
         let (client, reporter) = (backend.clone(), self.agent_reports.reporter.clone());
         let jobs = watch::jobs(client, namespace.clone(), selector.clone(), reporter.clone());
         tasks.spawn(guarded("the watch of Jobs", reporter, jobs));
@@ -125,6 +128,7 @@ impl Run {
     fn vault_restarted(&self) -> impl Future<Output = ()> + Send + use<> {
         let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
         let (around, reviewer) = (self.platform.around.clone(), self.reviewer.clone());
+        let names = self.platform.names.clone();
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
         let booked = Arc::clone(&self.booked);
         let AgentReports { reporter, book, .. } = self.agent_reports.clone();
@@ -147,7 +151,8 @@ impl Run {
                  revoke them, and their credentials stay valid until they expire"
             )));
             let done = async {
-                vault::configure(&provider.vault()?, plan.scenario(), &around, &reviewer).await
+                vault::configure(&provider.vault()?, plan.scenario(), &around, &reviewer, &names)
+                    .await
             };
             if let Err(error) = done.await {
                 let why = format!("failed to configure vault after its restart: {error}");

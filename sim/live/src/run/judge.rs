@@ -54,15 +54,18 @@ async fn verdict(
     interrupted: bool,
 ) -> Result<(forensics::Verdict, Vec<String>), RunError> {
     run.provider.settle_trails().await?;
-    let trails = run.platform.trails.clone();
+    let (trails, names) = (run.platform.trails.clone(), run.platform.names.clone());
     let (from, AgentReports { truth, book, .. }) = (*from, run.agent_reports.clone());
-    let read = tokio::task::spawn_blocking(move || forensics::judge(&trails, &from, &truth, &book));
+    let read = tokio::task::spawn_blocking(move || {
+        forensics::judge(&trails, &names, &from, &truth, &book)
+    });
     let mut verdict = match read.await {
         Ok(verdict) => verdict?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     let vault = run.provider.vault()?;
-    let left = leases::listed(&vault, &leases::prefixes(run.plan.scenario())).await?;
+    let left =
+        leases::listed(&vault, &leases::prefixes(run.plan.scenario(), &run.platform.names)).await?;
     let alive: std::collections::BTreeSet<String> =
         run.agent_reports.book.open().into_iter().collect();
     verdict.leases.alive = alive.intersection(&left).count() as u64;

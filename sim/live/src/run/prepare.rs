@@ -19,7 +19,6 @@ use super::error::RunError;
 use super::teardown::Made;
 use crate::agent_reports::AgentReports;
 use crate::forensics::{self, Truth};
-use crate::jobs;
 use crate::kubelet::{HollowNode, Shared};
 use crate::leases::LeaseBook;
 use crate::reporter::{Clock, Inbox, Reporter};
@@ -62,15 +61,16 @@ pub(super) async fn prepare(
     progress("setting up the namespace, the identities and Vault");
     let admin = platform.admin.clone();
     made.admin = Some(admin.clone());
-    bootstrap::apply(plan.scenario(), &platform).await?;
+    if !platform.is_prepared {
+        bootstrap::apply(plan.scenario(), &platform).await?;
+    }
     let tokens = match &platform.identities {
         Identities::Users(tokens) => tokens.clone(),
-        Identities::Accounts => bootstrap::tokens(&admin).await?,
+        Identities::Accounts => bootstrap::tokens(&admin, &platform.names).await?,
     };
-    vault::configure(&provider.vault()?, plan.scenario(), &platform.around, &tokens.vault).await?;
-    if provider.is_kept() {
-        progress("removing what an earlier run left on the kept platform");
-        jobs::clear(&admin).await?;
+    if !platform.is_prepared {
+        let (vault, around, names) = (provider.vault()?, &platform.around, &platform.names);
+        vault::configure(&vault, plan.scenario(), around, &tokens.vault, names).await?;
     }
     let clients = Clients::new(&platform, &tokens, &plan)?;
 
@@ -106,7 +106,7 @@ pub(super) async fn prepare(
         (Some(shards), Agents::Pods(spec)) => {
             progress(&format!("deploying {} shards", shards.count));
             made.sharded = true;
-            Some(Fleet::deploy(plan, shards, spec.clone(), admin).await?)
+            Some(Fleet::deploy(plan, shards, spec.clone(), &platform.names, admin).await?)
         }
         _ => None,
     };

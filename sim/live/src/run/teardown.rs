@@ -13,8 +13,6 @@ use kube::{Api, Client};
 use tokio::task::JoinSet;
 
 use super::error::TeardownError;
-use crate::jobs::Jobs;
-use crate::leases;
 use crate::shard::fleet;
 
 /// How long requests to the API server are retried.
@@ -32,15 +30,13 @@ pub(super) struct Made {
     pub hollow_nodes: usize,
     /// Whether shards may be deployed.
     pub sharded: bool,
-    /// The client that created the run's Jobs, if there may be some.
-    pub jobs: Option<Arc<Jobs>>,
 }
 
 impl Made {
     /// The state before the first phase.
     pub fn new(plan: Arc<Plan>, provider: Arc<dyn Provider>) -> Self {
         let tasks = JoinSet::new();
-        Self { plan, provider, admin: None, tasks, hollow_nodes: 0, sharded: false, jobs: None }
+        Self { plan, provider, admin: None, tasks, hollow_nodes: 0, sharded: false }
     }
 
     /// Stops all tasks and deletes everything. All steps are tried, even if one of them fails.
@@ -52,13 +48,9 @@ impl Made {
             progress("removing the shards");
             failed.extend(fleet::clear(&admin).await.map_err(TeardownError::Shards).err());
         }
-        // A platform that is not kept is deleted as a whole.
+        // The rest is in the run's namespace and mounts, which the provider deletes.
         if self.provider.is_kept() {
-            progress("removing the run's objects from the kept platform");
-            if let Some(jobs) = &self.jobs {
-                failed.extend(jobs.clean().await.map_err(TeardownError::Jobs).err());
-            }
-            failed.extend(self.revoke().await.err());
+            progress("removing the hollow nodes from the kept platform");
             failed.extend(self.delete_nodes(admin).await.err());
         }
         for error in &failed {
@@ -66,17 +58,6 @@ impl Made {
             tracing::error!(%error, cause, "teardown");
         }
         failed
-    }
-
-    /// Revokes the run's leases.
-    async fn revoke(&self) -> Result<(), TeardownError> {
-        let vault = self.provider.vault().map_err(TeardownError::Leases)?;
-        for prefix in leases::prefixes(self.plan.scenario()) {
-            let path = format!("sys/leases/revoke-prefix/{prefix}");
-            let revoked = vault.write(&path, serde_json::json!({})).await;
-            revoked.map_err(TeardownError::Leases)?;
-        }
-        Ok(())
     }
 
     async fn delete_nodes(&self, admin: Client) -> Result<(), TeardownError> {

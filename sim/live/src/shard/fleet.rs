@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alertstorm_agent::names::Names;
 use alertstorm_model::event::Component;
 use alertstorm_model::scenario::{Part, Plan};
+use alertstorm_platform::PodSpec;
 use alertstorm_platform::bootstrap::BootstrapError;
-use alertstorm_platform::{NAMESPACE, PodSpec};
 use alertstorm_platform::{bootstrap, call};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -45,8 +46,13 @@ pub enum FleetError {
     #[error(transparent)]
     Indivisible(#[from] alertstorm_model::scenario::Indivisible),
     /// These shards were not ready in time.
-    #[error("shards {0:?} did not start; see `kubectl describe pod -n {NAMESPACE} -l {label}`", label = manifests::LABEL)]
-    NotReady(Vec<u32>),
+    #[error("shards {shards:?} did not start; see `kubectl describe pod -n {namespace} -l {label}`", label = manifests::LABEL)]
+    NotReady {
+        /// Their numbers.
+        shards: Vec<u32>,
+        /// The namespace of their pods.
+        namespace: String,
+    },
     /// An object of the shards could not be created.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -77,6 +83,7 @@ struct Shard {
 /// The shards of a run.
 pub struct Fleet {
     plan: Arc<Plan>,
+    names: Names,
     client: Client,
     shards: Vec<Shard>,
     logs: UnboundedReceiver<PodLogEvent>,
@@ -99,6 +106,7 @@ impl Fleet {
         plan: Arc<Plan>,
         shards: &Shards,
         pods: PodSpec,
+        names: &Names,
         client: Client,
     ) -> Result<Self, FleetError> {
         let size = shards.files.iter().map(|(_, text)| text.len()).sum();
@@ -108,13 +116,14 @@ impl Fleet {
         Part::divides(shards.count, &plan)?;
         clear(&client).await?;
         let seed = plan.scenario().seed;
-        let orders = Orders { plan: plan.digest().to_owned(), seed, of: shards.count, pods };
+        let (digest, of) = (plan.digest().to_owned(), shards.count);
+        let orders = Orders { plan: digest, seed, of, names: names.clone(), pods };
         for object in manifests::around(shards, &orders)? {
-            bootstrap::apply_one(&client, &object, NAMESPACE).await?;
+            bootstrap::apply_one(&client, object, names).await?;
         }
         let limit = plan.scenario().controller.job.memory_limit.0;
         let job: Job = serde_json::from_value(manifests::job(shards, limit))?;
-        let api: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
+        let api: Api<Job> = Api::default_namespaced(client.clone());
         call::patiently(PATIENCE, || async { api.create(&PostParams::default(), &job).await })
             .await?;
         let (events, logs) = unbounded_channel();
@@ -122,6 +131,7 @@ impl Fleet {
         readers.spawn(logs::follow(client.clone(), events));
         let mut fleet = Self {
             plan,
+            names: names.clone(),
             client,
             shards: (0..shards.count.get()).map(|_| Shard::default()).collect(),
             logs,
@@ -160,7 +170,9 @@ impl Fleet {
                 Ok(None) | Err(_) => {
                     let missing = self.shards.iter().zip(0..);
                     let missing = missing.filter(|(shard, _)| shard.pod.is_none());
-                    return Err(FleetError::NotReady(missing.map(|(_, n)| n).collect()));
+                    let shards = missing.map(|(_, n)| n).collect();
+                    let namespace = self.names.namespace().to_owned();
+                    return Err(FleetError::NotReady { shards, namespace });
                 }
             }
         }
@@ -184,7 +196,7 @@ impl Fleet {
         let answers = &mut self.shards[shard].answers;
         answers.insert(pod.to_owned(), serde_json::to_string(&begin)?.into());
         let object = manifests::begin(shard as u32, answers);
-        Ok(bootstrap::apply_one(&self.client, &object, NAMESPACE).await?)
+        Ok(bootstrap::apply_one(&self.client, object, &self.names).await?)
     }
 
     /// Stops reading the shards' logs.
@@ -204,8 +216,8 @@ impl Fleet {
 /// # Errors
 /// If a request still fails after its retries.
 pub async fn clear(client: &Client) -> Result<(), kube::Error> {
-    let jobs: Api<Job> = Api::namespaced(client.clone(), NAMESPACE);
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let jobs: Api<Job> = Api::default_namespaced(client.clone());
+    let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
     let foreground = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground),
         grace_period_seconds: Some(0),

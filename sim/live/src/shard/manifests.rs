@@ -1,7 +1,6 @@
 //! The Kubernetes objects of a fleet: the Indexed Job of its shards, their ConfigMaps and their
 //! Role.
 
-use alertstorm_platform::NAMESPACE;
 use alertstorm_platform::manifests::{RBAC, account, binding, object};
 use std::num::NonZeroU32;
 
@@ -59,7 +58,7 @@ pub fn around(shards: &Shards, orders: &Orders) -> Result<Vec<Value>, serde_json
         "apiGroups": [""], "resources": ["configmaps"], "resourceNames": answers,
         "verbs": ["get"],
     }]});
-    let subject = account("alertstorm-backend", NAMESPACE);
+    let subject = account("alertstorm-backend", orders.names.namespace());
     Ok(vec![
         object("ConfigMap", "v1", NAME, json!({"data": data})),
         object("Role", RBAC, NAME, rules),

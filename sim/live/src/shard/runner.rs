@@ -11,9 +11,9 @@ use alertstorm_agent::trust;
 use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{FaultKind, Indivisible, Part, Plan};
+use alertstorm_platform::Agents;
 use alertstorm_platform::call;
 use alertstorm_platform::connection::{ConnectionError, Lanes};
-use alertstorm_platform::{Agents, NAMESPACE};
 use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
@@ -134,7 +134,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let plan = Arc::new(part.of_plan(&plan)?);
     let lanes = lanes(&plan)?;
     let token = file(&format!("{}/kubernetes", manifests::TOKENS))?;
-    let client = lanes.client("backend", token.trim(), NAMESPACE)?;
+    let client = lanes.client("backend", token.trim(), orders.names.namespace())?;
     let wire = Wire::default();
     wire.send(ShardMessage::Hello { shard: part.index() });
     let begin = begin(&client, part).await?;
@@ -149,7 +149,14 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     };
     let agents = Agents::Pods(orders.pods);
     let (book, mut sink) = (agent_reports.book.clone(), wire.clone());
-    let jobs = Jobs::new(Arc::clone(&plan), client.clone(), agents, reporter.clone(), part);
+    let jobs = Jobs::new(
+        Arc::clone(&plan),
+        orders.names.clone(),
+        client.clone(),
+        agents,
+        reporter.clone(),
+        part,
+    );
     let selector = jobs.selector();
     let mut known: BTreeSet<InvestigationId> =
         begin.memory.iter().flat_map(super::wire::Memory::investigations).collect();
@@ -169,7 +176,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         pods.skip(memory.open.iter().filter(|open| open.journal_read).map(|open| open.id));
         known.extend(engine.resume(part, memory, &found));
     }
-    let namespace = NAMESPACE.to_owned();
+    let namespace = orders.names.namespace().to_owned();
     let (of_jobs, for_jobs) = (selector.clone(), reporter.clone());
     let watched = watch::jobs(client.clone(), namespace.clone(), of_jobs, for_jobs.clone());
     tasks.spawn(guarded("the watch of Jobs", for_jobs, watched));
@@ -231,7 +238,7 @@ fn lanes(plan: &Plan) -> Result<Lanes, RunnerError> {
 /// Waits for the fleet's answer to this pod.
 async fn begin(client: &Client, part: Part) -> Result<Begin, RunnerError> {
     let pod = variable("POD_NAME")?;
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let api: Api<ConfigMap> = Api::default_namespaced(client.clone());
     let name = manifests::begin_name(part.index());
     loop {
         let found = call::patiently(PATIENCE, || async { api.get_opt(&name).await }).await?;

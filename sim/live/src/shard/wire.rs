@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alertstorm_agent::AgentReport;
+use alertstorm_agent::names::Names;
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{InvestigationId, Stage};
 use alertstorm_model::time::Time;
@@ -25,6 +26,8 @@ pub struct Orders {
     pub seed: u64,
     /// The number of shards.
     pub of: std::num::NonZeroU32,
+    /// The names of the run.
+    pub names: Names,
     /// The image and environment of agents' pods.
     pub pods: PodSpec,
 }

@@ -57,7 +57,7 @@ pub fn template(plan: &Plan, alert: &Alert) -> JobTemplate {
         service_account: service_account(scenario.identity, scenario.phase, alert.domain, alert.id),
         labels: vec![
             ("app.kubernetes.io/managed-by", "alertstorm".to_owned()),
-            ("alertstorm.dev/run", run[..8].to_owned()),
+            ("alertstorm.dev/plan", run[..8].to_owned()),
             ("alertstorm.dev/investigation", alert.id.to_string()),
             ("alertstorm.dev/domain", alert.domain.to_string()),
             ("alertstorm.dev/phase", scenario.phase.to_string()),

@@ -2,13 +2,15 @@
 //! PostgreSQL. It asks for confirmation before it writes, uses a namespace of its own, and deletes
 //! what it created at the end.
 
+mod clean;
 mod environment;
-mod sweep;
+mod rights;
 mod target;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
-use alertstorm_agent::names::{POLICIES, login_mount, mount};
+use alertstorm_agent::names::Names;
 use alertstorm_agent::postgres::connect;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
 use alertstorm_model::investigation::Domain;
@@ -20,17 +22,21 @@ use super::error::ProviderError;
 use super::interface::Provider;
 use super::{Program, Usage, images, secret};
 use crate::bootstrap;
+use crate::inventory::{Item, Scope};
+use crate::lease::{self, Holder};
 use crate::manifests::flow_schema;
 use crate::platform::{
-    Agents, Identities, MetricsOf, NAMESPACE, Page, Platform, PodSpec, Surroundings, Trails,
+    Agents, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Trails,
 };
-use crate::postgres::{VAULT_USER, set_up, take_down};
+use crate::postgres::set_up;
+use crate::vault::Owner;
+use clean::Servers;
 use environment::{Postgres, authority_of_vault, vault_from_environment};
-use sweep::{get, is_ours, sweep, sweep_vault};
-use target::{Target, lacking};
+use rights::Inside;
+use target::{Target, uid_of};
 
+pub use clean::Found;
 pub use environment::{ClusterError, Options};
-pub use sweep::clean;
 
 /// An existing cluster with a Vault and a PostgreSQL.
 pub struct Cluster {
@@ -38,7 +44,8 @@ pub struct Cluster {
     vault: Address,
     vault_token: String,
     postgres: Postgres,
-    auth: AuthMethod,
+    /// Renews the run's Lease.
+    holder: Mutex<Option<Holder>>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -47,12 +54,106 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
+/// The servers that a run would use, all of which have answered.
+struct Visit {
+    names: Names,
+    target: Target,
+    vault: Address,
+    vault_token: String,
+    postgres: Postgres,
+    inside: Inside,
+    /// What the run would create outside of its namespace, and whose it is.
+    items: Vec<Item>,
+}
+
+impl Visit {
+    /// Reads the settings, and checks rights and names. Writes nothing.
+    async fn prepare(plan: &Plan, options: &Options) -> Result<Self, ClusterError> {
+        let scenario = plan.scenario();
+        if scenario.vault.auth == AuthMethod::Jwt {
+            let why = "the provider `cluster` supports `vault.auth: kubernetes` only";
+            return Err(ClusterError::Unsupported(why));
+        }
+        let names = Names::of_run(&options.run_id.clone().unwrap_or_else(secret::run_id));
+        let (vault, vault_token) = vault_from_environment()?;
+        let postgres = Postgres::from_environment().await?;
+        let target = Target::find(options, names.namespace()).await?;
+        let names = names.in_cluster(&uid_of(&target.client).await?);
+        let inside = rights::check(&target.client, options, scenario, &names).await?;
+        let client = Vault::new(&vault, None, &vault_token)?;
+        client.read("auth/token/lookup-self").await?;
+        connect(postgres.login("postgres")).await?;
+        let scope = Scope {
+            names: &names,
+            phases: &[scenario.phase],
+            auths: &[scenario.vault.auth],
+            flow_schema: options.priority_level.is_some(),
+        };
+        let servers = Servers { client: &target.client, vault: &client, postgres: &postgres };
+        let items = servers.look(&scope).await?;
+        Ok(Self { names, target, vault, vault_token, postgres, inside, items })
+    }
+
+    /// A line for each object: whether it would be created.
+    fn difference(&self) -> String {
+        let line = |item: &Item| format!("  {:<8}{}\n", word(item.owner), item.what);
+        self.items.iter().map(line).collect()
+    }
+
+    /// Those that exist already.
+    fn existing(&self) -> Vec<String> {
+        let exists = self.items.iter().filter(|item| item.owner != Owner::Nobody);
+        let id = self.names.id();
+        let clean =
+            format!("`alertstorm clean --on cluster --run {id}` deletes it if the run has ended");
+        let why = |owner| match owner {
+            Owner::Run => format!("it is marked as the run {id}'s; {clean}"),
+            _ => "it is not marked as this run's, so it is left as it is".to_owned(),
+        };
+        exists.map(|item| format!("{}: {}", item.what, why(item.owner))).collect()
+    }
+}
+
+/// What becomes of an object with this owner, as `--dry-run` prints it.
+const fn word(owner: Owner) -> &'static str {
+    match owner {
+        Owner::Nobody => "create",
+        Owner::Run => "exists",
+        Owner::Other => "foreign",
+    }
+}
+
+/// What `alertstorm run --on cluster` would create.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// The text of the confirmation, and a line for each object outside of the run's namespace.
+    pub text: String,
+    /// The objects that exist already, because of which the run would not begin.
+    pub existing: Vec<String>,
+}
+
+/// Compares what a run would create with what exists. Writes nothing.
+///
+/// # Errors
+/// If a setting or a right is missing, or a server does not answer.
+pub fn difference<'a>(
+    plan: &'a Plan,
+    options: &'a Options,
+) -> LocalBoxFuture<'a, Result<Difference, ClusterError>> {
+    Box::pin(async move {
+        let visit = Visit::prepare(plan, options).await?;
+        let text = announcement(plan, options, &visit) + "\n" + &visit.difference();
+        Ok(Difference { text, existing: visit.existing() })
+    })
+}
+
 impl Cluster {
     /// Prepares the platform that the context, `VAULT_ADDR` and `ALERTSTORM_POSTGRES` name.
     /// `confirm` gets the list of what will be written; nothing is written unless it returns true.
     ///
     /// # Errors
-    /// If a setting or a right is missing, a server does not answer, or `confirm` returns false.
+    /// If a setting or a right is missing, an object of the run's names exists, a server does not
+    /// answer, or `confirm` returns false.
     pub fn start<'a>(
         plan: &'a Plan,
         options: &'a Options,
@@ -66,41 +167,37 @@ impl Cluster {
         options: &Options,
         confirm: &(dyn Fn(&str) -> bool + Sync),
     ) -> Result<Self, ClusterError> {
-        let scenario = plan.scenario();
-        if scenario.vault.auth == AuthMethod::Jwt {
-            let why = "the provider `cluster` supports `vault.auth: kubernetes` only";
-            return Err(ClusterError::Unsupported(why));
+        let visit = Visit::prepare(plan, options).await?;
+        let existing = visit.existing();
+        if !existing.is_empty() {
+            return Err(ClusterError::Exists(existing));
         }
-        let (vault, vault_token) = vault_from_environment()?;
-        let postgres = Postgres::from_environment().await?;
-        let target = Target::find(options).await?;
-        let lacking = lacking(&target.client, options).await?;
-        if !lacking.is_empty() {
-            return Err(ClusterError::Rights(lacking));
-        }
-        let namespace = get(&target.client, &format!("/api/v1/namespaces/{NAMESPACE}")).await?;
-        if namespace.is_some_and(|found| !is_ours(&found)) {
-            return Err(ClusterError::Foreign);
-        }
-        Vault::new(&vault, None, &vault_token)?.read("auth/token/lookup-self").await?;
-        connect(postgres.login("postgres")).await?;
-        let image = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
-        if !options.yes
-            && !confirm(&announcement(plan, options, &target, &vault, &postgres, &image))
-        {
+        if !options.yes && !confirm(&announcement(plan, options, &visit)) {
             return Err(ClusterError::Refused);
         }
-        let vault_password = secret::token();
-        let admin = (postgres.user.as_str(), postgres.password.as_str());
-        set_up(postgres.at, admin, (VAULT_USER, &vault_password)).await?;
-        if let Some(level) = &options.priority_level {
-            bootstrap::apply_one(&target.client, &flow_schema(level, NAMESPACE), "").await?;
+        let inside = visit.inside;
+        let this = Self::of(visit, options)?;
+        match this.begin(plan, options, inside).await {
+            Ok(()) => Ok(this),
+            Err(error) => {
+                let Err(cleanup) = this.remove().await else { return Err(error) };
+                let (first, cleanup) = (Box::new(error), Box::new(cleanup));
+                Err(ClusterError::AndCleanup { first, cleanup })
+            }
         }
+    }
+
+    /// The platform, before anything is created.
+    fn of(visit: Visit, options: &Options) -> Result<Self, ClusterError> {
+        let Visit { names, target, vault, vault_token, postgres, .. } = visit;
+        let image = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
         let for_pods = options.vault_for_pods.clone().unwrap_or_else(|| vault.url.clone());
         let unread = "the audit logs of this cluster, its Vault and its PostgreSQL cannot be read: \
                       attribution is not checked, and denials are counted from the agents' journals";
         let platform = Platform {
             provider: "cluster",
+            names: names.clone(),
+            is_prepared: false,
             api_server: target.api_server.clone(),
             admin: target.client,
             identities: Identities::Accounts,
@@ -117,7 +214,7 @@ impl Cluster {
                 accounts_key: String::new(),
                 issuer: String::new(),
                 postgres: postgres.at,
-                postgres_user: (VAULT_USER.to_owned(), vault_password),
+                postgres_user: (names.vault_user(), secret::token()),
                 audit: None,
             },
             ca: target.ca,
@@ -126,50 +223,87 @@ impl Cluster {
             metrics: vec![MetricsOf { component: "kube-apiserver", page: Page::ApiServer }],
             remarks: vec![unread.to_owned()],
         };
-        let auth = scenario.vault.auth;
-        Ok(Self { platform, vault, vault_token, postgres, auth })
+        Ok(Self { platform, vault, vault_token, postgres, holder: Mutex::default() })
+    }
+
+    /// Creates the namespace with the Lease first, so that no other run takes the rest for a dead run's.
+    async fn begin(
+        &self,
+        plan: &Plan,
+        options: &Options,
+        inside: Inside,
+    ) -> Result<(), ClusterError> {
+        let (client, names) = (&self.platform.admin, &self.platform.names);
+        bootstrap::create_one(client, crate::manifests::namespace(names.namespace()), names)
+            .await?;
+        if inside == Inside::ByBinding {
+            rights::bind(client, options, plan.scenario(), names).await?;
+        }
+        let holder = lease::hold(client, names).await?;
+        *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(holder);
+        let admin = (self.postgres.user.as_str(), self.postgres.password.as_str());
+        let (_, password) = &self.platform.around.postgres_user;
+        set_up(self.postgres.at, admin, names, password).await?;
+        if let Some(level) = &options.priority_level {
+            bootstrap::create_one(client, flow_schema(level, names), names).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self) -> Result<(), ClusterError> {
+        let vault = Vault::new(&self.vault, None, &self.vault_token)?;
+        let servers =
+            Servers { client: &self.platform.admin, vault: &vault, postgres: &self.postgres };
+        let removed = servers.remove(&self.platform.names).await;
+        // After the namespace, so that the Lease is valid until then; and also after an error, so that
+        // `clean` can delete what is left.
+        drop(self.holder.lock().unwrap_or_else(PoisonError::into_inner).take());
+        tracing::info!(removed = ?removed.as_deref().unwrap_or_default(), "the run's objects are deleted");
+        removed.map(drop)
     }
 }
 
 /// The text of the confirmation: all that will be written, and where.
-fn announcement(
-    plan: &Plan,
-    options: &Options,
-    target: &Target,
-    vault: &Address,
-    postgres: &Postgres,
-    image: &str,
-) -> String {
+fn announcement(plan: &Plan, options: &Options, visit: &Visit) -> String {
+    let (names, target) = (&visit.names, &visit.target);
     let engines: Vec<String> = Domain::ALL
         .iter()
         .map(|&domain| {
             let engine: Engine = plan.scenario().vault.secrets.of(domain).engine;
-            format!("{} ({engine})", mount(domain))
+            format!("{} ({engine})", names.mount(domain))
         })
         .collect();
+    let image = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
     let shards = options.shard_image.as_ref();
     let shards = shards.map(|image| format!("\n    and the Job of the shards, of image {image}"));
     let flow = options.priority_level.as_ref();
-    let flow = flow.map(|level| format!("\n    FlowSchema alertstorm, to priority level {level}"));
+    let flow = flow.map(|level| {
+        format!("\n    FlowSchema {}, to priority level {level}", names.flow_schema())
+    });
     format!(
         "In the cluster of context {} ({}) this creates, and deletes at its end:\n    \
-         Namespace {NAMESPACE}, and in it ServiceAccounts, Roles and RoleBindings, ConfigMaps, a \
-         NetworkPolicy, a LimitRange,\n    and up to {} Jobs, {} at once, of image {image}{}\n    \
-         ClusterRole alertstorm-scraper (GET /metrics); ClusterRoleBindings alertstorm-scraper, \
-         alertstorm-vault{}\n\
-         In Vault at {}: auth/{}, {}, alertstorm/systems, policies {POLICIES}agent-*\n\
-         In PostgreSQL at {}: database {}, users {VAULT_USER} and v-*, three groups\n",
+         Namespace {}, and in it ServiceAccounts, Roles and RoleBindings, ConfigMaps, a \
+         NetworkPolicy, a LimitRange, a Lease,\n    and up to {} Jobs, {} at once, of image {image}{}\n    \
+         ClusterRole {scraper} (GET /metrics); ClusterRoleBindings {scraper}, {}{}\n\
+         In Vault at {}: auth/{}, {}, {}, policies {}agent-*\n\
+         In PostgreSQL at {}: database {}, users {} and v-*, three groups\n",
         target.name,
         target.api_server,
+        names.namespace(),
         plan.alerts_expected(),
         plan.scenario().controller.concurrency,
         shards.unwrap_or_default(),
+        names.cluster_wide("vault"),
         flow.unwrap_or_default(),
-        vault.url,
-        login_mount(plan.scenario().vault.auth),
+        visit.vault.url,
+        names.login_mount(plan.scenario().vault.auth),
         engines.join(", "),
-        postgres.at,
-        alertstorm_agent::postgres::EVIDENCE,
+        names.systems(),
+        names.policies(),
+        visit.postgres.at,
+        names.database(),
+        names.vault_user(),
+        scraper = names.cluster_wide("scraper"),
     )
 }
 
@@ -220,15 +354,6 @@ impl Provider for Cluster {
     }
 
     fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        Box::pin(async {
-            // All three are attempted, even if one fails; the first error is returned.
-            let swept = sweep(&self.platform.admin).await;
-            let vault = async { sweep_vault(&self.vault()?, self.auth).await }.await;
-            let admin = (self.postgres.user.as_str(), self.postgres.password.as_str());
-            let postgres = take_down(self.postgres.at, admin).await;
-            swept?;
-            vault.map_err(ClusterError::from)?;
-            Ok(postgres.map_err(ClusterError::from)?)
-        })
+        Box::pin(async { Ok(self.remove().await?) })
     }
 }

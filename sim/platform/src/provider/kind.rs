@@ -14,6 +14,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use alertstorm_agent::names::Names;
 use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::scenario::{FaultKind, Plan};
 use futures::future::{BoxFuture, LocalBoxFuture};
@@ -27,6 +28,7 @@ use super::program::{Program, Usage};
 use super::progress::Progress;
 use super::state::{Folder, ProcessId, Record};
 use super::{images, secret};
+use crate::lease::{self, Holder};
 use crate::platform::Platform;
 use cleanup::{Known, end};
 use handover::platform_of;
@@ -50,6 +52,8 @@ pub struct Kind {
     platform: Platform,
     workers: Vec<String>,
     generation: AtomicU64,
+    /// Renews the run's Lease.
+    _holder: Holder,
 }
 
 impl std::fmt::Debug for Kind {
@@ -94,10 +98,11 @@ impl Kind {
             return Err(KindError::InUse { name, pid: owner.pid });
         }
         let stays = there || options.keep;
-        let platform = secret::name();
-        let known = Known { ours: !stays, platform: platform.clone() };
+        let names = Names::of_run(&secret::run_id());
+        let known = Known { ours: !stays, run: names.id().clone() };
         let record = Record {
             owner: ProcessId::own(),
+            run: None,
             servers: Vec::new(),
             platform: serde_json::to_value(known)?,
         };
@@ -118,16 +123,27 @@ impl Kind {
             }
             progress("starting Vault and PostgreSQL on its network");
             let private = folder.private(PRIVATE)?;
-            let sidecars =
-                Sidecars::start(plan.scenario(), &network(), &platform, &private).await?;
+            let sidecars = Sidecars::start(plan.scenario(), &network(), &names, &private).await?;
             let made =
                 platform_of(&name, &folder, &sidecars, agent, plan.scenario(), there).await?;
-            Ok::<_, KindError>((made, sidecars))
+            let holder = lease::hold(&made.0.admin, &names).await?;
+            Ok::<_, KindError>((made, sidecars, holder))
         };
         match made.await {
-            Ok(((platform, workers), sidecars)) => {
+            Ok(((platform, workers), sidecars, holder)) => {
                 let generation = AtomicU64::new(1);
-                Ok(Self { name, folder, record, stays, sidecars, platform, workers, generation })
+                let _holder = holder;
+                Ok(Self {
+                    name,
+                    folder,
+                    record,
+                    stays,
+                    sidecars,
+                    platform,
+                    workers,
+                    generation,
+                    _holder,
+                })
             }
             Err(error) => {
                 let Err(cleanup) = end(&name, &folder, record).await else { return Err(error) };

@@ -18,8 +18,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alertstorm_agent::names::Names;
+use alertstorm_agent::postgres::Login;
 use alertstorm_agent::trust;
-use alertstorm_agent::vault::Address;
+use alertstorm_agent::vault::{Address, Vault};
 use alertstorm_model::scenario::Scenario;
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
@@ -27,8 +29,11 @@ use serde_json::Value;
 
 use super::program::Program;
 use super::progress::Progress;
-use super::state::{self, Folder, ProcessId, Record};
-use crate::postgres::VAULT_USER;
+use super::secret;
+use super::state::{self, Folder, ProcessId, Record, Using};
+use crate::lease::{self, Holder};
+use crate::postgres::{set_up, take_down};
+use crate::sweep::{end_agents, forget_pods, sweep, sweep_vault};
 
 pub use assets::{Assets, Missing};
 pub use error::LocalError;
@@ -62,6 +67,10 @@ pub struct Local {
     folder: Folder,
     layout: Layout,
     secrets: Secrets,
+    /// The names of the run's objects.
+    names: Names,
+    /// Renews the run's Lease.
+    holder: std::sync::Mutex<Option<Holder>>,
     unsealed: std::sync::Mutex<Unsealed>,
     servers: Servers,
     supervisor: tokio::task::JoinHandle<()>,
@@ -142,7 +151,15 @@ impl Local {
             state::kept().map_err(io_error("look for a kept platform"))?.into_iter().next()
         {
             progress("using the kept platform");
-            return Self::attach(scenario, &assets, folder, record);
+            let before = record.run.clone();
+            let local = Self::attach(scenario, &assets, folder, record)?;
+            // Only one run at a time uses it, so this one was killed.
+            if let Some(before) = before {
+                progress("removing what an earlier run left on the kept platform");
+                local.sweep(&Names::of_run(&before.id)).await?;
+            }
+            local.begin_run().await?;
+            return Ok(local);
         }
         let folder = Folder::create("local").map_err(io_error("create the platform's folder"))?;
         let local = Self::make(scenario, keep, folder)?;
@@ -158,7 +175,7 @@ impl Local {
 
     fn make(scenario: &Scenario, keep: bool, folder: Folder) -> Result<Self, LocalError> {
         let owner = if keep { None } else { ProcessId::own() };
-        let record = Record { owner, servers: Vec::new(), platform: settings(scenario) };
+        let record = Record { owner, run: None, servers: Vec::new(), platform: settings(scenario) };
         folder.write_record(&record).map_err(io_error("write the platform's record"))?;
         let private = folder.private("private").map_err(io_error("create the private folder"))?;
         let logs = folder.private("logs").map_err(io_error("create the folder of logs"))?;
@@ -188,6 +205,8 @@ impl Local {
             folder,
             layout,
             secrets,
+            names: Names::of_run(&secret::run_id()),
+            holder: std::sync::Mutex::default(),
             unsealed,
             servers,
             supervisor,
@@ -214,6 +233,9 @@ impl Local {
             .collect();
         if !differ.is_empty() {
             return Err(LocalError::KeptDiffers(format!("settings of {}", differ.join(", "))));
+        }
+        if let Some(Using { by, .. }) = record.run.as_ref().filter(|run| run.by.is_alive()) {
+            return Err(LocalError::InUse(by.pid));
         }
         let private = folder.path().join("private");
         let text = std::fs::read(private.join("kept.json"))
@@ -266,11 +288,6 @@ impl Local {
         let spec = postgres::prepare(&scenario.postgres, &self.layout, assets, &self.secrets)?;
         start(Program::Postgres, spec)?;
         self.ready(Program::Postgres).await?;
-        let admin = (postgres::ADMIN, self.secrets.postgres_admin.as_str());
-        let vault = (VAULT_USER, self.secrets.postgres_vault.as_str());
-        crate::postgres::set_up(self.postgres(), admin, vault)
-            .await
-            .map_err(|error| self.not_ready(Program::Postgres, error.to_string()))?;
         self.ready(Program::Vault).await?;
         progress("waiting for kube-apiserver");
         self.ready(Program::ApiServer).await?;
@@ -278,7 +295,56 @@ impl Local {
         for (program, spec) in rest {
             start(program, spec)?;
         }
-        if self.keep { self.write_kept() } else { Ok(()) }
+        if self.keep { self.write_kept() } else { self.begin_run().await }
+    }
+
+    fn login<'a>(&'a self, database: &'a str) -> Login<'a> {
+        let password = Some(self.secrets.postgres_admin.as_str());
+        Login { to: self.postgres(), from: None, user: postgres::ADMIN, password, database }
+    }
+
+    fn root(&self) -> Result<Vault, LocalError> {
+        Ok(Vault::new(&self.address, None, &self.unsealed().root)?)
+    }
+
+    /// Creates what the platform has for each run: its namespace with a Lease, its database and roles.
+    async fn begin_run(&self) -> Result<(), LocalError> {
+        if let (true, Some(by)) = (self.keep, ProcessId::own()) {
+            self.record_run(Some(Using { by, id: self.names.id().clone() }))?;
+        }
+        let admin = (postgres::ADMIN, self.secrets.postgres_admin.as_str());
+        set_up(self.postgres(), admin, &self.names, &self.secrets.postgres_vault).await?;
+        let holder = lease::hold(&self.admin()?, &self.names).await?;
+        *self.holder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(holder);
+        Ok(())
+    }
+
+    fn record_run(&self, run: Option<Using>) -> Result<(), LocalError> {
+        let record = self.folder.record().map_err(io_error("read the platform's record"))?;
+        let record = Record { run, ..record };
+        self.folder.write_record(&record).map_err(io_error("write the platform's record"))
+    }
+
+    /// Deletes what a run created on the kept platform. Its hollow nodes no longer run.
+    async fn sweep(&self, names: &Names) -> Result<(), LocalError> {
+        let admin = self.admin()?;
+        end_agents(&admin, names).await?;
+        forget_pods(&admin, names).await?;
+        sweep_vault(&self.root()?, names).await.map_err(LocalError::SweepVault)?;
+        take_down(self.login("postgres"), names).await?;
+        sweep(&admin, names).await?;
+        Ok(())
+    }
+
+    /// Ends the run: deletes what it created if the platform is kept.
+    async fn end_run(&self) -> Result<(), LocalError> {
+        let swept = match self.keep {
+            true => self.sweep(&self.names).await.and_then(|()| self.record_run(None)),
+            false => Ok(()),
+        };
+        drop(self.holder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        let stopped = self.stop();
+        swept.and(stopped)
     }
 
     fn write_kept(&self) -> Result<(), LocalError> {
@@ -297,6 +363,14 @@ impl Local {
     /// The path of the administrator's kubeconfig, for kubectl.
     pub fn kubeconfig(&self) -> PathBuf {
         self.layout.admin()
+    }
+
+    /// Address, user and password of PostgreSQL's administrator.
+    ///
+    /// Only for tests, in which the platform stands for somebody else's servers.
+    #[doc(hidden)]
+    pub fn postgres_admin(&self) -> (SocketAddr, String, String) {
+        (self.postgres(), postgres::ADMIN.to_owned(), self.secrets.postgres_admin.clone())
     }
 
     /// The servers as processes.
@@ -388,8 +462,7 @@ mod tests {
 
     #[test]
     fn the_secrets_of_a_kept_platform_are_found_and_no_debug_output_contains_one() {
-        let folder =
-            std::env::temp_dir().join(format!("alertstorm-{}", super::super::secret::name()));
+        let folder = std::env::temp_dir().join(format!("alertstorm-{}", secret::name()));
         let private = folder.join("private");
         std::fs::create_dir_all(&private).expect("a folder");
         ca::Certificates::make(&private).expect("certificates");

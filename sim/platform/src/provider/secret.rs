@@ -1,5 +1,6 @@
 //! Random names and secrets.
 
+use alertstorm_agent::names::RunId;
 use rand::RngExt;
 
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -17,4 +18,14 @@ pub fn token() -> String {
 /// A random name of 40 bits, for a platform.
 pub fn name() -> String {
     letters(8)
+}
+
+/// A random id of a run, of 39 bits.
+pub fn run_id() -> RunId {
+    loop {
+        // A name may begin with a digit, which an id may not.
+        if let Ok(id) = name().parse() {
+            return id;
+        }
+    }
 }

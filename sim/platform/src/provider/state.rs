@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use alertstorm_agent::names::RunId;
 use procfs::process::Process;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -64,12 +65,24 @@ impl ProcessId {
     }
 }
 
+/// A run on a platform that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Using {
+    /// Its harness.
+    pub by: ProcessId,
+    /// Its id, which the names of its objects contain.
+    pub id: RunId,
+}
+
 /// The file `platform.json` of a platform.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
     /// The harness whose end makes the platform abandoned; `None` if it is kept. A kept kind
     /// cluster has an owner while a run uses it.
     pub owner: Option<ProcessId>,
+    /// The last run on a local platform that is kept.
+    #[serde(default)]
+    pub run: Option<Using>,
     /// The processes of its servers; empty for kind.
     pub servers: Vec<(Program, ProcessId)>,
     /// Settings that another run needs to use the platform. Contains no secret.

@@ -95,7 +95,7 @@ impl Place {
 
     fn run(&self, kubeconfig: &Path, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_alertstorm"))
-            .args(["run", "visitors.yaml", "--on", "cluster", "-o", "runs"])
+            .args(["run", "visitors.yaml", "--on", "cluster", "--run-id", "visitors", "-o", "runs"])
             .args(["--api-server-for-vault"])
             .arg(format!("https://{}-control-plane:6443", CLUSTER))
             .args(args)
@@ -127,16 +127,15 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     let _reserved = reserve_cluster();
     create_cluster();
     let visitor = Place::new();
-    kubectl(&["delete", "namespace", "alertstorm", "--ignore-not-found"]);
     let kubeconfig = visitor.write("config", &visitor.kubeconfig);
     // Until both servers answer.
     thread::sleep(Duration::from_secs(5));
 
     let asked = visitor.run(&kubeconfig, &[]);
     assert_eq!(asked.status.code(), Some(3), "{}", printed(&asked));
-    assert!(printed(&asked).contains("Namespace alertstorm"), "{}", printed(&asked));
+    assert!(printed(&asked).contains("Namespace alertstorm-visitors"), "{}", printed(&asked));
     assert!(printed(&asked).contains("nothing was written"), "{}", printed(&asked));
-    assert_eq!(kubectl(&["get", "namespace", "alertstorm", "--ignore-not-found"]), "");
+    assert_eq!(kubectl(&["get", "namespace", "alertstorm-visitors", "--ignore-not-found"]), "");
 
     let production = visitor.kubeconfig.replace("kind-alertstorm-test", "acme-prod-eu");
     let production = visitor.write("production", &production);
@@ -152,7 +151,7 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     let refused = visitor.run(&nobody, &["--yes"]);
     assert_eq!(refused.status.code(), Some(3));
     assert!(printed(&refused).contains("lacks these rights"), "{}", printed(&refused));
-    assert!(printed(&refused).contains("create serviceaccounts/token in alertstorm"));
+    assert!(printed(&refused).contains("create serviceaccounts/token in alertstorm-visitors"));
 
     // Production is used if it is named. Its load is generated in the cluster.
     let image = shard_image();
@@ -177,7 +176,7 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     );
 
     // Nothing is left in the cluster, in Vault or in PostgreSQL.
-    assert_eq!(kubectl(&["get", "namespace", "alertstorm", "--ignore-not-found"]), "");
+    assert_eq!(kubectl(&["get", "namespace", "alertstorm-visitors", "--ignore-not-found"]), "");
     let ours = "--selector=app.kubernetes.io/managed-by=alertstorm";
     let kinds = "clusterroles,clusterrolebindings,flowschemas";
     assert_eq!(kubectl(&["get", kinds, ours, "--output=name"]), "");

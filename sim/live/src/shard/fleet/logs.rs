@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use alertstorm_platform::NAMESPACE;
 use futures::{AsyncBufReadExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
@@ -67,7 +66,7 @@ fn has_ended(pod: &Pod) -> bool {
 
 /// Follows the log of every pod of the fleet until it is aborted.
 pub async fn follow(client: Client, events: UnboundedSender<PodLogEvent>) {
-    let api: Api<Pod> = Api::namespaced(client, NAMESPACE);
+    let api: Api<Pod> = Api::default_namespaced(client);
     let params = ListParams::default().labels(LABEL);
     let mut known = BTreeSet::new();
     let mut readers = JoinSet::new();

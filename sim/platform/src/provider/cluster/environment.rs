@@ -3,13 +3,14 @@
 
 use std::net::SocketAddr;
 
+use alertstorm_agent::names::RunId;
 use alertstorm_agent::postgres::{Login, PostgresError};
 use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Address, VaultError};
 
 use crate::bootstrap::BootstrapError;
-use crate::manifests::OURS;
-use crate::platform::NAMESPACE;
+use crate::provider::causes::with_causes;
+use crate::sweep::SweepError;
 
 /// Options of the command line.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Options {
     pub shard_image: Option<String>,
     /// The priority level of the agents' requests; `None` for no FlowSchema.
     pub priority_level: Option<String>,
+    /// The run's id, which the names of its objects contain; `None` for a random one.
+    pub run_id: Option<RunId>,
 }
 
 /// Why a run on an existing cluster could not start, or not end.
@@ -45,12 +48,28 @@ pub enum ClusterError {
         .0.join("\n  ")
     )]
     Rights(Vec<String>),
-    /// The namespace exists without our label.
+    /// Objects with the run's names exist: each, and whose it is.
     #[error(
-        "the namespace {NAMESPACE} exists without the label {OURS}, so it is not changed; delete \
-         it, or use another cluster"
+        "these objects exist, so the run does not begin, and nothing was written:\n  {}",
+        .0.join("\n  ")
     )]
-    Foreign,
+    Exists(Vec<String>),
+    /// The run that was named is alive.
+    #[error("{0}; it is not removed while it is alive")]
+    Alive(String),
+    /// The run could not begin, and what it had created could not be deleted.
+    #[error(
+        "{}; and then what it had created could not be deleted: {}; \
+         `alertstorm clean --on cluster` deletes it",
+        with_causes(.first),
+        with_causes(.cleanup)
+    )]
+    AndCleanup {
+        /// Why the run could not begin.
+        first: Box<Self>,
+        /// Why the deletion failed.
+        cleanup: Box<Self>,
+    },
     /// The confirmation was declined.
     #[error("the confirmation was declined; nothing was written")]
     Refused,
@@ -87,7 +106,7 @@ pub enum ClusterError {
         /// The names of all contexts.
         known: String,
     },
-    /// The FlowSchema could not be created.
+    /// The namespace, its Lease or the FlowSchema could not be created.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The API server rejected a request, or did not answer.
@@ -105,12 +124,9 @@ pub enum ClusterError {
     /// PostgreSQL rejected a login or a statement, or did not answer.
     #[error(transparent)]
     Postgres(#[from] PostgresError),
-    /// The namespace still exists two minutes after its deletion.
-    #[error(
-        "the namespace {NAMESPACE} is still being deleted; \
-         `kubectl get namespace {NAMESPACE} -o yaml` shows its finalizers"
-    )]
-    StillDeleting,
+    /// The run's objects in the cluster could not be deleted.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
     /// A fault of a server that does not belong to the run.
     #[error("the provider `cluster` cannot stop {0}, which does not belong to the run")]
     NotOurs(&'static str),

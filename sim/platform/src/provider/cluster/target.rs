@@ -1,12 +1,10 @@
-//! Selects the cluster from the kubeconfig and checks the rights of its user.
+//! Selects the cluster from the kubeconfig.
 
-use http::Request;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use serde_json::{Value, json};
 
 use super::environment::{ClusterError, Options};
-use crate::platform::NAMESPACE;
+use crate::objects;
 
 /// A context whose name, cluster or server contains one of these looks like production.
 const PRODUCTION: [&str; 3] = ["prod", "prd", "live"];
@@ -20,7 +18,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub async fn find(options: &Options) -> Result<Self, ClusterError> {
+    /// The selected context; its client's default namespace is the run's.
+    pub async fn find(options: &Options, namespace: &str) -> Result<Self, ClusterError> {
         let kubeconfig = Kubeconfig::read()?;
         let current = kubeconfig.current_context.clone();
         let name = options.context.clone().or(current).unwrap_or_default();
@@ -32,7 +31,8 @@ impl Target {
         };
         let cluster = context.context.as_ref().map(|context| context.cluster.clone());
         let chosen = KubeConfigOptions { context: Some(name.clone()), ..Default::default() };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &chosen).await?;
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &chosen).await?;
+        config.default_namespace = namespace.to_owned();
         let api_server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let words = [name.as_str(), cluster.as_deref().unwrap_or_default(), &api_server];
         if options.context.is_none() && looks_like_production(&words) {
@@ -45,6 +45,16 @@ impl Target {
         let ca = authority.iter().map(|der| pem(der)).collect();
         Ok(Self { name, api_server, ca, client: Client::try_from(config)? })
     }
+}
+
+/// What distinguishes a cluster from others: the uid of its namespace `kube-system`.
+pub(super) async fn uid_of(client: &Client) -> Result<String, ClusterError> {
+    let found = objects::get(client, "/api/v1/namespaces/kube-system").await?;
+    let uid = found.and_then(|found| found["metadata"]["uid"].as_str().map(str::to_owned));
+    // It is part of a comment in PostgreSQL.
+    let is_uid = |uid: &String| uid.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let why = "the cluster's namespace kube-system has no uid";
+    uid.filter(is_uid).ok_or(ClusterError::Unsupported(why))
 }
 
 fn looks_like_production(words: &[&str]) -> bool {
@@ -62,72 +72,6 @@ fn pem(der: &[u8]) -> String {
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).filter_map(|l| str::from_utf8(l).ok()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
-/// A right: API group, resource, verbs, and whether it is namespaced.
-type Right = (&'static str, &'static str, &'static [&'static str], bool);
-
-/// Additional rights for shards.
-const FOR_SHARDS: [Right; 4] = [
-    ("batch", "jobs", &["create", "get", "delete"], true),
-    ("", "configmaps", &["delete"], true),
-    ("", "pods", &["get"], true),
-    ("", "pods/log", &["get"], true),
-];
-
-/// The rights that a run needs as the context's user.
-const NEEDED: [Right; 13] = [
-    ("", "namespaces", &["get", "create", "patch", "delete"], false),
-    ("", "configmaps", &["patch"], true),
-    ("", "serviceaccounts", &["patch"], true),
-    ("", "serviceaccounts/token", &["create"], true),
-    ("", "limitranges", &["patch"], true),
-    ("", "pods", &["list"], true),
-    ("batch", "jobs", &["deletecollection", "list"], true),
-    ("networking.k8s.io", "networkpolicies", &["patch"], true),
-    ("rbac.authorization.k8s.io", "roles", &["patch", "escalate", "bind"], true),
-    ("rbac.authorization.k8s.io", "rolebindings", &["patch"], true),
-    ("rbac.authorization.k8s.io", "clusterroles", &["patch", "delete", "list", "bind"], false),
-    ("rbac.authorization.k8s.io", "clusterrolebindings", &["patch", "delete", "list"], false),
-    ("flowcontrol.apiserver.k8s.io", "flowschemas", &["patch", "delete", "list"], false),
-];
-
-/// Those of the needed rights that the context's user lacks, as `VERB RESOURCE`.
-pub(super) async fn lacking(
-    client: &Client,
-    options: &Options,
-) -> Result<Vec<String>, ClusterError> {
-    let mut lacking = Vec::new();
-    let with_flow_schema = options.priority_level.is_some();
-    let of_shards = FOR_SHARDS.into_iter().filter(|_| options.shard_image.is_some());
-    let flow = |right: &Right| with_flow_schema || !right.0.starts_with("flowcontrol");
-    for (group, resource, verbs, inside) in NEEDED.into_iter().filter(flow).chain(of_shards) {
-        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-        for verb in verbs {
-            let review = json!({
-                "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-                "spec": {"resourceAttributes": {
-                    "group": group, "resource": resource, "subresource": subresource,
-                    "verb": verb, "namespace": if inside { NAMESPACE } else { "" },
-                }},
-            });
-            let answer = post(client, "selfsubjectaccessreviews", &review).await?;
-            if answer["status"]["allowed"] != true {
-                let group = if group.is_empty() { "" } else { &format!(".{group}") };
-                let place = if inside { format!(" in {NAMESPACE}") } else { String::new() };
-                let sub = if subresource.is_empty() { "" } else { &format!("/{subresource}") };
-                lacking.push(format!("{verb} {resource}{sub}{group}{place}"));
-            }
-        }
-    }
-    Ok(lacking)
-}
-
-async fn post(client: &Client, resource: &str, body: &Value) -> Result<Value, ClusterError> {
-    let request = Request::post(format!("/apis/authorization.k8s.io/v1/{resource}"))
-        .header("content-type", "application/json")
-        .body(serde_json::to_vec(body)?)?;
-    Ok(client.request(request).await?)
 }
 
 #[cfg(test)]

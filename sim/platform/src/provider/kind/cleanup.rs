@@ -1,22 +1,26 @@
 //! Removes what a run created, at its end or after it was killed, from the record in the cluster's
 //! folder.
 
+use alertstorm_agent::names::{Names, RunId};
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::error::KindError;
+use super::handover::client_of;
 use super::nodes::{NAME, PRIVATE, clusters, repair};
 use super::sidecars;
 use crate::provider::command::run;
 use crate::provider::state::{self, Folder, Record};
+use crate::sweep::{end_agents, sweep};
 
 /// The part of the record that is specific to kind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Known {
     /// Whether the cluster is deleted at the end of the run.
     pub ours: bool,
-    /// The value of the label of its sidecar containers.
-    pub platform: String,
+    /// The id of its run, which is also the value of the label of its sidecar containers.
+    #[serde(alias = "platform")]
+    pub run: RunId,
 }
 
 /// Removes the clusters, containers and folders of killed runs; the number of runs.
@@ -24,10 +28,10 @@ pub(super) struct Known {
 /// # Errors
 /// If `kind` or Docker fails.
 pub fn clean() -> LocalBoxFuture<'static, Result<usize, KindError>> {
-    Box::pin(sweep())
+    Box::pin(clean_all())
 }
 
-async fn sweep() -> Result<usize, KindError> {
+async fn clean_all() -> Result<usize, KindError> {
     let folders = state::all(NAME)?;
     // Without a record there is nothing to remove, and `kind` need not be installed.
     if folders.is_empty() {
@@ -50,10 +54,11 @@ async fn sweep() -> Result<usize, KindError> {
     Ok(cleaned)
 }
 
-/// Removes what a run created. A kept cluster keeps its folder, which contains its audit log.
+/// Removes what a run created. A kept cluster keeps its folder, which contains its audit log, and
+/// loses the run's namespace.
 pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(), KindError> {
     let known: Known = serde_json::from_value(record.platform.clone())?;
-    let label = format!("label={}={}", sidecars::LABEL, known.platform);
+    let label = format!("label={}={}", sidecars::LABEL, known.run);
     let left = run("docker", &["ps", "--all", "--quiet", "--filter", &label]).await?;
     let left: Vec<&str> = left.split_whitespace().collect();
     if !left.is_empty() {
@@ -69,6 +74,10 @@ pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(
         return Ok(folder.remove()?);
     }
     repair(name).await?;
+    let names = Names::of_run(&known.run);
+    let client = client_of(name, &names).await?;
+    end_agents(&client, &names).await?;
+    sweep(&client, &names).await?;
     std::fs::remove_dir_all(folder.private(PRIVATE)?)?;
     Ok(folder.write_record(&Record { owner: None, ..record })?)
 }

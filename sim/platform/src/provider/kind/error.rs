@@ -10,9 +10,11 @@ use testcontainers::TestcontainersError;
 use testcontainers::bollard;
 
 use super::image::ImageError;
+use crate::bootstrap::BootstrapError;
 use crate::provider::causes::with_causes;
 use crate::provider::command::CommandError;
 use crate::provider::state::base;
+use crate::sweep::SweepError;
 
 /// Why a platform with a kind cluster could not be started, used or removed.
 #[derive(Debug, thiserror::Error)]
@@ -125,4 +127,10 @@ pub enum KindError {
     /// The TLS configuration could not be built.
     #[error("could not build a TLS configuration")]
     Tls(#[from] rustls::Error),
+    /// The namespace of the run, or its Lease, could not be created.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// What the run created in a cluster that is kept could not be deleted.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
 }

@@ -1,5 +1,6 @@
 //! The platform of a kind cluster and its sidecar containers.
 
+use alertstorm_agent::names::Names;
 use alertstorm_model::scenario::Scenario;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -11,7 +12,6 @@ use super::sidecars::Sidecars;
 use crate::platform::{
     Agents, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Trails,
 };
-use crate::postgres::VAULT_USER;
 use crate::provider::command::run;
 use crate::provider::state::Folder;
 
@@ -42,6 +42,16 @@ fn metrics(node: &str) -> Vec<MetricsOf> {
     ]
 }
 
+/// A client of a cluster's API server with the administrator's credentials.
+pub(super) async fn client_of(name: &str, names: &Names) -> Result<Client, KindError> {
+    let text = run("kind", &["get", "kubeconfig", "--name", name]).await?;
+    let kubeconfig = Kubeconfig::from_yaml(&text)?;
+    let options = KubeConfigOptions::default();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    config.default_namespace = names.namespace().to_owned();
+    Ok(Client::try_from(config)?)
+}
+
 /// The platform, and the names of the cluster's worker nodes.
 pub(super) async fn platform_of(
     name: &str,
@@ -54,7 +64,9 @@ pub(super) async fn platform_of(
     let text = run("kind", &["get", "kubeconfig", "--name", name]).await?;
     let kubeconfig = Kubeconfig::from_yaml(&text)?;
     let ca = authority(&kubeconfig)?;
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.default_namespace = sidecars.names.namespace().to_owned();
     let api_server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let node = format!("{name}-control-plane");
     let key = ["exec", &node, "cat", "/etc/kubernetes/pki/sa.pub"];
@@ -81,6 +93,8 @@ pub(super) async fn platform_of(
     }
     let platform = Platform {
         provider: NAME,
+        names: sidecars.names.clone(),
+        is_prepared: false,
         api_server,
         admin: Client::try_from(config)?,
         identities: Identities::Accounts,
@@ -97,7 +111,7 @@ pub(super) async fn platform_of(
             accounts_key,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
             postgres: sidecars.postgres_at(),
-            postgres_user: (VAULT_USER.to_owned(), sidecars.vault_password.clone()),
+            postgres_user: (sidecars.names.vault_user(), sidecars.vault_password.clone()),
             // Docker keeps the standard output of a container.
             audit: Some("stdout".to_owned()),
         },

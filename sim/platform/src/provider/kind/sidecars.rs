@@ -8,7 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use alertstorm_agent::postgres::{EVIDENCE, Login, PostgresError, connect};
+use alertstorm_agent::names::Names;
+use alertstorm_agent::postgres::{Login, PostgresError, connect};
 use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
 use alertstorm_model::scenario::Scenario;
@@ -23,7 +24,6 @@ use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt};
 use tokio::time::{Instant, sleep};
 
 use super::error::KindError;
-use crate::postgres::VAULT_USER;
 use crate::provider::{Usage, images, secret};
 
 /// Label key of the containers of a platform.
@@ -62,6 +62,8 @@ pub struct Sidecars {
     admin: String,
     /// The password of Vault's user of PostgreSQL.
     pub vault_password: String,
+    /// The names of the run.
+    pub names: Names,
 }
 
 fn image(variable: &str, default: &str) -> GenericImage {
@@ -103,16 +105,18 @@ async fn address(id: &str, network: &str) -> Result<IpAddr, KindError> {
 }
 
 impl Sidecars {
-    /// Starts both on a network. Their logs are written to `folder`.
+    /// Starts both on a network, for the run with these names. Their logs are written to `folder`.
     ///
     /// # Errors
     /// If an image is missing, or a server is not ready within 90 s.
     pub async fn start(
         scenario: &Scenario,
         network: &str,
-        platform: &str,
+        names: &Names,
         folder: &Path,
     ) -> Result<Self, KindError> {
+        let platform = names.id().to_string();
+        let platform = platform.as_str();
         let (root, admin) = (secret::token(), secret::token());
         let workers = scenario.vault.revocation_workers.to_string();
         let vault = image("ALERTSTORM_VAULT_IMAGE", images::VAULT)
@@ -158,11 +162,12 @@ impl Sidecars {
         let url = format!("http://{}:{VAULT_PORT}", vault.ip);
         let address = Address { url, tls: trust::only("")? };
         let vault_password = secret::token();
-        let this = Self { vault, postgres, address, root, admin, vault_password };
+        let names = names.clone();
+        let this = Self { vault, postgres, address, root, admin, vault_password, names };
         this.postgres_ready().await?;
         let admin = (ADMIN, this.admin.as_str());
-        let vault = (VAULT_USER, this.vault_password.as_str());
-        crate::postgres::set_up(this.postgres_at(), admin, vault).await?;
+        let password = this.vault_password.as_str();
+        crate::postgres::set_up(this.postgres_at(), admin, &this.names, password).await?;
         this.vault_ready().await?;
         Ok(this)
     }
@@ -215,7 +220,7 @@ impl Sidecars {
         let mark = format!("settled-{}", secret::name());
         // The mount does not exist; the audit log contains the denied request too.
         let _ = self.root()?.read(&format!("{mark}/at")).await;
-        let client = connect(self.admin(EVIDENCE)).await?;
+        let client = connect(self.admin(&self.names.database())).await?;
         let asked = client.batch_execute(&format!("SELECT '{mark}'")).await;
         asked.map_err(PostgresError::from)?;
         for server in [&self.vault, &self.postgres] {

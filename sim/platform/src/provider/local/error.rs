@@ -7,8 +7,10 @@ use alertstorm_agent::vault::VaultError;
 use super::assets::Missing;
 use super::flags::UnknownFlag;
 use super::{ca, postgres};
+use crate::bootstrap::BootstrapError;
 use crate::connection::ConnectionError;
 use crate::provider::causes::with_causes;
+use crate::sweep::SweepError;
 
 /// Why a local platform could not be started, used or removed.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,21 @@ pub enum LocalError {
         "the kept platform differs from this scenario in its {0}; `alertstorm down` removes it"
     )]
     KeptDiffers(String),
+    /// Another run uses the kept platform: its process.
+    #[error("the kept platform is in use by the run of process {0}; one run at a time can use it")]
+    InUse(i32),
+    /// The namespace of a run, or its Lease, could not be created.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// What a run created on the kept platform could not be deleted.
+    #[error("what a run created on the kept platform could not be deleted")]
+    Sweep(#[from] SweepError),
+    /// What a run created in the Vault of the kept platform could not be deleted.
+    #[error("what a run created in the Vault of the kept platform could not be deleted")]
+    SweepVault(#[source] VaultError),
+    /// The database or the roles of a run could not be created or dropped.
+    #[error("the database and the roles of a run could not be created or dropped")]
+    Roles(#[from] alertstorm_agent::postgres::PostgresError),
 }
 
 /// Names what was attempted in an error of the operating system.

@@ -9,13 +9,13 @@ use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::scenario::FaultKind;
 use futures::future::BoxFuture;
+use kube::Client;
 
 use super::{Local, LocalError, io_error, servers};
 use crate::connection::Lanes;
 use crate::platform::{
-    Agents, Identities, MetricsOf, NAMESPACE, Page, Platform, Surroundings, Tokens, Trails,
+    Agents, Identities, MetricsOf, Page, Platform, Surroundings, Tokens, Trails,
 };
-use crate::postgres::VAULT_USER;
 use crate::provider::{Program, Provider, ProviderError, Usage};
 
 impl Local {
@@ -34,17 +34,26 @@ impl Local {
         ]
     }
 
+    /// A client of the API server with the administrator's token.
+    pub(super) fn admin(&self) -> Result<Client, LocalError> {
+        let ca = std::fs::read_to_string(&self.layout.certificates.ca)
+            .map_err(io_error("read the CA certificate"))?;
+        let lanes = Lanes::new("admin", &self.layout.api_server(), &trust::only(&ca)?, 1)?;
+        Ok(lanes.client("admin", &self.secrets.admin, self.names.namespace())?)
+    }
+
     fn hand_over(&self) -> Result<Platform, LocalError> {
         let read = |path: &PathBuf| {
             std::fs::read_to_string(path).map_err(io_error(format!("read {}", path.display())))
         };
         let layout = &self.layout;
         let ca = read(&layout.certificates.ca)?;
-        let lanes = Lanes::new("admin", &layout.api_server(), &trust::only(&ca)?, 1)?;
         Ok(Platform {
             provider: "local",
+            names: self.names.clone(),
+            is_prepared: false,
             api_server: layout.api_server(),
-            admin: lanes.client("admin", &self.secrets.admin, NAMESPACE)?,
+            admin: self.admin()?,
             identities: Identities::Users(Tokens {
                 backend: self.secrets.backend.clone(),
                 scraper: self.secrets.scraper.clone(),
@@ -58,7 +67,7 @@ impl Local {
                 accounts_key: read(&layout.certificates.service_accounts_public)?,
                 issuer: servers::ISSUER.to_owned(),
                 postgres: self.postgres(),
-                postgres_user: (VAULT_USER.to_owned(), self.secrets.postgres_vault.clone()),
+                postgres_user: (self.names.vault_user(), self.secrets.postgres_vault.clone()),
                 audit: Some(layout.vault_audit().display().to_string()),
             },
             ca,
@@ -132,6 +141,6 @@ impl Provider for Local {
     }
 
     fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        Box::pin(async { Ok(self.stop()?) })
+        Box::pin(async { Ok(self.end_run().await?) })
     }
 }
