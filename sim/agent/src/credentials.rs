@@ -9,7 +9,7 @@ use alertstorm_model::phase::Verb;
 use alertstorm_model::scenario::knobs::Engine;
 use alertstorm_model::time::Span;
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::names::{credential_role, role};
 use crate::task::Task;
@@ -30,6 +30,8 @@ pub struct Credentials<'a, W> {
     places: &'a Places,
     world: Arc<W>,
     vault: Option<Arc<Vault>>,
+    /// A login whose response has not been handled. It continues if the agent's step is cancelled.
+    login: Option<JoinHandle<Option<Vault>>>,
     database: Option<(String, String)>,
     /// Run in the background until the agent ends.
     renewals: JoinSet<()>,
@@ -46,6 +48,7 @@ impl<'a, W: World> Credentials<'a, W> {
             places,
             world: Arc::clone(world),
             vault: None,
+            login: None,
             database: None,
             renewals: JoinSet::new(),
         }
@@ -61,18 +64,40 @@ impl<'a, W: World> Credentials<'a, W> {
         let body = json!({"role": name, "jwt": self.places.token});
         // A 403 may be temporary too: Vault also sends it when its TokenReview fails because the API
         // server is down.
-        let Ok(answer) = vault.write(&self.task.names.login_path(self.task.auth), body).await
-        else {
-            return false;
-        };
-        let Some(token) = answer.token else {
-            tracing::warn!(id = %self.task.id, "Vault's answer to a login has no token");
-            return false;
-        };
-        self.world.report(AgentReport::Login);
-        vault.set_token(&token.secret);
-        self.vault = Some(Arc::new(vault));
-        true
+        let path = self.task.names.login_path(self.task.auth);
+        let (id, world) = (self.task.id, Arc::clone(&self.world));
+        // A task of its own: Vault creates the token even if the agent is stopped before the response.
+        self.login = Some(tokio::spawn(async move {
+            let answer = vault.write(&path, body).await.ok()?;
+            let Some(token) = answer.token else {
+                tracing::warn!(%id, "Vault's answer to a login has no token");
+                return None;
+            };
+            world.report(AgentReport::Login);
+            vault.set_token(&token.secret);
+            Some(vault)
+        }));
+        match self.logged_in().await {
+            Some(vault) => {
+                self.vault = Some(Arc::new(vault));
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The result of the pending login; none if there is none, or it failed.
+    async fn logged_in(&mut self) -> Option<Vault> {
+        let vault = self.login.as_mut()?.await.ok().flatten();
+        self.login = None;
+        vault
+    }
+
+    /// Revokes the token that a login returns which was pending when the agent was stopped.
+    pub async fn revoke_pending_login(&mut self) {
+        if let Some(vault) = self.logged_in().await {
+            self.revoke(Arc::new(vault)).await;
+        }
     }
 
     /// Requests a credential for the systems of a domain.
@@ -176,6 +201,10 @@ impl<'a, W: World> Credentials<'a, W> {
     pub async fn release(&mut self) -> bool {
         self.renewals.abort_all();
         let Some(vault) = self.vault.take() else { return false };
+        self.revoke(vault).await
+    }
+
+    async fn revoke(&self, vault: Arc<Vault>) -> bool {
         let world = Arc::clone(&self.world);
         let released = tokio::spawn(async move {
             let revoked = vault.write("auth/token/revoke-self", json!({})).await;

@@ -39,10 +39,12 @@ pub async fn run<W: World>(
         loop {
             let done = tokio::select! {
                 done = driver.carry_out(command) => done,
-                // The current step is cancelled. The agent revokes its token, and ends.
-                _ = stop.wait_for(|stop| *stop), if !stopping => {
+                // The current step is cancelled. The agent revokes its token, also one that a
+                // pending login returns, and ends.
+                () = stopped(&mut stop), if !stopping => {
                     stopping = true;
                     command = agent.terminate(Outcome::Evicted);
+                    driver.credentials.revoke_pending_login().await;
                     continue;
                 }
             };
@@ -53,6 +55,11 @@ pub async fn run<W: World>(
             break;
         }
     }
+}
+
+/// Waits for the agent's SIGTERM, or for the end of its sender.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
 }
 
 /// The result of a command.
@@ -173,5 +180,116 @@ impl<W: World> Driver<'_, W> {
             CredentialResult::Refused => Acted::Refused(Refuser::VaultPolicy),
             CredentialResult::Unavailable => Acted::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use alertstorm_model::quantity::Bytes;
+    use alertstorm_model::scenario::{NoFiles, load};
+    use alertstorm_model::time::Time;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::names::Names;
+    use crate::{trust, vault};
+
+    #[derive(Default)]
+    struct Pod(Mutex<Vec<AgentReport>>);
+
+    impl World for Pod {
+        fn now(&self) -> Time {
+            Time::ZERO
+        }
+
+        fn report(&self, report: AgentReport) {
+            self.0.lock().expect("no panic").push(report);
+        }
+
+        async fn on_kubernetes(&self, _: Verb) -> Acted {
+            Acted::Done
+        }
+
+        fn hold(&self, _: Bytes) -> bool {
+            true
+        }
+    }
+
+    const LOGGED_IN: &str = r#"{"request_id":"1","lease_id":"","lease_duration":0,"renewable":false,
+        "data":null,"warnings":null,"wrap_info":null,"auth":{"client_token":"of-the-test",
+        "accessor":"a","policies":[],"token_policies":[],"metadata":{},"lease_duration":60,
+        "renewable":true,"entity_id":"e","token_type":"service","orphan":true}}"#;
+
+    /// The head of the next request on a connection; empty at its end.
+    async fn request(socket: &mut TcpStream) -> String {
+        let mut head = vec![0; 8192];
+        let read = socket.read(&mut head).await.unwrap_or(0);
+        String::from_utf8_lossy(&head[..read]).into_owned()
+    }
+
+    /// A Vault that answers a login once the agent was stopped; returns the request after it.
+    async fn slow_vault(
+        listener: TcpListener,
+        login: oneshot::Sender<()>,
+        stopped: oneshot::Receiver<()>,
+    ) -> String {
+        let (mut socket, _) = listener.accept().await.expect("a connection");
+        assert!(request(&mut socket).await.contains("/login"));
+        login.send(()).expect("the test waits");
+        stopped.await.expect("the test goes on");
+        let length = LOGGED_IN.len();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{LOGGED_IN}"
+        );
+        socket.write_all(answer.as_bytes()).await.expect("sent");
+        loop {
+            let next = request(&mut socket).await;
+            if next.contains("revoke-self") {
+                let done = "HTTP/1.1 204 No Content\r\n\r\n";
+                socket.write_all(done.as_bytes()).await.expect("sent");
+                return next;
+            }
+            assert!(!next.is_empty(), "the agent ended without a revocation");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_during_a_login_revokes_the_token_that_the_login_returns() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let (login, has_login) = oneshot::channel();
+        let (answer, stopped) = oneshot::channel();
+        let vault = tokio::spawn(slow_vault(listener, login, stopped));
+        let plan = load("alerts: [{flood: 1}]", "plan", &[], &NoFiles).expect("a plan");
+        let alert = plan.alerts().next().expect("an alert");
+        let names = Names::of_run(&"a".parse().expect("an id"));
+        let task = Task::new(&plan, &alert, &names);
+        assert!(task.trace.needs_vault());
+        let places = Places {
+            vault: vault::Address { url, tls: trust::only("").expect("no certificates") },
+            postgres: ([127, 0, 0, 1], 1).into(),
+            from: None,
+            token: "of-the-pod".to_owned(),
+        };
+        let world = Arc::new(Pod::default());
+        let (stopper, stop) = watch::channel(false);
+        let stops = async {
+            has_login.await.expect("a login");
+            stopper.send(true).expect("the agent runs");
+            // The step is cancelled before the answer comes.
+            tokio::task::yield_now().await;
+            tokio::task::yield_now().await;
+            answer.send(()).expect("Vault waits");
+        };
+        let (outcome, ()) = tokio::join!(run(&task, &places, &world, stop), stops);
+        assert_eq!(outcome, Outcome::Evicted);
+        let revoked = vault.await.expect("Vault got the revocation");
+        assert!(revoked.to_lowercase().contains("x-vault-token: of-the-test"), "{revoked}");
+        let reports = world.0.lock().expect("no panic").clone();
+        assert_eq!(reports, [AgentReport::Login, AgentReport::Returned]);
     }
 }

@@ -40,6 +40,13 @@ pub struct Journal {
     pub log: Vec<Entry>,
 }
 
+/// The last line of the log of an agent that did not crash.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ended {
+    outcome: Outcome,
+}
+
 impl Journal {
     /// The journal of an agent that starts now.
     pub fn begin() -> Self {
@@ -56,6 +63,14 @@ impl Journal {
     /// Parses a pod's log; lines that are not entries, such as a truncated one, are skipped.
     pub fn read_log(text: &str) -> Vec<Entry> {
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The journal of a pod whose termination message cannot be parsed, from the pod's log alone.
+    /// `start` is the container's start, in nanoseconds since the Unix epoch.
+    pub fn from_log(text: &str, start: u64) -> Self {
+        let ended = |line| serde_json::from_str::<Ended>(line).ok();
+        let outcome = text.lines().rev().find_map(ended).map(|ended| ended.outcome);
+        Self { v: VERSION, start, outcome, more: false, log: Self::read_log(text) }
     }
 
     /// The termination message: without the entries if they do not fit.
@@ -100,8 +115,10 @@ impl Writer {
     /// Records the outcome.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If standard output or the file cannot be written.
     pub fn end(&mut self, outcome: Outcome) -> io::Result<()> {
+        let line = serde_json::to_string(&Ended { outcome })? + "\n";
+        io::stdout().lock().write_all(line.as_bytes())?;
         self.journal.outcome = Some(outcome);
         self.write()
     }
@@ -135,6 +152,26 @@ mod tests {
         assert!(read.more && read.log.is_empty() && read.outcome == journal.outcome);
         let lines: String = (0..3).map(|_| serde_json::to_string(&entry).unwrap() + "\n").collect();
         assert_eq!(Journal::read_log(&format!("{lines}[5,{{\"s\"")), vec![entry; 3]);
+    }
+
+    #[test]
+    fn the_log_alone_gives_the_entries_and_the_outcome_if_the_message_cannot_be_parsed() {
+        let entry = (
+            Time(5),
+            AgentReport::Issued(
+                "database/creds/a/1".to_owned(),
+                Domain::Database,
+                Time(3),
+                alertstorm_model::time::Span::secs(60),
+            ),
+        );
+        let line = serde_json::to_string(&entry).unwrap();
+        let ended = serde_json::to_string(&Ended { outcome: Outcome::Resolved }).unwrap();
+        let journal = Journal::from_log(&format!("{line}\nnoise\n{ended}\n"), 7);
+        assert_eq!((journal.start, journal.outcome), (7, Some(Outcome::Resolved)));
+        assert_eq!(journal.log, vec![entry.clone()]);
+        let cut = Journal::from_log(&format!("{line}\n{{\"outc"), 7);
+        assert_eq!((cut.outcome, cut.log), (None, vec![entry]));
     }
 
     #[test]
