@@ -139,6 +139,12 @@ impl LeaseBook {
         self.lock().open.values().map(|open| open.expires).max()
     }
 
+    /// The number of leases that Vault listed and no agent reported.
+    pub fn unclaimed(&self) -> usize {
+        let inner = self.lock();
+        inner.unclaimed.keys().filter(|id| !inner.all.contains_key(*id)).count()
+    }
+
     /// Every lease that agents reported.
     pub fn all(&self) -> BTreeMap<String, InvestigationId> {
         self.lock().all.clone()
@@ -269,5 +275,23 @@ pub async fn follow(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reporter::Clock;
+
+    #[test]
+    fn a_listed_lease_that_no_agent_reports_stays_unclaimed_also_after_its_end() {
+        let (reporter, _inbox) = Reporter::new(Clock::default());
+        let book = LeaseBook::new(reporter);
+        let listed = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect();
+        book.left(Time(1), &listed(&["database/creds/a/1", "database/creds/a/2"]));
+        assert_eq!(book.unclaimed(), 2);
+        book.issued("database/creds/a/1", InvestigationId(1), Domain::Database, Time(0), Time(9));
+        book.left(Time(2), &listed(&[]));
+        assert_eq!(book.unclaimed(), 1);
     }
 }

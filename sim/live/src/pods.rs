@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::agent_reports::AgentReports;
 use crate::reporter::Observation;
+use crate::task::guarded;
 use crate::watch::{PodChange, has_run};
 
 /// How long the request for a pod's log is retried.
@@ -51,6 +52,12 @@ pub struct Pods {
 fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
     statuses.first()?.state.as_ref()?.terminated.as_ref()
+}
+
+/// The container's start by its node's clock, in nanoseconds since the Unix epoch.
+fn started(end: &ContainerStateTerminated) -> u64 {
+    let nanos = end.started_at.as_ref().map_or(0, |time| time.0.as_nanosecond());
+    u64::try_from(nanos).unwrap_or(0)
 }
 
 /// An agent's outcome: from its journal, or else from the pod's status.
@@ -105,7 +112,9 @@ impl Pods {
         let unread = !known.by_predecessor.contains(&id);
         if unread && ended(pod).is_some() && known.read.insert(pod.name_any()) {
             let (this, pod) = (self.clone(), pod.clone());
-            known.tasks.spawn(async move { this.read(id, &pod).await });
+            let reporter = self.agent_reports.reporter.clone();
+            let reading = async move { this.read(id, &pod).await };
+            known.tasks.spawn(guarded("the reading of a pod's journal", reporter, reading));
         }
     }
 
@@ -122,9 +131,18 @@ impl Pods {
         let Some(end) = ended(pod) else { return };
         let (reporter, name) = (&self.agent_reports.reporter, pod.name_any());
         let now = reporter.now();
-        let journal = end.message.as_deref().and_then(Journal::read);
+        let journal = match end.message.as_deref().filter(|message| !message.is_empty()) {
+            None => None,
+            Some(message) => match Journal::read(message) {
+                Some(journal) => Some(journal),
+                // Truncated, or written by something else in the container.
+                None => self.log(&name).await.map(|log| Journal::from_log(&log, started(end))),
+            },
+        };
         let entries = match &journal {
-            Some(journal) if journal.more => self.log(&name).await,
+            Some(journal) if journal.more => {
+                self.log(&name).await.as_deref().map(Journal::read_log).unwrap_or_default()
+            }
             Some(journal) => journal.log.clone(),
             None => Vec::new(),
         };
@@ -181,15 +199,16 @@ impl Pods {
         start
     }
 
-    async fn log(&self, name: &str) -> Vec<Entry> {
+    /// The pod's log. If it cannot be read, the run is invalid.
+    async fn log(&self, name: &str) -> Option<String> {
         let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
         let params = LogParams::default();
         match call::patiently(PATIENCE, || async { pods.logs(name, &params).await }).await {
-            Ok(text) => Journal::read_log(&text),
+            Ok(text) => Some(text),
             Err(error) => {
                 let why = format!("failed to read the log of {name}: {}", call::describe(&error));
                 self.agent_reports.reporter.send(Observation::Invalid(why));
-                Vec::new()
+                None
             }
         }
     }

@@ -44,8 +44,8 @@ pub fn check_faults(plan: &Plan, can: impl Fn(FaultKind) -> bool) -> Result<(), 
 /// `shards` in the cluster if there are any, else by this process.
 ///
 /// # Errors
-/// If the platform cannot be set up for the run, if an audit log cannot be read, or if the teardown
-/// fails. Events until then are written.
+/// If the platform cannot be set up for the run, if an audit log cannot be read, after a panic, or if
+/// the teardown fails. Events until then are written.
 pub fn run<'a>(
     plan: &'a Plan,
     provider: Arc<dyn Provider>,
@@ -73,7 +73,8 @@ async fn on_platform(
     let left = made.teardown(progress).await;
     match done {
         Ok(done) => RunError::of(done, left),
-        Err(panic) => std::panic::resume_unwind(panic),
+        // The panic hook has printed it.
+        Err(_) => RunError::of(Err(RunError::Panicked), left),
     }
 }
 

@@ -48,6 +48,9 @@ pub enum RunError {
     /// The provider does not support a fault of the scenario.
     #[error("this provider does not support the fault `{0}`")]
     Fault(FaultKind),
+    /// The run itself panicked; the panic's message is on standard error.
+    #[error("the harness panicked; the run is invalid")]
+    Panicked,
     /// The run failed, and then its teardown.
     #[error("{}\nthe teardown failed, too: {}", with_causes(.first), lines(.left))]
     AndTeardown {

@@ -78,12 +78,21 @@ async fn verdict(
             let leases = &verdict.leases;
             invalid.push(format!("the lease book does not reconcile with vault: {leases:?}"));
         }
+        if let Some(why) = unclaimed(run.agent_reports.book.unclaimed()) {
+            invalid.push(why);
+        }
         if !verdict.denials.agree() {
             let denials = &verdict.denials;
             invalid.push(format!("denials do not match the audit logs: {denials:?}"));
         }
     }
     Ok((verdict, invalid))
+}
+
+fn unclaimed(leases: usize) -> Option<String> {
+    (leases > 0).then(|| {
+        format!("{leases} leases that Vault listed were claimed by no agent: a journal is missing")
+    })
 }
 
 fn audited(lags: &Lags, used: Duration, verdict: forensics::Verdict) -> Audited {

@@ -1,5 +1,6 @@
 //! Runs on a provider whose platform fails.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -144,6 +145,19 @@ async fn a_preparation_that_fails_ends_the_run_with_its_error() {
     assert!(matches!(ran, Err(RunError::Vault(_))), "{ran:?}");
     let created = "POST /api/v1/namespaces/alertstorm-a1/configmaps".to_owned();
     assert!(provider.requests().contains(&created), "{:?}", provider.requests());
+}
+
+#[tokio::test]
+async fn a_panic_of_the_run_is_torn_down_and_becomes_its_error() {
+    let provider = NoVault::default();
+    let mut events: Vec<Event> = Vec::new();
+    let mut go_on = |_| ControlFlow::Continue(());
+    let first = Cell::new(true);
+    let progress = |_: &str| assert!(!first.replace(false), "of the test");
+    let of = Arc::new(provider.clone());
+    let ran = super::run(&plan(), of, None, &mut events, &progress, &mut go_on).await;
+    let error = ran.expect_err("the run panicked");
+    assert!(matches!(error.first(), RunError::Panicked), "{error:?}");
 }
 
 #[tokio::test]
