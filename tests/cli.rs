@@ -96,6 +96,38 @@ fn a_killed_run_is_reported_as_interrupted() {
     assert!(accounting["unfinished"].as_u64() > Some(0), "{accounting}");
 }
 
+/// A file-size limit stands for a full disk: it needs no rights.
+#[test]
+fn a_run_whose_event_log_cannot_be_written_is_invalid_and_reports_what_exists() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = "trap '' XFSZ; ulimit -f 2000; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_alertstorm"), "run"]);
+    command.args(["scenarios/two-am-flood.yaml", "-o"]).arg(folder.path());
+    let done = command.current_dir(root()).output().expect("the program runs");
+    let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(4), "{errors}");
+    let summary = String::from_utf8(done.stdout).expect("UTF-8");
+    assert!(summary.contains("the event log could not be written"), "{summary}");
+    let report = report_of(&the_run(folder.path()));
+    assert!(report["invalid"][0].as_str().is_some_and(|why| why.contains("event log")));
+}
+
+/// Otherwise minutes of set-up are lost.
+#[cfg(feature = "live")]
+#[test]
+fn an_output_folder_that_cannot_be_written_is_an_error_before_a_platform_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("written");
+    let args = ["run", "scenarios/least.yaml", "--on", "local"];
+    let done = run_in(&file.join("runs"), &args);
+    assert_eq!(done.status.code(), Some(3));
+    let errors = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(errors.lines().count(), 1, "no step of the platform: {errors}");
+    assert!(errors.contains("could not create"), "{errors}");
+}
+
 #[test]
 fn an_edited_log_and_a_report_of_another_version_are_refused_by_name() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -9,6 +9,8 @@ use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, Tes
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::printable::{annotation, annotation_property, markdown, markdown_code};
+
 /// Name of this version of a baseline's format.
 pub const BASELINE_SCHEMA: &str = "alertstorm/baseline/v1";
 /// Name of this version of a verdict's format.
@@ -158,28 +160,29 @@ impl Gate {
 
     /// The verdict as Markdown, for a pull request.
     pub fn markdown(&self) -> String {
-        let mut out =
-            format!("### Gate `{}`: {}\n\n{}.\n\n", self.name, self.verdict, self.heading());
+        let mut out = format!(
+            "### Gate {}: {}\n\n{}.\n\n",
+            markdown_code(&self.name),
+            self.verdict,
+            markdown(&self.heading())
+        );
         out += "| | figure | before | after | change |\n| --- | --- | ---: | ---: | --- |\n";
         for judged in &self.judged {
             let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
-            let (verdict, metric) = (judged.verdict, &judged.metric);
+            let (verdict, metric) = (judged.verdict, markdown_code(&judged.metric));
             // Writing to a string does not fail.
-            let _ = writeln!(
-                out,
-                "| {verdict} | `{metric}` | {before} | {after} | {} |",
-                change(judged)
-            );
+            let _ =
+                writeln!(out, "| {verdict} | {metric} | {before} | {after} | {} |", change(judged));
         }
         for line in self.first_difference.iter().chain(&self.remarks) {
-            let _ = write!(out, "\n{line}\n");
+            let _ = write!(out, "\n{}\n", markdown(line));
         }
         out
     }
 
     /// Annotations of a GitHub workflow: one for each regressed figure.
     pub fn annotations(&self) -> Vec<String> {
-        let title = format!("gate {}", self.name);
+        let title = annotation_property(&format!("gate {}", self.name));
         let mut lines: Vec<String> = self
             .judged
             .iter()
@@ -187,11 +190,13 @@ impl Gate {
             .map(|judged| {
                 let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
                 let metric = &judged.metric;
-                format!("::error title={title}::{metric} {before} → {after}, {}", change(judged))
+                let message = format!("{metric} {before} → {after}, {}", change(judged));
+                format!("::error title={title}::{}", annotation(&message))
             })
             .collect();
         if let Some(difference) = &self.first_difference {
-            lines.push(format!("::error title={title}::the event log differs: {difference}"));
+            let message = format!("the event log differs: {difference}");
+            lines.push(format!("::error title={title}::{}", annotation(&message)));
         }
         lines
     }

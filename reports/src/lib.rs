@@ -8,6 +8,7 @@ pub mod effects;
 pub mod gate;
 pub mod html;
 pub mod plan_diff;
+pub mod printable;
 pub mod promotion;
 mod report;
 pub mod schema;

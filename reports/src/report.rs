@@ -13,6 +13,8 @@ use alertstorm_model::time::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::printable;
+
 /// Name of this version of the format.
 pub const SCHEMA: &str = "alertstorm/report/v1";
 
@@ -231,6 +233,11 @@ pub struct Harness {
     pub facts: u64,
 }
 
+/// A log may be somebody else's, and a live run's remarks quote servers.
+fn all_printable(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| printable::one_line(line).into_owned()).collect()
+}
+
 impl Report {
     /// The report of a run, from its closed measures. `wall_s` is its wall-clock time in seconds.
     pub fn new(plan: &Plan, measures: &Measures, wall_s: f64) -> Self {
@@ -255,9 +262,9 @@ impl Report {
         Self {
             schema: SCHEMA.to_owned(),
             name: scenario.name.clone(),
-            question: scenario.question.clone(),
+            question: printable::one_line(scenario.question.trim()).into_owned(),
             world,
-            provider: provider.to_owned(),
+            provider: printable::one_line(provider).into_owned(),
             seed: scenario.seed,
             plan: plan.digest().to_owned(),
             digest: measures.digest(),
@@ -266,8 +273,8 @@ impl Report {
             duration_s,
             alerts_over_s: plan.alerts_last().as_secs_f64(),
             interrupted: measures.interrupted,
-            invalid: measures.invalid.clone(),
-            remarks: measures.remarks.clone(),
+            invalid: all_printable(&measures.invalid),
+            remarks: all_printable(&measures.remarks),
             accounting: measures.accounting,
             outcomes: Outcome::ALL
                 .iter()

@@ -31,7 +31,13 @@ impl From<Exit> for ExitCode {
 impl Exit {
     /// The code for an error that ended a verb.
     pub fn of(error: &anyhow::Error) -> Self {
-        if error.is::<WrongInput>() { Self::WrongInput } else { Self::Missing }
+        if error.is::<WrongInput>() {
+            Self::WrongInput
+        } else if error.is::<InvalidRun>() {
+            Self::Invalid
+        } else {
+            Self::Missing
+        }
     }
 
     /// The code for a run's report.
@@ -47,6 +53,11 @@ impl Exit {
         }
     }
 }
+
+/// The harness failed during a run, whose figures cannot be trusted.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidRun(pub String);
 
 /// The input is wrong. Holds every problem, not only the first.
 #[derive(Debug, thiserror::Error)]

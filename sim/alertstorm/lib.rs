@@ -3,6 +3,7 @@
 
 mod cmd;
 mod exit;
+mod files;
 mod interrupt;
 // The only place that depends on the feature `live`: both files have the same interface.
 #[cfg_attr(feature = "live", path = "live/with.rs")]
@@ -10,6 +11,7 @@ mod interrupt;
 mod live;
 mod live_run;
 mod options;
+mod out;
 mod parallel;
 mod readiness;
 mod run_folder;

@@ -1,16 +1,18 @@
 //! One run on real servers, from the plan to the report.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use alertstorm_reports::Report;
 use anyhow::Result;
 
+use crate::exit::InvalidRun;
 use crate::live::{Platform, RunLog};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
-use crate::ui;
 use crate::world::Servers;
+use crate::{out, ui};
 
 /// Runs a scenario on real servers; its report and folder.
 ///
@@ -21,23 +23,28 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
     let plan = &loaded.plan;
     let began = Instant::now();
     let harness = RunLog::begin();
+    // Before a platform is made for it.
+    run_folder::check_writable(output)?;
     let platform = servers.live.start(plan, servers.provider, &servers.args)?;
     // The folder is made once the platform is up, so that a failed start leaves no empty folder.
     let driven = prepare(loaded, output, &harness)
         .map(|(folder, log)| (folder, drive(loaded, &platform, log)));
     let stopped = platform.stop();
-    let (folder, (ran, written)) = match driven {
+    let (folder, (ran, lost)) = match driven {
         Ok(driven) => driven,
         Err(error) => return Err(beside(error, [stopped])),
     };
-    if let Err(error) = written {
-        return Err(beside(error, [ran, stopped]));
-    }
     let mut report = run_folder::report_from_events(&folder, plan)?;
     report.harness.wall_s = began.elapsed().as_secs_f64();
-    run_folder::write_report(&folder, &report)?;
+    // Other errors, such as those of the teardown, do not change what was measured.
+    if let Err(error) = &ran
+        && error.is::<InvalidRun>()
+    {
+        report.invalid.insert(0, error.to_string());
+    }
+    run_folder::write_report_of(&folder, &mut report, lost)?;
     if let Err(error) = ran {
-        anstream::eprintln!("the measurements up to then are in {}", folder.display());
+        out::note(format_args!("the measurements up to then are in {}", folder.display()));
         return Err(beside(error, [stopped]));
     }
     stopped?;
@@ -47,7 +54,7 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
 /// The first error, with the others that happened beside it printed before it.
 fn beside<const N: usize>(error: anyhow::Error, others: [Result<()>; N]) -> anyhow::Error {
     for other in others.into_iter().filter_map(Result::err) {
-        anstream::eprintln!("error: {other:#}");
+        out::note(format_args!("error: {other:#}"));
     }
     error
 }
@@ -63,8 +70,9 @@ fn prepare(loaded: &Loaded, output: &Path, harness: &RunLog) -> Result<(PathBuf,
     Ok((folder, log))
 }
 
-/// Runs the plan: how the run ended, and whether its log could be written.
-fn drive(loaded: &Loaded, platform: &Platform, mut log: EventLog) -> (Result<()>, Result<()>) {
+/// Runs the plan: how the run ended, and why its log is incomplete, if it is.
+fn drive(loaded: &Loaded, platform: &Platform, mut log: EventLog) -> (Result<()>, Option<String>) {
+    let failed = log.failed();
     let plan = &loaded.plan;
     let bar = ui::progress(plan.alerts_expected());
     bar.set_message(plan.scenario().name.clone());
@@ -72,6 +80,8 @@ fn drive(loaded: &Loaded, platform: &Platform, mut log: EventLog) -> (Result<()>
         platform.run(plan, files, &mut log, &mut |finished, now| {
             bar.set_message(format!("{} {}", plan.scenario().name, ui::clock(now)));
             bar.set_position(finished);
+            // Without its events a run cannot be judged: it ends, and what it wrote is reported.
+            if failed.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
     });
     bar.finish_and_clear();

@@ -1,5 +1,9 @@
 //! What a world needs and whether this machine has it.
 
+use anyhow::Result;
+
+use crate::out;
+
 /// One thing that a world needs.
 #[derive(Clone, Debug)]
 pub struct Need {
@@ -27,17 +31,21 @@ impl Readiness {
     }
 
     /// Prints the world's state, then a line for each need.
-    pub fn print(&self) {
+    ///
+    /// # Errors
+    /// Where standard output is closed or full.
+    pub fn print(&self) -> Result<()> {
         let state = match self.missing().count() {
             0 => "ready".to_owned(),
             missing => format!("{missing} missing"),
         };
-        anstream::println!("{:8} {state}", self.world);
+        out::line(format_args!("{:8} {state}", self.world))?;
         for Need { what, found, got_by } in &self.needs {
             match found {
-                Some(place) => anstream::println!("  ✓ {what:24} {place}"),
-                None => anstream::println!("  ✗ {what:24} {got_by}"),
+                Some(place) => out::line(format_args!("  ✓ {what:24} {place}"))?,
+                None => out::line(format_args!("  ✗ {what:24} {got_by}"))?,
             }
         }
+        Ok(())
     }
 }

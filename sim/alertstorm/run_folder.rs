@@ -1,19 +1,23 @@
 //! The folder of a run: `NAME-SEED-N/` with the inputs, the event log and the reports. The event log is
 //! complete on disk before a report is made from it, so no measurement is lost.
 
+use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::input::without_mark;
 use alertstorm_model::scenario::raw::Agents;
 use alertstorm_model::scenario::{Plan, Scenario};
-use alertstorm_reports::{Report, SCHEMA};
+use alertstorm_reports::{Report, SCHEMA, printable};
 use anyhow::{Context, Result, bail};
 
 use crate::exit::WrongInput;
+use crate::files::{self, FileError, Folder};
+use crate::out;
 
 /// The scenario as it ran, with every default written out.
 pub const SCENARIO: &str = "scenario.yaml";
@@ -45,11 +49,30 @@ pub fn create(base: &Path, name: &str) -> Result<PathBuf> {
     bail!("every run number is taken in {}", base.display())
 }
 
-/// Writes events as they occur. The first write error is returned by [`Self::finish`].
+/// Checks that runs can be written to a folder, before something is made for one: whether it can be
+/// created, and whether the disk has space.
+///
+/// # Errors
+/// Where it cannot.
+pub fn check_writable(base: &Path) -> Result<()> {
+    let probe = create(base, ".alertstorm-probe")?;
+    let within = Folder::open(&probe);
+    let written = within.and_then(|within| within.write(Path::new("probe"), &" ".repeat(PROBE)));
+    let removed = fs::remove_dir_all(&probe);
+    written.with_context(|| format!("could not write to {}", base.display()))?;
+    removed.with_context(|| format!("could not remove {}", probe.display()))
+}
+
+/// The bytes of the probe: the reports of a small run.
+const PROBE: usize = 1 << 20;
+
+/// Writes events as they occur. After the first write error it takes no more: see [`Self::failed`].
 #[derive(Debug)]
-pub struct EventLog {
-    file: BufWriter<File>,
+pub struct EventLog<W: Write = File> {
+    file: BufWriter<W>,
     failed: Option<io::Error>,
+    /// Shared with the one who ends the run.
+    has_failed: Rc<Cell<bool>>,
 }
 
 impl EventLog {
@@ -59,36 +82,49 @@ impl EventLog {
     /// Where the file cannot be created.
     pub fn create(folder: &Path) -> Result<Self> {
         let path = folder.join(EVENTS);
-        let file =
-            File::create(&path).with_context(|| format!("could not create {}", path.display()))?;
-        Ok(Self { file: BufWriter::with_capacity(1 << 16, file), failed: None })
-    }
-
-    /// Writes what is still buffered.
-    ///
-    /// # Errors
-    /// The first write error.
-    pub fn finish(mut self) -> Result<()> {
-        match self.failed.take() {
-            Some(error) => Err(error).context("could not write the event log"),
-            None => self.file.flush().context("could not write the event log"),
-        }
+        let file = Folder::open(folder).and_then(|folder| folder.create(EVENTS));
+        let file = file.with_context(|| format!("could not create {}", path.display()))?;
+        Ok(Self::new(file))
     }
 }
 
-impl Sink for EventLog {
+impl<W: Write> EventLog<W> {
+    fn new(to: W) -> Self {
+        let file = BufWriter::with_capacity(1 << 16, to);
+        Self { file, failed: None, has_failed: Rc::default() }
+    }
+
+    /// Set after the first write error: the run should end then, as its events are lost.
+    pub fn failed(&self) -> Rc<Cell<bool>> {
+        Rc::clone(&self.has_failed)
+    }
+
+    /// Writes what is still buffered; why the run is invalid, if events could not be written.
+    pub fn finish(mut self) -> Option<String> {
+        let error = self.failed.take().or_else(|| self.file.flush().err())?;
+        Some(format!("the event log could not be written, and later events are missing: {error}"))
+    }
+
+    fn keep(&mut self, written: io::Result<()>) {
+        self.failed = written.err();
+        self.has_failed.set(self.failed.is_some());
+    }
+}
+
+impl<W: Write> Sink for EventLog<W> {
     fn take(&mut self, event: &Event) {
         if self.failed.is_some() {
             return;
         }
         let line = serde_json::to_writer(&mut self.file, event).map_err(io::Error::from);
         let written = line.and_then(|()| self.file.write_all(b"\n"));
-        self.failed = written.err();
+        self.keep(written);
     }
 
     fn flush(&mut self) {
         if self.failed.is_none() {
-            self.failed = self.file.flush().err();
+            let written = self.file.flush();
+            self.keep(written);
         }
     }
 }
@@ -113,24 +149,86 @@ impl InOrder {
     }
 }
 
+/// An event log without an end of line would otherwise be read into memory whole.
+const LINE_BYTES_MAX: u64 = 16 << 20;
+
+fn bytes_without_mark(line: &[u8]) -> &[u8] {
+    line.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(line)
+}
+
+fn unreadable(path: &Path, error: &FileError) -> anyhow::Error {
+    WrongInput::of(&path.display().to_string(), format!("could not be read: {error}"))
+}
+
+/// Whether the folder of a run has a file of this name, whatever it is.
+pub fn has(folder: &Path, name: &str) -> bool {
+    folder.join(name).symlink_metadata().is_ok()
+}
+
+/// Reads a JSON file that may be somebody else's: its texts are made printable, and its `schema` is
+/// checked.
+///
+/// # Errors
+/// [`WrongInput`] with what is wrong with it; `hint` is what to do about another schema.
+pub fn parse_json<T: serde::de::DeserializeOwned>(
+    name: &str,
+    text: &str,
+    (schema, kind, hint): (&str, &str, &str),
+) -> Result<T> {
+    let mut value: serde_json::Value = serde_json::from_str(without_mark(text))
+        .map_err(|error| WrongInput::of(name, format!("not JSON: {error}")))?;
+    if value["schema"] != schema {
+        let message = format!("expected `schema` {schema}, found {}{hint}", value["schema"]);
+        return Err(WrongInput::of(name, message));
+    }
+    make_printable(&mut value);
+    serde_json::from_value(value)
+        .map_err(|error| WrongInput::of(name, format!("not a {kind}: {error}")))
+}
+
+fn make_printable(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text.chars().any(printable::is_control) => {
+            *text = printable::one_line(text).into_owned();
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_printable),
+        Value::Object(map) => map.values_mut().for_each(make_printable),
+        _ => {}
+    }
+}
+
 /// Reads a log. An incomplete last line is skipped; returns whether there was one.
 ///
 /// # Errors
 /// Where the file cannot be read; [`WrongInput`] if a line other than the last is not an event.
 pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
     let path = folder.join(EVENTS);
-    let file = File::open(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let file = Folder::open(folder)
+        .and_then(|folder| folder.file(Path::new(EVENTS)))
+        .map_err(|error| unreadable(&path, &error))?;
+    let mut file = BufReader::new(file);
     let mut in_order = InOrder::default();
     let mut cut_off: Option<(usize, serde_json::Error)> = None;
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.with_context(|| format!("could not read {}", path.display()))?;
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let read = file.by_ref().take(LINE_BYTES_MAX + 1).read_until(b'\n', &mut line);
+        let read = read.with_context(|| format!("could not read {}", path.display()))?;
+        if read == 0 {
+            break;
+        }
         if let Some((number, error)) = cut_off {
             let source = format!("{}:{number}", path.display());
             return Err(WrongInput::of(&source, format!("not an event: {error}")));
         }
-        match serde_json::from_str::<Event>(without_mark(&line)) {
+        if read as u64 > LINE_BYTES_MAX {
+            let why = format!("a line longer than {} MiB is no event", LINE_BYTES_MAX >> 20);
+            return Err(WrongInput::of(&format!("{}:{number}", path.display()), why));
+        }
+        match serde_json::from_slice::<Event>(bytes_without_mark(&line)) {
             Ok(event) => in_order.take(event, sink),
-            Err(error) => cut_off = Some((number + 1, error)),
+            Err(error) => cut_off = Some((number, error)),
         }
     }
     in_order.end(sink);
@@ -143,20 +241,14 @@ pub fn read_events(folder: &Path, sink: &mut dyn Sink) -> Result<bool> {
 /// [`WrongInput`] if it is not a report of this version.
 pub fn read_report(folder: &Path) -> Result<Option<Report>> {
     let path = folder.join(REPORT);
-    if !path.is_file() {
-        return Ok(None);
+    match Folder::open(folder).and_then(|folder| folder.text(Path::new(REPORT))) {
+        Ok(text) => {
+            let name = path.display().to_string();
+            parse_json(&name, &text, (SCHEMA, "report", "")).map(Some)
+        }
+        Err(FileError::Missing) => Ok(None),
+        Err(error) => Err(unreadable(&path, &error)),
     }
-    let name = path.display().to_string();
-    let text = fs::read_to_string(&path).with_context(|| format!("could not read {name}"))?;
-    let value: serde_json::Value = serde_json::from_str(without_mark(&text))
-        .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
-    if value["schema"] != SCHEMA {
-        let message = format!("expected `schema` {SCHEMA}, found {}", value["schema"]);
-        return Err(WrongInput::of(&name, message));
-    }
-    let report = serde_json::from_value(value)
-        .map_err(|error| WrongInput::of(&name, format!("not a report: {error}")))?;
-    Ok(Some(report))
 }
 
 /// Writes a file atomically: to a temporary name first, then renamed.
@@ -164,10 +256,7 @@ pub fn read_report(folder: &Path) -> Result<Option<Report>> {
 /// # Errors
 /// Where it cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    let partial = path.with_extension("partial");
-    fs::write(&partial, text)
-        .and_then(|()| fs::rename(&partial, path))
-        .with_context(|| format!("could not write {}", path.display()))
+    files::write(path, text).with_context(|| format!("could not write {}", path.display()))
 }
 
 /// The inputs of a run: the scenario with every default, and the files that it names, each with its
@@ -200,13 +289,23 @@ pub fn inputs(plan: &Plan, files: &[(String, String)]) -> Result<Vec<(String, St
 /// # Errors
 /// Where it cannot be written.
 pub fn write_inputs(folder: &Path, plan: &Plan, files: &[(String, String)]) -> Result<()> {
-    for (name, text) in inputs(plan, files)? {
-        let path = folder.join(name);
-        if let Some(within) = path.parent() {
-            let why = || format!("could not create {}", within.display());
-            fs::create_dir_all(within).with_context(why)?;
-        }
-        write(&path, &text)?;
+    write_all(folder, inputs(plan, files)?)
+}
+
+/// Writes files below a folder, which is created. No link below it is followed.
+///
+/// # Errors
+/// Where one of them cannot be written.
+pub fn write_all<N: AsRef<Path>>(
+    folder: &Path,
+    all: impl IntoIterator<Item = (N, String)>,
+) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
+    let within =
+        Folder::open(folder).with_context(|| format!("could not open {}", folder.display()))?;
+    for (name, text) in all {
+        let why = || format!("could not write {}", folder.join(name.as_ref()).display());
+        within.write(name.as_ref(), &text).with_context(why)?;
     }
     Ok(())
 }
@@ -300,10 +399,80 @@ pub fn write_report(folder: &Path, report: &Report) -> Result<()> {
     write(&folder.join(PAGE), &page)
 }
 
+/// Writes the report of a run whose event log may have failed. `lost` is why, and makes the run
+/// invalid; its report is then printed even if it cannot be written either.
+///
+/// # Errors
+/// Where the report of a complete log cannot be written.
+pub fn write_report_of(folder: &Path, report: &mut Report, lost: Option<String>) -> Result<()> {
+    let Some(why) = lost else { return write_report(folder, report) };
+    report.invalid.insert(0, why);
+    if let Err(error) = write_report(folder, report) {
+        out::note(format_args!("error: {error:#}"));
+    }
+    Ok(())
+}
+
 /// Writes the spread over seeds.
 ///
 /// # Errors
 /// Where it cannot be written.
 pub fn write_spread(folder: &Path, spread: &alertstorm_reports::spread::SeedSpread) -> Result<()> {
     write_json(&folder.join("spread.json"), spread)
+}
+
+#[cfg(test)]
+mod tests {
+    use alertstorm_model::time::Time;
+
+    use super::*;
+
+    /// A disk with space for so many bytes.
+    #[derive(Debug)]
+    struct Disk(usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.0);
+            if fits == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0 -= fits;
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_noticed_with_the_next_flush_and_makes_the_run_invalid() {
+        let remark = Event::platform(Time(1), Fact::Remark { text: "x".repeat(100).into() });
+        let mut log = EventLog::new(Disk(150));
+        let failed = log.failed();
+        log.take(&remark);
+        log.flush();
+        assert!(!failed.get());
+        log.take(&remark);
+        log.flush();
+        assert!(failed.get());
+        log.take(&remark);
+        let why = log.finish().expect("the log is incomplete");
+        assert!(why.starts_with("the event log could not be written"), "{why}");
+        let mut whole = EventLog::new(Disk(1_000));
+        whole.take(&remark);
+        assert_eq!(whole.finish(), None);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_found_by_the_probe_which_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let runs = folder.path().join("runs");
+        check_writable(&runs).expect("writable");
+        assert_eq!(fs::read_dir(&runs).expect("created").count(), 0);
+        let file = folder.path().join("file");
+        fs::write(&file, "").expect("written");
+        assert!(check_writable(&file.join("runs")).is_err());
+    }
 }

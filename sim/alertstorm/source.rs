@@ -1,34 +1,31 @@
 //! Reads scenarios and the files that they name. The model itself does no I/O.
 
 use std::cell::RefCell;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use alertstorm_model::scenario::{self, Files, Override, Plan};
 use anyhow::Result;
 
 use crate::exit::WrongInput;
+use crate::files::{self, FileError};
+use crate::run_folder;
 
 /// The folder of a scenario, and the files read from it, for excerpts in messages.
 struct Folder {
-    path: PathBuf,
+    /// `Err` if it cannot be opened; `None` for a scenario without a folder.
+    open: Option<Result<files::Folder, FileError>>,
     read: RefCell<Vec<(String, String)>>,
 }
 
 impl Files for Folder {
     fn read(&self, name: &str) -> Result<String, String> {
-        let text = fs::read_to_string(self.path.join(name)).map_err(|error| why(&error))?;
+        let text = match &self.open {
+            Some(Ok(folder)) => folder.text(Path::new(name)).map_err(|error| error.to_string())?,
+            Some(Err(error)) => return Err(format!("its folder: {error}")),
+            None => return Err(FileError::Missing.to_string()),
+        };
         self.read.borrow_mut().push((name.to_owned(), text.clone()));
         Ok(text)
-    }
-}
-
-fn why(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::InvalidData => "not UTF-8".to_owned(),
-        _ => error.to_string(),
     }
 }
 
@@ -54,16 +51,31 @@ pub fn load(path: &Path, overrides: &[Override]) -> Result<Plan> {
 /// # Errors
 /// [`WrongInput`] with every problem of the scenario.
 pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
+    read_and_check(path, files::text(path), overrides)
+}
+
+/// Reads and checks the scenario in the folder of a run, which somebody else may have made.
+///
+/// # Errors
+/// [`WrongInput`] with every problem of the scenario.
+pub fn load_of_run(folder: &Path) -> Result<Plan> {
+    let name = Path::new(run_folder::SCENARIO);
+    let text = files::Folder::open(folder).and_then(|folder| folder.text(name));
+    read_and_check(&folder.join(name), text, &[]).map(|loaded| loaded.plan)
+}
+
+fn read_and_check(
+    path: &Path,
+    text: Result<String, FileError>,
+    overrides: &[Override],
+) -> Result<Loaded> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| {
-        let why = format!("could not read the scenario: {}", why(&error));
-        WrongInput::of(&name, why)
-    })?;
+    let text = text
+        .map_err(|error| WrongInput::of(&name, format!("could not read the scenario: {error}")))?;
     let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-    let files = Folder { path: folder, read: RefCell::default() };
+    let files = Folder { open: Some(files::Folder::open(&folder)), read: RefCell::default() };
     let checked = scenario::load(&text, &name, overrides, &files);
-    let Folder { path: folder, read } = files;
-    let read = read.into_inner();
+    let read = files.read.into_inner();
     checked.map(|plan| Loaded { plan, files: read.clone() }).map_err(|mut problems| {
         // Messages name files relative to the working directory, not to the scenario.
         let from_here = |name: &str| folder.join(name).display().to_string();
@@ -83,7 +95,7 @@ pub fn load_with_files(path: &Path, overrides: &[Override]) -> Result<Loaded> {
 /// # Errors
 /// Never, as a test shows.
 pub fn defaults() -> Result<scenario::Scenario> {
-    let files = Folder { path: PathBuf::new(), read: RefCell::default() };
+    let files = Folder { open: None, read: RefCell::default() };
     let least = "alerts: [{flood: 1}]\n";
     let plan = scenario::load(least, "defaults", &[], &files);
     plan.map(|plan| plan.scenario().clone())

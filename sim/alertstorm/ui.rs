@@ -11,34 +11,40 @@ use alertstorm_model::input::{self, Place};
 use alertstorm_model::scenario::Problem;
 use alertstorm_model::time::Time;
 use alertstorm_reports::Report;
+use alertstorm_reports::printable::one_line;
 use alertstorm_reports::terminal::{self, Look};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use anyhow::Result;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::exit::WrongInput;
-use crate::run_folder;
+use crate::{out, run_folder};
+
+/// The most problems that are printed; the rest are counted.
+const PROBLEMS_SHOWN: usize = 20;
+/// The most characters of a message that are printed.
+const MESSAGE_CHARACTERS: usize = 1_000;
 
 /// Prints the summary of a run, or its report as JSON.
 pub fn summary(report: &Report, folder: &Path, json: bool) -> Result<()> {
     if json {
-        anstream::println!("{}", serde_json::to_string_pretty(report)?);
+        out::json(report)?;
     } else {
         let look = Look { width: columns() };
-        anstream::print!("{}", terminal::summary(report, look));
-        anstream::println!("  {}", folder.join(run_folder::PAGE).display());
+        out::text(&terminal::summary(report, look))?;
+        out::line(format_args!("  {}", folder.join(run_folder::PAGE).display()))?;
     }
     Ok(())
 }
 
 /// Shows a text and asks for a confirmation. Without a terminal the answer is no.
 pub fn confirm(text: &str) -> bool {
-    anstream::eprint!("{text}");
+    out::prompt(text);
     if !std::io::stdin().is_terminal() {
-        anstream::eprintln!("standard input is no terminal; pass --yes to skip this prompt");
+        out::note("standard input is no terminal; pass --yes to skip this prompt");
         return false;
     }
-    anstream::eprint!("Continue? [y/N] ");
+    out::prompt("Continue? [y/N] ");
     let mut answer = String::new();
     let read = std::io::stdin().read_line(&mut answer);
     read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
@@ -48,7 +54,7 @@ pub fn confirm(text: &str) -> bool {
 pub fn fail(error: &anyhow::Error) {
     match error.downcast_ref::<WrongInput>() {
         Some(wrong) => problems(wrong),
-        None => beside_bars(|| anstream::eprintln!("error: {error:#}")),
+        None => beside_bars(|| out::note(format_args!("error: {error:#}"))),
     }
 }
 
@@ -57,18 +63,42 @@ fn problems(wrong: &WrongInput) {
         true => Renderer::styled(),
         false => Renderer::plain(),
     };
-    for problem in &wrong.problems {
-        anstream::eprintln!("{}\n", rendered(&renderer, problem, &wrong.files));
-    }
     let count = wrong.problems.len();
+    for problem in wrong.problems.iter().take(PROBLEMS_SHOWN) {
+        let shown = printable_problem(problem);
+        out::styled_note(&(rendered(&renderer, &shown, &wrong.files) + "\n\n"));
+    }
+    if count > PROBLEMS_SHOWN {
+        out::note(format_args!("and {} more\n", count - PROBLEMS_SHOWN));
+    }
     let plural = if count == 1 { "problem" } else { "problems" };
-    anstream::eprintln!("{count} {plural}; nothing was run and nothing was written");
+    out::note(format_args!("{count} {plural}; nothing was run and nothing was written"));
+}
+
+/// A problem whose texts have no control characters and a limited length. Its excerpt is rendered by
+/// `annotate_snippets`, which replaces those of the file.
+fn printable_problem(problem: &Problem) -> Problem {
+    Problem {
+        source: problem.source.clone(),
+        place: problem.place,
+        message: short(&problem.message),
+        help: problem.help.as_deref().map(short),
+    }
+}
+
+/// The beginning of a message: it may quote a value of any length.
+fn short(text: &str) -> String {
+    let mut characters = text.chars();
+    let begin: String = characters.by_ref().take(MESSAGE_CHARACTERS).collect();
+    let line = one_line(&begin).into_owned();
+    if characters.next().is_some() { line + "…" } else { line }
 }
 
 /// A problem with its excerpt, where `files` has the file that it is in.
 fn rendered(renderer: &Renderer, problem: &Problem, files: &[(String, String)]) -> String {
     let text = files.iter().find(|(name, _)| *name == problem.source);
-    renderer.render(&groups(problem, text.map(|(_, text)| text.as_str())))
+    let path = one_line(&problem.source);
+    renderer.render(&groups(problem, &path, text.map(|(_, text)| text.as_str())))
 }
 
 /// The bytes to underline: the first line of a place, without blanks at its end, and at least one
@@ -81,9 +111,8 @@ fn underlined(text: &str, place: Place) -> Option<Range<usize>> {
     Some(place.start..place.start + line.len().max(least))
 }
 
-fn groups<'a>(problem: &'a Problem, text: Option<&'a str>) -> Vec<Group<'a>> {
+fn groups<'a>(problem: &'a Problem, path: &'a str, text: Option<&'a str>) -> Vec<Group<'a>> {
     let title = Level::ERROR.primary_title(problem.message.as_str());
-    let path = problem.source.as_str();
     // Places count from behind a byte order mark.
     let text = text.map(input::without_mark);
     let span = problem.place.zip(text).and_then(|(place, text)| underlined(text, place));

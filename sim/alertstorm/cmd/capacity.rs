@@ -12,7 +12,7 @@ use anyhow::Result;
 
 use crate::exit::Exit;
 use crate::world::World;
-use crate::{interrupt, run_folder, source};
+use crate::{interrupt, out, run_folder, source};
 use question::Question;
 use trials::Settings;
 
@@ -62,13 +62,13 @@ pub fn run(args: &Args) -> Result<Exit> {
         write(&capacity)?;
     }
     if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&capacity)?);
+        out::json(&capacity)?;
     } else {
-        anstream::print!("{}", capacity.table());
-        anstream::println!("  {}", folder.join("capacity.html").display());
+        out::text(&capacity.table())?;
+        out::line(format_args!("  {}", folder.join("capacity.html").display()))?;
     }
     if interrupt::asked() {
-        anstream::eprintln!("interrupted: the result above is incomplete");
+        out::note("interrupted: the result above is incomplete");
         return Ok(Exit::Inconclusive);
     }
     Ok(verdict(&capacity))

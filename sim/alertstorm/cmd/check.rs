@@ -6,7 +6,7 @@ use alertstorm_model::scenario::Override;
 use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
-use crate::{run_folder, source};
+use crate::{out, run_folder, source};
 
 /// Check scenarios without running them
 #[derive(Debug, clap::Args)]
@@ -28,12 +28,12 @@ pub fn run(args: &Args) -> Result<Exit> {
     for path in &args.files {
         match source::load(path, &args.set) {
             Ok(plan) if args.resolved => {
-                anstream::print!("{}", run_folder::resolved(plan.scenario(), plan.digest())?);
+                out::text(&run_folder::resolved(plan.scenario(), plan.digest())?)?;
             }
             Ok(plan) => {
                 let alerts = plan.alerts_expected();
                 let over = plan.alerts_last();
-                anstream::println!("{}: fine, {alerts} alerts over {over}", path.display());
+                out::line(format_args!("{}: fine, {alerts} alerts over {over}", path.display()))?;
             }
             Err(error) => {
                 let found = error.downcast::<WrongInput>()?;

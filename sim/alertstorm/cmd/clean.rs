@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::exit::{Exit, WrongInput};
 use crate::live::Live;
 use crate::options::CleanArgs;
+use crate::out;
 
 /// Remove what killed runs left behind
 #[derive(Debug, clap::Args)]
@@ -32,10 +33,10 @@ pub fn run(args: &Args) -> Result<Exit> {
         }
     };
     if removed.is_empty() {
-        anstream::eprintln!("nothing was left behind");
+        out::note("nothing was left behind");
     }
     for what in removed {
-        anstream::eprintln!("removed: {what}");
+        out::note(format_args!("removed: {what}"));
     }
     Ok(Exit::Held)
 }

@@ -12,7 +12,7 @@ use alertstorm_reports::{Report, compare};
 use anyhow::Result;
 
 use crate::exit::Exit;
-use crate::run_folder;
+use crate::{out, run_folder};
 
 /// Compare runs: how much they differ, and whether by more than chance
 #[derive(Debug, clap::Args)]
@@ -36,14 +36,14 @@ pub fn run(args: &Args) -> Result<Exit> {
     let comparison = effects::compare(&runs);
     let table = compare::table(&reports);
     if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&comparison)?);
+        out::json(&comparison)?;
     } else {
-        anstream::print!("{table}{}", comparison.table());
+        out::text(&format!("{table}{}", comparison.table()))?;
     }
     if let Some(folder) = &args.output {
         fs::create_dir_all(folder)?;
         run_folder::write_result(folder, "compare", &comparison, &comparison.page(&table, &runs)?)?;
-        anstream::eprintln!("{}", folder.join("compare.html").display());
+        out::note(folder.join("compare.html").display());
     }
     Ok(Exit::Held)
 }
@@ -52,7 +52,7 @@ fn read(folder: &Path) -> Result<Compared> {
     let name = folder.display().to_string();
     let report = run_folder::expect_report(folder)?;
     let mut latencies = BTreeMap::new();
-    if folder.join(run_folder::EVENTS).is_file() {
+    if run_folder::has(folder, run_folder::EVENTS) {
         let mut reached = Reached::default();
         run_folder::read_events(folder, &mut reached)?;
         for &stage in &Stage::ALL[1..] {
@@ -64,7 +64,7 @@ fn read(folder: &Path) -> Result<Compared> {
 
 /// The scenario of a run as JSON; null if it cannot be read.
 fn scenario(folder: &Path) -> serde_json::Value {
-    let plan = crate::source::load(&folder.join(run_folder::SCENARIO), &[]);
+    let plan = crate::source::load_of_run(folder);
     let value = plan.ok().and_then(|plan| serde_json::to_value(plan.scenario()).ok());
     value.unwrap_or_default()
 }

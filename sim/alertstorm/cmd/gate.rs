@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::exit::{Exit, WrongInput};
 use crate::source::{self, Loaded};
 use crate::world::World;
-use crate::{interrupt, run_folder};
+use crate::{interrupt, out, run_folder};
 use runs::EMBEDDED;
 
 pub use args::Args;
@@ -51,7 +51,7 @@ fn update(args: &Args, path: &Path, loaded: &Loaded, world: &World) -> Result<Ex
     let baseline = baseline::of(loaded, &made)?;
     let json = serde_json::to_string(&baseline)? + "\n";
     run_folder::write(path, &json)?;
-    anstream::eprintln!("{}: {} runs on {}", path.display(), made.runs.len(), made.provider);
+    out::note(format_args!("{}: {} runs on {}", path.display(), made.runs.len(), made.provider));
     Ok(Exit::Held)
 }
 
@@ -98,9 +98,9 @@ fn against_baseline(
 /// Prints the verdict and writes the requested files.
 fn publish(args: &Args, gate: &Gate) -> Result<()> {
     if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(gate)?);
+        out::json(gate)?;
     } else {
-        anstream::print!("{}", gate.table());
+        out::text(&gate.table())?;
     }
     if let Some(path) = &args.junit {
         run_folder::write(path, &gate.junit().context("could not make JUnit XML")?)?;
@@ -117,7 +117,7 @@ fn publish(args: &Args, gate: &Gate) -> Result<()> {
         written.with_context(|| format!("could not write {name}"))?;
     }
     if std::env::var_os("GITHUB_ACTIONS").is_some_and(|value| value == "true") {
-        gate.annotations().iter().for_each(|line| anstream::println!("{line}"));
+        out::annotations(&gate.annotations())?;
     }
     Ok(())
 }

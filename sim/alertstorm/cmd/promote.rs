@@ -4,15 +4,15 @@
 mod backtest;
 mod evidence;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alertstorm_analysis::verdict::promotion::{self, Policy, State, Tally, Verdict};
+use alertstorm_reports::printable;
 use alertstorm_reports::promotion::{Promotion, SCHEMA};
 use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
-use crate::interrupt;
+use crate::{files, interrupt, out};
 
 /// Judge whether the evidence justifies an agent's next trust phase
 #[derive(Debug, clap::Args)]
@@ -51,14 +51,14 @@ pub fn run(args: &Args) -> Result<Exit> {
     let promotion = Promotion {
         schema: SCHEMA.to_owned(),
         policy: path.display().to_string(),
-        because: policy.because.clone(),
+        because: printable::one_line(&policy.because).into_owned(),
         evidence: evidence.runs,
         judgement: promotion::judge(policy, &tally),
     };
     if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&promotion)?);
+        out::json(&promotion)?;
     } else {
-        anstream::print!("{}", promotion.table());
+        out::text(&promotion.table())?;
     }
     let judgement = &promotion.judgement;
     let against = judgement.records.iter().any(|record| record.state == State::Against);
@@ -71,7 +71,7 @@ pub fn run(args: &Args) -> Result<Exit> {
 
 fn policy(path: &Path) -> Result<Policy> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path)
+    let text = files::text(path)
         .map_err(|error| WrongInput::of(&name, format!("could not read the policy: {error}")))?;
     promotion::load(&text, &name)
         .map_err(|problems| WrongInput { files: vec![(name, text)], problems }.into())

@@ -1,15 +1,14 @@
 //! `render`: the manifests of each phase in each environment, for GitOps.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alertstorm_model::investigation::IdentityKind;
 use alertstorm_model::phase::Phase;
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
 use crate::live::Live;
-use crate::source;
+use crate::{out, run_folder, source};
 
 /// Write the manifests of trust phases, for GitOps
 #[derive(Debug, clap::Args)]
@@ -49,26 +48,18 @@ pub fn run(args: &Args) -> Result<Exit> {
     let phases = Phase::ALL
         .iter()
         .filter(|phase| args.phase.as_deref().is_none_or(|wanted| wanted == phase.word()));
-    let mut written = 0;
+    let mut files = Vec::new();
     for &phase in phases {
         let chosen =
             environments.iter().filter(|&name| args.env.as_ref().is_none_or(|e| e == name));
         for environment in chosen {
-            let folder = args.output.join(phase.word()).join(environment);
             for (path, text) in live.render(&scenario, phase, environment)? {
-                write(&folder.join(path), &text)?;
-                written += 1;
+                files.push((Path::new(phase.word()).join(environment).join(path), text));
             }
         }
     }
-    anstream::eprintln!("{written} files in {}", args.output.display());
+    let written = files.len();
+    run_folder::write_all(&args.output, files)?;
+    out::note(format_args!("{written} files in {}", args.output.display()));
     Ok(Exit::Held)
-}
-
-fn write(path: &Path, text: &str) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("could not create {}", folder.display()))?;
-    }
-    fs::write(path, text).with_context(|| format!("could not write {}", path.display()))
 }

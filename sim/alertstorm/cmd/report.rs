@@ -27,9 +27,17 @@ pub fn run(args: &Args) -> Result<Exit> {
         return Err(WrongInput::of(&name, "no such folder"));
     }
     let stored = run_folder::read_report(folder)?;
-    let report = if folder.join(run_folder::EVENTS).is_file() {
-        let plan = source::load(&folder.join(run_folder::SCENARIO), &[])?;
+    let report = if run_folder::has(folder, run_folder::EVENTS) {
+        let plan = source::load_of_run(folder)?;
         let mut report = run_folder::report_from_events(folder, &plan)?;
+        if report.interrupted && stored.as_ref().is_some_and(|stored| !stored.interrupted) {
+            let why = format!(
+                "the event log is incomplete, and {} was made from a complete one: it is kept. \
+                 Without it, `alertstorm report` reports what the log still has",
+                run_folder::REPORT
+            );
+            return Err(WrongInput::of(&name, why));
+        }
         // These two are not in the event log.
         if let Some(stored) = stored.filter(|stored| stored.digest == report.digest) {
             report.harness.wall_s = stored.harness.wall_s;

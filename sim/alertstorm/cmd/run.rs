@@ -14,7 +14,7 @@ use crate::options::Provider;
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
 use crate::world::{World, WorldArgs};
-use crate::{interrupt, live_run, parallel, source, trial, ui};
+use crate::{interrupt, live_run, out, parallel, source, trial, ui};
 
 /// Run a scenario and report the result
 #[derive(Debug, clap::Args)]
@@ -89,15 +89,13 @@ fn dry_run(loaded: &Loaded, world: &World) -> Result<Exit> {
         }
     };
     let (text, existing) = servers.live.difference(&loaded.plan, &servers.args)?;
-    anstream::println!("{text}");
+    out::text(&(text + "\n"))?;
     if existing.is_empty() {
-        anstream::println!("nothing was written");
+        out::line("nothing was written")?;
         return Ok(Exit::Held);
     }
-    anstream::println!(
-        "the run would not begin, and nothing was written:\n  {}",
-        existing.join("\n  ")
-    );
+    let existing = existing.join("\n  ");
+    out::line(format_args!("the run would not begin, and nothing was written:\n  {existing}"))?;
     Ok(Exit::Missing)
 }
 
@@ -117,12 +115,10 @@ fn once(args: &Args, loaded: &Loaded) -> Result<Exit> {
         bar.set_position(finished);
     });
     bar.finish_and_clear();
-    if let Some(log) = log {
-        log.finish()?;
-    }
+    let lost = log.and_then(EventLog::finish);
     // On disk before the advice's second run begins.
-    run_folder::write_report(&folder, &report)?;
-    let small = plan.alerts_expected() <= trial::TRY_UP_TO;
+    run_folder::write_report_of(&folder, &mut report, lost)?;
+    let small = report.invalid.is_empty() && plan.alerts_expected() <= trial::TRY_UP_TO;
     if small
         && !args.no_advice
         && !report.interrupted
@@ -157,13 +153,13 @@ fn under_seeds(args: &Args, loaded: &Loaded, count: usize) -> Result<Exit> {
     let spread = SeedSpread::new(&reports);
     run_folder::write_spread(&folder, &spread)?;
     if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&spread)?);
+        out::json(&spread)?;
     } else {
-        anstream::print!("{}", spread.table());
-        anstream::println!("  {}", folder.join("spread.json").display());
+        out::text(&spread.table())?;
+        out::line(format_args!("  {}", folder.join("spread.json").display()))?;
     }
     if reports.len() < count {
-        anstream::eprintln!("interrupted after {} of {count} seeds", reports.len());
+        out::note(format_args!("interrupted after {} of {count} seeds", reports.len()));
         return Ok(Exit::Inconclusive);
     }
     let worst = reports.iter().map(Exit::of_run).max_by_key(|exit| *exit as u8);

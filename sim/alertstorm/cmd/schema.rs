@@ -1,12 +1,12 @@
 //! `schema`: writes the JSON schemas for editors and scripts.
 
-use std::fs;
 use std::path::PathBuf;
 
 use alertstorm_reports::schema;
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::exit::Exit;
+use crate::{out, run_folder};
 
 /// Write the JSON schemas of scenarios, profiles and reports
 #[derive(Debug, clap::Args)]
@@ -19,11 +19,9 @@ pub struct Args {
 /// Writes every schema.
 pub fn run(args: &Args) -> Result<Exit> {
     let folder = &args.output;
-    fs::create_dir_all(folder).with_context(|| format!("could not create {}", folder.display()))?;
-    for (name, text) in schema::all() {
-        let path = folder.join(name);
-        fs::write(&path, text).with_context(|| format!("could not write {}", path.display()))?;
-        anstream::println!("{}", path.display());
-    }
+    let all = schema::all();
+    let names: Vec<_> = all.iter().map(|(name, _)| folder.join(name)).collect();
+    run_folder::write_all(folder, all)?;
+    names.iter().try_for_each(|path| out::line(path.display()))?;
     Ok(Exit::Held)
 }

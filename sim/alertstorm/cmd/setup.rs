@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::exit::Exit;
 use crate::live::Live;
+use crate::out;
 
 /// Build what a world needs
 #[derive(Debug, clap::Args)]
@@ -33,7 +34,7 @@ pub fn run(args: &Args) -> Result<Exit> {
         World::Local => local(live),
         World::Kind { binary } => {
             let image = live.build_agent_image(binary.as_deref())?;
-            anstream::eprintln!("the agent's image is {image}");
+            out::note(format_args!("the agent's image is {image}"));
             Ok(Exit::Held)
         }
     }
@@ -41,10 +42,10 @@ pub fn run(args: &Args) -> Result<Exit> {
 
 fn local(live: Live) -> Result<Exit> {
     let (folder, readiness) = live.build_servers()?;
-    anstream::eprintln!("the servers are in {}", folder.display());
+    out::note(format_args!("the servers are in {}", folder.display()));
     let mut exit = Exit::Held;
     for need in readiness.missing() {
-        anstream::eprintln!("still missing: {}; to get it: {}", need.what, need.got_by);
+        out::note(format_args!("still missing: {}; to get it: {}", need.what, need.got_by));
         exit = Exit::Missing;
     }
     Ok(exit)

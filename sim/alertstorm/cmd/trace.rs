@@ -7,7 +7,7 @@ use alertstorm_model::agent::trace;
 use anyhow::Result;
 
 use crate::exit::Exit;
-use crate::source;
+use crate::{out, source};
 
 /// Print the traces of a scenario's agents as JSON Lines
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     let plan = plan.with_seed(args.seed.unwrap_or(plan.scenario().seed));
     for alert in plan.alerts().take(args.number) {
         let name = alert.id.to_string();
-        anstream::print!("{}", trace::write([(name.as_str(), &plan.trace(&alert))]));
+        out::json_lines(&trace::write([(name.as_str(), &plan.trace(&alert))]))?;
     }
     Ok(Exit::Held)
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::exit::Exit;
 use crate::live::Live;
-use crate::source;
+use crate::{out, source};
 
 /// Start a platform and keep it for several runs
 #[derive(Debug, clap::Args)]
@@ -28,14 +28,14 @@ pub struct DownArgs {}
 pub fn up(args: &UpArgs) -> Result<Exit> {
     let plan = source::load(&args.scenario, &[])?;
     let kubeconfig = Live::of_this_build("up")?.up(&plan)?;
-    anstream::eprintln!("the platform is up; `alertstorm down` stops it");
-    anstream::eprintln!("its administrator's kubeconfig: {}", kubeconfig.display());
+    out::note("the platform is up; `alertstorm down` stops it");
+    out::note(format_args!("its administrator's kubeconfig: {}", kubeconfig.display()));
     Ok(Exit::Held)
 }
 
 /// Stops platforms.
 pub fn down(_: &DownArgs) -> Result<Exit> {
     let stopped = Live::of_this_build("down")?.down()?;
-    anstream::eprintln!("kept platforms stopped: {stopped}");
+    out::note(format_args!("kept platforms stopped: {stopped}"));
     Ok(Exit::Held)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 
-use crate::ui;
+use crate::{out, ui};
 
 /// A spinner with the current step; on a standard error without a terminal, a line for each step.
 pub struct Console(ProgressBar);
@@ -23,7 +23,7 @@ impl Console {
         if ui::draws() {
             self.0.set_message(line.to_owned());
         } else {
-            anstream::eprintln!("{line}");
+            out::note(line);
         }
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use alertstorm_reports::printable::lines;
 use anyhow::{Context, Result};
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, dynamic_filter_fn, filter_fn};
@@ -15,7 +16,7 @@ use tracing_subscriber::fmt::time::{FormatTime, uptime};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::ui;
+use crate::{out, ui};
 
 /// The log of the harness, in a live run's folder.
 const FILE: &str = "harness.log";
@@ -44,7 +45,7 @@ pub fn log_to_stderr(verbose: u8) {
         );
     // Fails only if a subscriber is set already, which then stays.
     if let Err(error) = tracing_subscriber::registry().with(shown).with(kept).try_init() {
-        anstream::eprintln!("warning: no log events are printed: {error}");
+        out::note(format_args!("warning: no log events are printed: {error}"));
     }
 }
 
@@ -53,7 +54,7 @@ fn levels(verbose: u8, variable: Option<String>) -> Targets {
     if let Some(text) = variable.filter(|text| !text.is_empty()) {
         match text.parse() {
             Ok(targets) => return targets,
-            Err(error) => anstream::eprintln!("warning: RUST_LOG is ignored: {error}"),
+            Err(error) => out::note(format_args!("warning: RUST_LOG is ignored: {error}")),
         }
     }
     match verbose {
@@ -82,13 +83,18 @@ struct BesideBars;
 
 impl Write for BesideBars {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        ui::beside_bars(|| io::stderr().write_all(line))?;
+        ui::beside_bars(|| io::stderr().write_all(printable(line).as_bytes()))?;
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Log events quote servers, whose text may have control characters.
+fn printable(line: &[u8]) -> String {
+    lines(&String::from_utf8_lossy(line), false)
 }
 
 /// Where the events of the current run go.
@@ -158,7 +164,7 @@ impl Drop for RunLog {
     fn drop(&mut self) {
         let kept = current().take();
         if let Some(error) = kept.and_then(|kept| kept.failed) {
-            anstream::eprintln!("warning: {FILE} is incomplete: {error}");
+            out::note(format_args!("warning: {FILE} is incomplete: {error}"));
         }
     }
 }
@@ -178,6 +184,9 @@ struct ToRunLog;
 
 impl Write for ToRunLog {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let all = line.len();
+        let line = printable(line);
+        let line = line.as_bytes();
         if let Some(kept) = &mut *current() {
             match &mut kept.to {
                 Destination::Memory { lines, left_out } => {
@@ -193,7 +202,7 @@ impl Write for ToRunLog {
                 Destination::File(_) => {}
             }
         }
-        Ok(line.len())
+        Ok(all)
     }
 
     fn flush(&mut self) -> io::Result<()> {

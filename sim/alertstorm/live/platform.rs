@@ -19,9 +19,9 @@ use alertstorm_platform::{InvalidRunId, RunId};
 use anyhow::{Context, Result};
 
 use super::console::Console;
-use crate::exit::WrongInput;
-use crate::interrupt;
+use crate::exit::{InvalidRun, WrongInput};
 use crate::options::{LiveArgs, Provider};
+use crate::{interrupt, out};
 
 /// A platform, and the runtime that its tasks run on.
 pub struct Platform {
@@ -67,13 +67,13 @@ impl Platform {
     }
 
     /// Runs a plan. `files` are the inputs of the shards; `watch` is called with the number of
-    /// finished investigations and the time since the run began.
+    /// finished investigations and the time since the run began, and can end the run.
     pub fn run(
         &self,
         plan: &Plan,
         files: Vec<(String, String)>,
         log: &mut dyn Sink,
-        watch: &mut dyn FnMut(u64, Time),
+        watch: &mut dyn FnMut(u64, Time) -> ControlFlow<()>,
     ) -> Result<()> {
         let Some(provider) = self.provider.clone() else { return Ok(()) };
         let shards = self.shards.clone().map(|(count, image)| Shards { count, image, files });
@@ -89,7 +89,7 @@ impl Platform {
             &print,
             &mut |now| {
                 console.clear();
-                watch(finished.get(), now);
+                watch(finished.get(), now)?;
                 if interrupt::asked() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             },
         ));
@@ -98,6 +98,7 @@ impl Platform {
             RunError::Fault(_) | RunError::Fleet(FleetError::PlanTooLarge(_)) => {
                 WrongInput::of("the scenario", error.to_string())
             }
+            RunError::Panicked => InvalidRun(error.to_string()).into(),
             _ => error.into(),
         })
     }
@@ -109,7 +110,7 @@ impl Platform {
             tracing::info!("the platform has ended");
         }
         if let Some(stays) = &self.stays {
-            anstream::eprintln!("{stays}");
+            out::note(stays);
         }
         Ok(())
     }

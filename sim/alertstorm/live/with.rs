@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 use crate::options::{CleanArgs, LiveArgs, Provider};
 use crate::readiness::{Need, Readiness};
-use crate::{run_folder, source, ui};
+use crate::{out, source, ui};
 use console::Console;
 use platform::runtime;
 
@@ -83,17 +83,17 @@ impl Live {
         let options = cluster::Options { context, ..cluster::Options::default() };
         let which = platform::run_id("--run", args.run.as_deref())?;
         let runtime = runtime()?;
-        anstream::eprintln!("looking for runs whose Lease has expired, for half a minute");
+        out::note("looking for runs whose Lease has expired, for half a minute");
         let found = runtime.block_on(cluster::Found::of(&options, which.as_ref()))?;
         for alive in &found.alive {
-            anstream::eprintln!("{alive}");
+            out::note(alive);
         }
         let list = found.list();
         if list.is_empty() {
             return Ok(Some(Vec::new()));
         }
         if args.dry_run {
-            anstream::println!("{list}nothing was deleted");
+            out::line(format_args!("{list}nothing was deleted"))?;
             return Ok(None);
         }
         let question = format!("{list}All of this will be deleted.\n");
@@ -175,7 +175,7 @@ impl Live {
     /// Runs the shard of this pod.
     pub fn shard(self, folder: &Path) -> Result<()> {
         let orders = shard::orders(folder)?;
-        let plan = source::load(&folder.join(run_folder::SCENARIO), &[])?;
+        let plan = source::load_of_run(folder)?;
         Ok(runtime()?.block_on(shard::run(plan, orders))?)
     }
 }

@@ -1,6 +1,7 @@
 //! A build without the feature `live`: the twin only. Every use of real servers ends with the command
 //! that gets them.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use alertstorm_model::event::Sink;
@@ -112,7 +113,7 @@ impl Platform {
         _: &Plan,
         _: Vec<(String, String)>,
         _: &mut dyn Sink,
-        _: &mut dyn FnMut(u64, Time),
+        _: &mut dyn FnMut(u64, Time) -> ControlFlow<()>,
     ) -> Result<()> {
         match *self {}
     }

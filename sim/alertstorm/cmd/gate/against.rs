@@ -17,7 +17,7 @@ use crate::exit::WrongInput;
 use crate::live::{BUILD, FEATURES};
 use crate::source::Loaded;
 use crate::world::World;
-use crate::{interrupt, run_folder};
+use crate::{interrupt, out, run_folder};
 
 /// Judges this build against another; `None` if a run was interrupted.
 ///
@@ -132,19 +132,13 @@ fn program(other: &str) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path.canonicalize()?);
     }
-    let git = |args: &[&str]| -> Result<String> {
-        let done = Command::new("git").args(args).output().context("could not run git")?;
-        if !done.status.success() {
-            let why = String::from_utf8_lossy(&done.stderr).trim().to_owned();
-            return Err(WrongInput::of(
-                &format!("--against {other}"),
-                format!("neither a program nor a revision: {why}"),
-            ));
-        }
-        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
-    };
+    let revision = format!("{other}^{{commit}}");
     let commit =
-        git(&["rev-parse", "--verify", "--end-of-options", &format!("{other}^{{commit}}")])?;
+        git(Command::new("git").args(["rev-parse", "--verify", "--end-of-options", &revision]))
+            .map_err(|why| {
+                let why = format!("neither a program nor a revision: {why:#}");
+                WrongInput::of(&format!("--against {other}"), why)
+            })?;
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let tree = cache
@@ -157,12 +151,11 @@ fn program(other: &str) -> Result<PathBuf> {
     if built.is_file() {
         return Ok(built);
     }
-    anstream::eprintln!("building {other} ({})", &commit[..12]);
+    out::note(format_args!("building {other} ({})", &commit[..12]));
     let sources = tree.join("sources");
     if !sources.join("Cargo.toml").is_file() {
         fs::create_dir_all(&tree)?;
-        let text = sources.to_str().context("the cache's path is not UTF-8")?;
-        git(&["worktree", "add", "--force", "--detach", text, &commit])?;
+        export(&commit, &tree)?;
     }
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--locked"]).args(FEATURES).current_dir(&sources);
@@ -171,4 +164,54 @@ fn program(other: &str) -> Result<PathBuf> {
         bail!("could not build {other}");
     }
     Ok(built)
+}
+
+/// Runs git; what it prints.
+fn git(command: &mut Command) -> Result<String> {
+    let done = command.output().context("could not run git")?;
+    if !done.status.success() {
+        bail!("{}", String::from_utf8_lossy(&done.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}
+
+/// Writes the sources of a commit to `sources` in a folder, by an index of its own: a worktree would
+/// stay in the user's repository if this process were killed. The name appears when all is written.
+fn export(commit: &str, to: &Path) -> Result<()> {
+    let (partial, index) = (to.join("sources.partial"), to.join("index"));
+    // What a killed process left.
+    for left in [&partial, &to.join("sources")] {
+        if left.exists() {
+            fs::remove_dir_all(left)
+                .with_context(|| format!("could not remove {}", left.display()))?;
+        }
+    }
+    let top = git(Command::new("git").args(["rev-parse", "--show-toplevel"]))?;
+    let with_index = |args: &[&str]| {
+        git(Command::new("git").current_dir(&top).env("GIT_INDEX_FILE", &index).args(args))
+    };
+    let prefix = format!("--prefix={}/", partial.to_str().context("the path is not UTF-8")?);
+    with_index(&["read-tree", commit])
+        .and_then(|_| with_index(&["checkout-index", "--all", "--force", &prefix]))
+        .with_context(|| format!("could not write the sources of {commit}"))?;
+    fs::rename(&partial, to.join("sources"))?;
+    fs::remove_file(&index)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sources_of_a_commit_are_written_without_a_worktree_also_after_a_killed_attempt() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("sources.partial")).expect("created");
+        let commit = git(Command::new("git").args(["rev-parse", "HEAD"])).expect("a commit");
+        export(&commit, folder.path()).expect("written");
+        assert!(folder.path().join("sources/sim/model/src/lib.rs").is_file());
+        assert!(!folder.path().join("sources.partial").exists());
+        let trees = git(Command::new("git").args(["worktree", "list"])).expect("a list");
+        assert!(!trees.contains(&folder.path().display().to_string()), "{trees}");
+    }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::Path;
 
 use alertstorm_model::event::Event;
-use alertstorm_model::input::without_mark;
 use alertstorm_model::scenario::Problem;
 use alertstorm_reports::gate::{BASELINE_SCHEMA, Baseline, Machine};
 use alertstorm_reports::plan_diff;
@@ -13,6 +12,7 @@ use anyhow::Result;
 use super::runs::Made;
 use crate::exit::WrongInput;
 use crate::source::Loaded;
+use crate::{files, run_folder};
 
 /// The baseline that runs make.
 ///
@@ -39,20 +39,11 @@ pub fn of(loaded: &Loaded, made: &Made) -> Result<Baseline> {
 /// [`WrongInput`] if it is not a baseline of this version.
 pub fn read(path: &Path) -> Result<Baseline> {
     let name = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = files::text(path).map_err(|error| {
         WrongInput::of(&name, format!("could not read the baseline: {error}; --update creates one"))
     })?;
-    let value: serde_json::Value = serde_json::from_str(without_mark(&text))
-        .map_err(|error| WrongInput::of(&name, format!("not JSON: {error}")))?;
-    if value["schema"] != BASELINE_SCHEMA {
-        let message = format!(
-            "expected `schema` {BASELINE_SCHEMA}, found {}; --update writes a new one",
-            value["schema"]
-        );
-        return Err(WrongInput::of(&name, message));
-    }
-    let baseline: Baseline = serde_json::from_value(value)
-        .map_err(|error| WrongInput::of(&name, format!("not a baseline: {error}")))?;
+    let expected = (BASELINE_SCHEMA, "baseline", "; --update writes a new one");
+    let baseline: Baseline = run_folder::parse_json(&name, &text, expected)?;
     if baseline.runs.is_empty() {
         return Err(WrongInput::of(&name, "the baseline has no runs"));
     }

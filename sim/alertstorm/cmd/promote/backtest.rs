@@ -11,7 +11,7 @@ use alertstorm_reports::promotion::{BACKTEST_SCHEMA, Backtest};
 use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
-use crate::{interrupt, parallel, run_folder, source, ui};
+use crate::{interrupt, out, parallel, run_folder, source, ui};
 
 /// Options of the backtest.
 #[derive(Clone, Debug, clap::Args)]
@@ -92,10 +92,10 @@ pub fn run(args: &Simulated, files: &[PathBuf], policies: Vec<Policy>, json: boo
     };
     run_folder::write_result(&folder, "backtest", &backtest, &backtest.page()?)?;
     if json {
-        anstream::println!("{}", serde_json::to_string_pretty(&backtest)?);
+        out::json(&backtest)?;
     } else {
-        anstream::print!("{}", backtest.table());
-        anstream::println!("  {}", folder.join("backtest.html").display());
+        out::text(&backtest.table())?;
+        out::line(format_args!("  {}", folder.join("backtest.html").display()))?;
     }
     Ok(if interrupt::asked() { Exit::Inconclusive } else { Exit::Held })
 }

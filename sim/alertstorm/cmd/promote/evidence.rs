@@ -1,7 +1,6 @@
 //! Reads evidence from the folders of runs. All runs that cannot be used are reported at once.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use alertstorm_analysis::measure::Measures;
@@ -16,6 +15,7 @@ use anyhow::Result;
 use serde::Deserialize;
 
 use crate::exit::WrongInput;
+use crate::files::{FileError, Folder};
 use crate::{run_folder, source};
 
 /// The file with reviews of a run's conclusions, in the run's folder: JSON Lines.
@@ -122,7 +122,7 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
             "it ran in the twin, and the policy accepts only real servers (twin_counts: false)";
         problems.push(problem(name, why.to_owned()));
     }
-    if !folder.join(run_folder::EVENTS).is_file() {
+    if !run_folder::has(folder, run_folder::EVENTS) {
         problems.push(problem(
             name,
             "it has no event log, and each investigation is judged by its events".into(),
@@ -135,8 +135,7 @@ fn of_run(folder: &Path, name: &str, policy: &Policy) -> Result<OfRun, Vec<Probl
     if measures.digest() != report.digest {
         return Err(wrong("its event log does not match its report"));
     }
-    let plan = source::load(&folder.join(run_folder::SCENARIO), &[])
-        .map_err(|error| problems_of(name, &error))?;
+    let plan = source::load_of_run(folder).map_err(|error| problems_of(name, &error))?;
     if plan.digest() != report.plan {
         return Err(wrong("its scenario does not match its report"));
     }
@@ -163,9 +162,9 @@ fn reviews(folder: &Path, plan: &Plan) -> Result<BTreeMap<InvestigationId, bool>
     let drawn = plan.alerts().filter_map(|alert| Some((alert.id, plan.right(&alert)?)));
     let mut reviews: BTreeMap<InvestigationId, bool> = drawn.collect();
     let path = folder.join(REVIEWS);
-    let text = match fs::read_to_string(&path) {
+    let text = match Folder::open(folder).and_then(|folder| folder.text(Path::new(REVIEWS))) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(reviews),
+        Err(FileError::Missing) => return Ok(reviews),
         Err(error) => {
             let message = format!("the reviews could not be read: {error}");
             return Err(vec![problem(&path.display().to_string(), message)]);
