@@ -1,8 +1,8 @@
 //! Runs on a provider whose platform fails.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alertstorm_agent::names::Names;
@@ -152,8 +152,8 @@ async fn a_panic_of_the_run_is_torn_down_and_becomes_its_error() {
     let provider = NoVault::default();
     let mut events: Vec<Event> = Vec::new();
     let mut go_on = |_| ControlFlow::Continue(());
-    let first = Cell::new(true);
-    let progress = |_: &str| assert!(!first.replace(false), "of the test");
+    let first = AtomicBool::new(true);
+    let progress = |_: &str| assert!(!first.swap(false, Ordering::SeqCst), "of the test");
     let of = Arc::new(provider.clone());
     let ran = super::run(&plan(), of, None, &mut events, &progress, &mut go_on).await;
     let error = ran.expect_err("the run panicked");
