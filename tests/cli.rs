@@ -96,6 +96,22 @@ fn a_killed_run_is_reported_as_interrupted() {
     assert!(accounting["unfinished"].as_u64() > Some(0), "{accounting}");
 }
 
+#[test]
+fn a_file_named_with_a_leading_dot_and_slash_is_copied_into_the_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::copy(root().join("scenarios/profiles/brief.yaml"), folder.path().join("brief.yaml"))
+        .expect("copied");
+    let scenario = folder.path().join("night.yaml");
+    fs::write(&scenario, "alerts: [{flood: 1}]\nagents: ./brief.yaml\n").expect("written");
+    let runs = folder.path().join("runs");
+    let done = run_in(&runs, &["run", &scenario.display().to_string(), "--no-advice"]);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    let run = the_run(&runs);
+    assert!(run.join("inputs/brief.yaml").is_file());
+    let again = alertstorm().arg("report").arg(&run).output().expect("the program runs");
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
+}
+
 /// A file-size limit stands for a full disk: it needs no rights.
 #[test]
 fn a_run_whose_event_log_cannot_be_written_is_invalid_and_reports_what_exists() {

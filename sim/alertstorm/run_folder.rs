@@ -268,7 +268,11 @@ pub fn inputs(plan: &Plan, files: &[(String, String)]) -> Result<Vec<(String, St
     let mut scenario = plan.scenario().clone();
     let inside = |name: &str| {
         let known = files.iter().any(|(read, _)| read == name);
-        known.then(|| format!("{INPUTS}/{}", name.replace(['/', '\\', ':'], "-")))
+        // Without a leading `./`: the copy's name must not be a hidden one.
+        let parts: Vec<_> = Path::new(name).iter().filter(|part| *part != ".").collect();
+        let flat =
+            parts.join(std::ffi::OsStr::new("-")).to_string_lossy().replace(['\\', ':'], "-");
+        known.then(|| format!("{INPUTS}/{flat}"))
     };
     match &mut scenario.agents {
         Agents::Profiles(name) | Agents::Traces { traces: name } => {

@@ -91,7 +91,7 @@ async fn verdict(
 
 fn unclaimed(leases: usize) -> Option<String> {
     (leases > 0).then(|| {
-        format!("{leases} leases that Vault listed were claimed by no agent: a journal is missing")
+        format!("{leases} leases that Vault listed were claimed by no agent: a journal, or Vault's response, was lost")
     })
 }
 
