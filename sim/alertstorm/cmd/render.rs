@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::exit::{Exit, WrongInput};
 use crate::live::Live;
+use crate::options::EgressArgs;
 use crate::source;
 
 /// Write the manifests of trust phases, for GitOps
@@ -29,6 +30,9 @@ pub struct Args {
     /// The folder in which PHASE/ENV/ are created
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    /// The NetworkPolicy.
+    #[command(flatten, next_help_heading = "Servers that agents may connect to")]
+    egress: EgressArgs,
 }
 
 /// Writes the manifests of the chosen phases and environments.
@@ -55,11 +59,19 @@ pub fn run(args: &Args) -> Result<Exit> {
             environments.iter().filter(|&name| args.env.as_ref().is_none_or(|e| e == name));
         for environment in chosen {
             let folder = args.output.join(phase.word()).join(environment);
-            for (path, text) in live.render(&scenario, phase, environment)? {
+            for (path, text) in live.render(&scenario, phase, environment, &args.egress)? {
                 write(&folder.join(path), &text)?;
                 written += 1;
             }
         }
+    }
+    let unreachable = live.unreachable(&args.egress)?;
+    if !unreachable.is_empty() {
+        anstream::eprintln!(
+            "the NetworkPolicy lets agents connect to no address of {}; name them: {}",
+            unreachable.join(", "),
+            "--api-server-at, --vault-at, --postgres-at"
+        );
     }
     anstream::eprintln!("{written} files in {}", args.output.display());
     Ok(Exit::Held)
