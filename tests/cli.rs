@@ -322,12 +322,77 @@ fn render_writes_every_phase_and_environment_for_gitops() {
         "{policy}"
     );
     assert!(!policy.contains("irreversible"), "{policy}");
+    let egress = ["--vault-at", "10.1.0.0/16:8200", "--postgres-at", "10.2.0.9:5432"];
+    let staging = ["--phase", "limited-write", "--env", "staging"];
+    assert_eq!(written(&[&staging[..], &egress].concat()), Some(0));
+    let policy = fs::read_to_string(place.join("networkpolicy.yaml")).expect("a NetworkPolicy");
+    assert!(policy.contains("10.1.0.0/16") && policy.contains("10.2.0.9/32"), "{policy}");
+    assert!(policy.contains("kube-dns"), "{policy}");
+    assert_eq!(
+        policy.matches("- ports:").count() + policy.matches("  ports:").count(),
+        3,
+        "{policy}"
+    );
+    assert_eq!(written(&["--vault-at", "10.1.0.0/33:8200"]), Some(2));
     assert_eq!(written(&[]), Some(0));
     for phase in ["shadow", "read-only-assist", "limited-write", "autonomous"] {
         for environment in ["dev", "staging", "production"] {
             let quota = folder.path().join(phase).join(environment).join("limits.yaml");
             assert!(quota.is_file(), "{}", quota.display());
         }
+    }
+}
+
+/// Every address is checked before the first connection, and no image has a default.
+#[cfg(feature = "live")]
+#[test]
+fn unsafe_addresses_and_missing_images_of_a_cluster_are_refused_before_anything_is_asked() {
+    let image = ["--agent-image", "registry.example/agent@sha256:0"];
+    let safe = [("VAULT_ADDR", "http://127.0.0.1:1"), ("ALERTSTORM_POSTGRES", "a@127.0.0.1:1")];
+    let refused = |args: &[&str], set: &[(&str, &str)]| {
+        let mut run = alertstorm();
+        run.args(["run", "scenarios/least.yaml", "--on", "cluster", "--yes"]).args(args);
+        for name in ["VAULT_CACERT", "VAULT_NAMESPACE", "PGSSLMODE", "PGSSLROOTCERT"] {
+            run.env_remove(name);
+        }
+        run.env_remove("ALERTSTORM_AGENT_IMAGE").env_remove("ALERTSTORM_SHARD_IMAGE");
+        run.env("VAULT_TOKEN", "a-secret").env("PGPASSWORD", "a-secret");
+        // No kubeconfig: none of these runs comes so far.
+        run.env("KUBECONFIG", "/nowhere").envs(safe).envs(set.iter().copied());
+        let done = run.output().expect("the program runs");
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    for (args, set, why) in [
+        (&[][..], &[][..], "--agent-image"),
+        (&image, &[("VAULT_ADDR", "http://vault.example:8200")], "clear text"),
+        (&image, &[("VAULT_ADDR", "https://vault.example:8200")], "VAULT_CACERT"),
+        (&image, &[("ALERTSTORM_POSTGRES", "a@10.0.0.5:5432")], "PGSSLROOTCERT"),
+        (&image, &[("PGSSLMODE", "require")], "sslmode=require is not supported"),
+        (&image, &[("VAULT_NAMESPACE", "teams/prod")], "--production teams/prod"),
+        (&image, &[], "kubeconfig"),
+        (
+            &[&image[..], &["--production", "teams/prod"]].concat(),
+            &[("VAULT_NAMESPACE", "teams/prod")],
+            "kubeconfig",
+        ),
+        (
+            &[&image[..], &["--vault-for-pods", "http://vault.vault.svc:8200"]].concat(),
+            &[],
+            "--vault-for-pods is http://vault.vault.svc:8200",
+        ),
+    ] {
+        let (code, printed) = refused(args, set);
+        assert_eq!(code, Some(3), "{args:?} {set:?}: {printed}");
+        assert!(printed.contains(why), "{args:?} {set:?}: {printed}");
+        assert!(!printed.contains("a-secret"), "{printed}");
+    }
+    for (args, why) in [
+        (&["--shards", "2"][..], "--shard-image"),
+        (&["--vault-at", "vault.example:8200"], "--vault-at"),
+    ] {
+        let (code, printed) = refused(&[&image[..], args].concat(), &[]);
+        assert_eq!(code, Some(2), "{args:?}: {printed}");
+        assert!(printed.contains(why), "{args:?}: {printed}");
     }
 }
 

@@ -37,6 +37,10 @@ pub struct ClusterArgs {
     /// The kubeconfig context; required if its name looks like production
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+    /// A host or namespace of Vault, or a host of PostgreSQL, that looks like production and may be
+    /// used [repeatable]
+    #[arg(long, value_name = "NAME")]
+    pub production: Vec<String>,
     /// Skip the confirmation prompt
     #[arg(long)]
     pub yes: bool,
@@ -66,6 +70,10 @@ pub struct CleanArgs {
     /// The kubeconfig context; required if its name looks like production
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
+    /// A host or namespace of Vault, or a host of PostgreSQL, that looks like production and may be
+    /// used [repeatable]
+    #[arg(long, value_name = "NAME")]
+    pub production: Vec<String>,
     /// Skip the confirmation prompt
     #[arg(long)]
     pub yes: bool,
@@ -78,17 +86,48 @@ impl CleanArgs {
     }
 }
 
+/// The servers that agents may connect to, for their NetworkPolicy.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct EgressArgs {
+    /// An address or IP block of the API server, which agents may connect to [repeatable]
+    #[arg(long, value_name = "CIDR:PORT")]
+    pub api_server_at: Vec<String>,
+    /// An address or IP block of Vault, such as that of the pods behind its Service [repeatable]
+    #[arg(long, value_name = "CIDR:PORT")]
+    pub vault_at: Vec<String>,
+    /// An address or IP block of PostgreSQL [repeatable]
+    #[arg(long, value_name = "CIDR:PORT")]
+    pub postgres_at: Vec<String>,
+    /// An address or IP block of DNS servers, instead of the cluster's own pods [repeatable]
+    #[arg(long, value_name = "CIDR:PORT")]
+    pub dns_at: Vec<String>,
+}
+
+impl EgressArgs {
+    /// Each option with its values.
+    pub const fn lists(&self) -> [(&'static str, &Vec<String>); 4] {
+        [
+            ("--api-server-at", &self.api_server_at),
+            ("--vault-at", &self.vault_at),
+            ("--postgres-at", &self.postgres_at),
+            ("--dns-at", &self.dns_at),
+        ]
+    }
+}
+
 /// Options of a run on real servers.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LiveArgs {
-    /// The agent's image, instead of the one built by `alertstorm setup kind`
+    /// The agent's image, best by its digest; on kind by default the one built by `alertstorm setup
+    /// kind`, required on a cluster
     #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_AGENT_IMAGE")]
     pub agent_image: Option<String>,
     /// Generate the load in N pods of the cluster, each with its part of the plan, instead of in
     /// this process
     #[arg(long, value_name = "N")]
     pub shards: Option<NonZeroU32>,
-    /// The image of these pods; by default an image of this program (kind) or the released one
+    /// The image of these pods, best by its digest; on kind by default an image of this program,
+    /// required on a cluster
     #[arg(long, value_name = "IMAGE", env = "ALERTSTORM_SHARD_IMAGE", requires = "shards")]
     pub shard_image: Option<String>,
     /// Options of `--on kind`.
@@ -97,6 +136,12 @@ pub struct LiveArgs {
     /// Options of `--on cluster`.
     #[command(flatten, next_help_heading = "On a cluster")]
     pub cluster: ClusterArgs,
+    /// The NetworkPolicy of `--on cluster`.
+    #[command(
+        flatten,
+        next_help_heading = "On a cluster: servers that agents may connect to, if not found"
+    )]
+    pub egress: EgressArgs,
 }
 
 impl LiveArgs {
@@ -118,6 +163,10 @@ impl LiveArgs {
             ("--run-id", self.cluster.run_id.clone()),
         ] {
             typed.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
+        }
+        let production = [("--production", &self.cluster.production)];
+        for (name, values) in production.into_iter().chain(self.egress.lists()) {
+            typed.extend(values.iter().flat_map(|value| [name.to_owned(), value.clone()]));
         }
         for (name, given) in [("--keep", self.kind.keep), ("--yes", self.cluster.yes)] {
             typed.extend(given.then(|| name.to_owned()));

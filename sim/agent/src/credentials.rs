@@ -11,7 +11,7 @@ use alertstorm_model::time::Span;
 use serde_json::json;
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::names::{credential_role, role};
+use crate::names::{certificate_name, credential_role, role};
 use crate::task::Task;
 use crate::vault::{Answer, Vault, VaultError};
 use crate::world::{AgentReport, Places, World};
@@ -116,7 +116,7 @@ impl<'a, W: World> Credentials<'a, W> {
             let answer = match engine {
                 Engine::Postgresql | Engine::Kv => vault.read(&path).await,
                 Engine::Pki => {
-                    let name = format!("{id}.agents.alertstorm");
+                    let name = certificate_name(id, domain);
                     vault.write(&path, json!({"common_name": name})).await
                 }
                 Engine::Kubernetes => {

@@ -154,7 +154,7 @@ impl<W: World> Driver<'_, W> {
         let user = credential.as_ref().map_or("nobody", |(user, _)| user);
         let database = self.names.database();
         let login = postgres::Login {
-            to: self.places.postgres,
+            to: &self.places.postgres,
             from: self.places.from,
             user,
             password: credential.as_ref().map(|(_, password)| password.as_str()),
@@ -167,7 +167,7 @@ impl<W: World> Driver<'_, W> {
         match done.await {
             Ok(()) => Acted::Done,
             Err(PostgresError::Refused(_)) => Acted::Refused(Refuser::DatabaseGrant),
-            Err(error @ PostgresError::Unavailable(_)) => {
+            Err(error @ (PostgresError::Unavailable(_) | PostgresError::Untrusted(_))) => {
                 tracing::debug!(user, %error, "an action on PostgreSQL failed");
                 Acted::Failed
             }

@@ -39,8 +39,11 @@ struct Around {
     /// The authority of Vault's certificate in PEM format; empty for plain HTTP.
     #[serde(default)]
     vault_ca: String,
-    /// Address and port.
-    postgres: std::net::SocketAddr,
+    /// Vault's namespace; none for the root namespace.
+    #[serde(default)]
+    vault_namespace: Option<String>,
+    /// PostgreSQL's address, and the authority of its certificate.
+    postgres: alertstorm_agent::postgres::Address,
 }
 
 /// The environment of an agent in a pod.
@@ -136,7 +139,11 @@ fn settle() -> Result<(Arc<Pod>, Places), Failure> {
         .no_proxy()
         .build()?;
     let places = Places {
-        vault: vault::Address { url: around.vault, tls: trust::only(&around.vault_ca)? },
+        vault: vault::Address {
+            url: around.vault,
+            namespace: around.vault_namespace,
+            tls: trust::only(&around.vault_ca)?,
+        },
         postgres: around.postgres,
         from: None,
         token: token("vault")?,

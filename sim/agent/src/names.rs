@@ -15,7 +15,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use alertstorm_model::investigation::Domain;
+use alertstorm_model::investigation::{Domain, InvestigationId};
 use alertstorm_model::phase::{Action, Phase, Verb};
 use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
 use serde::{Deserialize, Serialize};
@@ -196,8 +196,8 @@ impl Names {
         format!("auth/{}/login", self.login_mount(auth))
     }
 
-    /// The database that agents read and write. Statements in it are logged. Vault's `CREATE USER`
-    /// statements contain passwords, so Vault connects to the database `postgres`, where they are not.
+    /// The database that agents read and write. Statements in it are logged, except those of Vault's
+    /// user, whose `CREATE ROLE` statements contain passwords.
     pub fn database(&self) -> String {
         self.namespace.replace('-', "_")
     }
@@ -240,6 +240,16 @@ pub const fn application_object(verb: Verb) -> &'static str {
 pub fn credential_role(phase: Phase, home: Domain, target: Domain, config: u32) -> String {
     let whose = if home == target { "own" } else { "other" };
     format!("{phase}-{whose}-{config}")
+}
+
+/// The DNS domain of the certificates that a domain's secrets engine issues, and no others.
+pub fn certificate_domain(domain: Domain) -> String {
+    format!("{domain}.agents.alertstorm")
+}
+
+/// The name in the certificate of an investigation's agent for the systems of a domain.
+pub fn certificate_name(id: InvestigationId, domain: Domain) -> String {
+    format!("{id}.{}", certificate_domain(domain))
 }
 
 /// The type of the auth method.

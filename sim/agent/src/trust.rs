@@ -21,3 +21,14 @@ pub fn only(ca_pem: &str) -> Result<rustls::ClientConfig, rustls::Error> {
         .with_no_client_auth();
     Ok(config)
 }
+
+/// As [`only`], for a text that must hold a certificate.
+///
+/// # Errors
+/// If there is none, or one is invalid.
+pub fn only_nonempty(ca_pem: &str) -> Result<rustls::ClientConfig, rustls::Error> {
+    if CertificateDer::pem_slice_iter(ca_pem.as_bytes()).filter_map(Result::ok).next().is_none() {
+        return Err(rustls::Error::General("the text holds no certificate in PEM format".into()));
+    }
+    only(ca_pem)
+}

@@ -8,7 +8,7 @@ use rustify::Endpoint;
 use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError as RestError;
 use serde_json::Value;
-use vaultrs::api::EndpointResult;
+use vaultrs::api::{EndpointMiddleware as Middle, EndpointResult};
 use vaultrs::client::{VaultClient, VaultClientSettingsBuilder};
 
 /// A request that takes longer has failed as [`VaultError::Unavailable`].
@@ -78,6 +78,9 @@ impl std::fmt::Debug for Token {
 pub struct Address {
     /// Like `https://127.0.0.1:8200`.
     pub url: String,
+    /// The namespace of every request, which Vault receives as `X-Vault-Namespace`; `None` for the
+    /// root namespace.
+    pub namespace: Option<String>,
     /// Trusts Vault's certificate authority and no other.
     pub tls: rustls::ClientConfig,
 }
@@ -109,6 +112,11 @@ impl Vault {
             .no_proxy()
             .build()
             .map_err(|error| wrong(error.to_string()))?;
+        if let Some(namespace) = &address.namespace
+            && http::HeaderValue::from_str(namespace).is_err()
+        {
+            return Err(wrong(format!("{namespace:?} is not the name of a Vault namespace")));
+        }
         let settings = VaultClientSettingsBuilder::default()
             .address(&address.url)
             .token(token)
@@ -117,11 +125,11 @@ impl Vault {
             .verify(true)
             .build()
             .map_err(|error| wrong(error.to_string()))?;
-        let middle = vaultrs::api::EndpointMiddleware {
+        let middle = Middle {
             token: token.to_owned(),
             version: "v1".to_owned(),
             wrap: None,
-            namespace: None,
+            namespace: address.namespace.clone(),
         };
         let http = rustify::clients::reqwest::Client::new(&address.url, http);
         Ok(Self { client: VaultClient { http, middle, settings } })
@@ -138,8 +146,11 @@ impl Vault {
     /// [`VaultError::Unavailable`] if Vault does not answer.
     pub async fn metrics(&self) -> Result<String, VaultError> {
         let url = format!("{}/v1/sys/metrics?format=prometheus", self.client.http.base);
-        let request =
-            self.client.http.http.get(url).header("X-Vault-Token", &self.client.middle.token);
+        let Middle { token, namespace, .. } = &self.client.middle;
+        let mut request = self.client.http.http.get(url).header("X-Vault-Token", token);
+        if let Some(namespace) = namespace {
+            request = request.header("X-Vault-Namespace", namespace);
+        }
         let failed =
             |error: reqwest::Error| VaultError::Unavailable(error.without_url().to_string());
         request.send().await.map_err(failed)?.text().await.map_err(failed)
@@ -278,6 +289,8 @@ impl Endpoint for Request<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -291,6 +304,45 @@ mod tests {
         );
         let plain = Request { method: RequestMethod::GET, path: "sys/leases", body: None };
         assert_eq!(plain.query().expect("no query"), None);
+    }
+
+    /// The first request that `ask` sends, as text.
+    async fn sent<F: Future>(namespace: Option<&str>, ask: impl FnOnce(Vault) -> F) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let namespace = namespace.map(str::to_owned);
+        let address = Address { url, namespace, tls: crate::trust::only("").unwrap() };
+        let vault = Vault::new(&address, None, "a-token").unwrap();
+        let received = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut text, mut part) = (String::new(), [0; 4096]);
+            while !text.contains("\r\n\r\n") {
+                let read = stream.read(&mut part).await.unwrap();
+                text.push_str(&String::from_utf8_lossy(&part[..read]));
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            text.to_lowercase()
+        };
+        tokio::join!(received, ask(vault)).0
+    }
+
+    #[tokio::test]
+    async fn every_request_names_the_namespace_of_the_address() {
+        let read = async |vault: Vault| vault.read("sys/mounts").await.map(drop);
+        let metrics = async |vault: Vault| vault.metrics().await.map(drop);
+        for text in [sent(Some("teams/a"), read).await, sent(Some("teams/a"), metrics).await] {
+            assert!(text.contains("x-vault-namespace: teams/a\r\n"), "{text}");
+        }
+        let none = sent(None, read).await;
+        assert!(!none.contains("x-vault-namespace"), "{none}");
+    }
+
+    #[test]
+    fn a_namespace_that_is_no_header_value_is_refused() {
+        let tls = crate::trust::only("").unwrap();
+        let namespace = Some("a\r\nX-Vault-Token: b".to_owned());
+        let address = Address { url: "https://127.0.0.1".to_owned(), namespace, tls };
+        assert!(matches!(Vault::new(&address, None, ""), Err(VaultError::Wrong { code: 0, .. })));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the pod implement [`World`], each in its own way.
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use alertstorm_model::investigation::{Domain, Stage};
 use alertstorm_model::phase::{Refuser, Verb};
@@ -10,7 +10,7 @@ use alertstorm_model::quantity::Bytes;
 use alertstorm_model::time::{Span, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::vault;
+use crate::{postgres, vault};
 
 /// An event that an agent reports, timed by [`World::now`]. The serialized names are one letter
 /// long: a pod's termination message holds all of its events in 4096 bytes.
@@ -90,8 +90,8 @@ pub trait World: Send + Sync + 'static {
 pub struct Places {
     /// Vault's URL and certificate authority.
     pub vault: vault::Address,
-    /// PostgreSQL's address and port.
-    pub postgres: SocketAddr,
+    /// PostgreSQL's address and certificate authority.
+    pub postgres: postgres::Address,
     /// The source address of its connections; none for the host's default.
     pub from: Option<Ipv4Addr>,
     /// Its ServiceAccount token with Vault as the audience.

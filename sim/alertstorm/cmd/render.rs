@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use crate::exit::{Exit, WrongInput};
 use crate::live::Live;
+use crate::options::EgressArgs;
 use crate::{out, run_folder, source};
 
 /// Write the manifests of trust phases, for GitOps
@@ -28,6 +29,9 @@ pub struct Args {
     /// The folder in which PHASE/ENV/ are created
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
+    /// The NetworkPolicy.
+    #[command(flatten, next_help_heading = "Servers that agents may connect to")]
+    egress: EgressArgs,
 }
 
 /// Writes the manifests of the chosen phases and environments.
@@ -53,10 +57,18 @@ pub fn run(args: &Args) -> Result<Exit> {
         let chosen =
             environments.iter().filter(|&name| args.env.as_ref().is_none_or(|e| e == name));
         for environment in chosen {
-            for (path, text) in live.render(&scenario, phase, environment)? {
+            for (path, text) in live.render(&scenario, phase, environment, &args.egress)? {
                 files.push((Path::new(phase.word()).join(environment).join(path), text));
             }
         }
+    }
+    let unreachable = live.unreachable(&args.egress)?;
+    if !unreachable.is_empty() {
+        out::note(format_args!(
+            "the NetworkPolicy lets agents connect to no address of {}; name them: \
+             --api-server-at, --vault-at, --postgres-at",
+            unreachable.join(", ")
+        ));
     }
     let written = files.len();
     run_folder::write_all(&args.output, files)?;

@@ -12,15 +12,16 @@ use alertstorm_model::investigation::Stage;
 use alertstorm_model::scenario::{Plan, Problem};
 use alertstorm_model::time::Time;
 use alertstorm_platform::provider;
-use alertstorm_platform::provider::cluster::{self, Cluster};
+use alertstorm_platform::provider::cluster::{self, Cluster, Egress};
 use alertstorm_platform::provider::kind::{self, Kind};
 use alertstorm_platform::provider::local::{Local, LocalError, UnknownFlag};
+use alertstorm_platform::reach::Peer;
 use alertstorm_platform::{InvalidRunId, RunId};
 use anyhow::{Context, Result};
 
 use super::console::Console;
 use crate::exit::{InvalidRun, WrongInput};
-use crate::options::{LiveArgs, Provider};
+use crate::options::{EgressArgs, LiveArgs, Provider};
 use crate::{interrupt, out};
 
 /// A platform, and the runtime that its tasks run on.
@@ -166,6 +167,11 @@ async fn provide(
 
 /// The options of the cluster provider.
 pub fn cluster_options(args: &LiveArgs) -> Result<cluster::Options> {
+    if args.shards.is_some() && args.shard_image.is_none() {
+        let why = "a cluster needs --shard-image as well: none is taken from a public registry; \
+                   kind-config/shard/Dockerfile builds one";
+        return Err(WrongInput::of("--shards", why.to_owned()));
+    }
     Ok(cluster::Options {
         context: args.cluster.context.clone(),
         yes: args.cluster.yes,
@@ -173,8 +179,10 @@ pub fn cluster_options(args: &LiveArgs) -> Result<cluster::Options> {
         vault_for_pods: args.cluster.vault_for_pods.clone(),
         api_server_for_vault: args.cluster.api_server_for_vault.clone(),
         priority_level: args.cluster.priority_level.clone(),
-        shard_image: args.shards.map(|_| shard_image(args)),
+        shard_image: args.shards.and(args.shard_image.clone()),
         run_id: run_id("--run-id", args.cluster.run_id.as_deref())?,
+        production: args.cluster.production.clone(),
+        egress: egress(&args.egress)?,
     })
 }
 
@@ -182,6 +190,17 @@ pub fn cluster_options(args: &LiveArgs) -> Result<cluster::Options> {
 pub fn run_id(option: &str, typed: Option<&str>) -> Result<Option<RunId>> {
     let wrong = |error: InvalidRunId| WrongInput::of(option, error.to_string());
     typed.map(|id| id.parse().map_err(wrong)).transpose()
+}
+
+/// The addresses of a NetworkPolicy, from the command line.
+pub fn egress(args: &EgressArgs) -> Result<Egress> {
+    let [api_server, vault, postgres, dns] = args.lists().map(|(option, values)| {
+        let parsed = values.iter().map(|text| {
+            text.parse::<Peer>().map_err(|error| WrongInput::of(option, error.to_string()))
+        });
+        parsed.collect::<Result<Vec<Peer>>>()
+    });
+    Ok(Egress { api_server: api_server?, vault: vault?, postgres: postgres?, dns: dns? })
 }
 
 /// The log, and the number of investigations whose Job has finished.

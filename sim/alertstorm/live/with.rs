@@ -10,14 +10,15 @@ use alertstorm_live::shard;
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_platform::doctor::{self, Finding};
-use alertstorm_platform::provider::cluster;
+use alertstorm_platform::provider::cluster::{self, Egress};
 use alertstorm_platform::provider::kind;
 use alertstorm_platform::provider::local::{self, Local, setup};
 use alertstorm_platform::provider::state;
+use alertstorm_platform::reach::{Dns, Reach};
 use alertstorm_platform::render;
 use anyhow::{Context, Result};
 
-use crate::options::{CleanArgs, LiveArgs, Provider};
+use crate::options::{CleanArgs, EgressArgs, LiveArgs, Provider};
 use crate::readiness::{Need, Readiness};
 use crate::{out, source, ui};
 use console::Console;
@@ -79,8 +80,8 @@ impl Live {
     /// Removes what killed runs left in a cluster; a line for each object. `None` if the confirmation
     /// was declined.
     pub fn clean_cluster(self, args: &CleanArgs) -> Result<Option<Vec<String>>> {
-        let context = args.context.clone();
-        let options = cluster::Options { context, ..cluster::Options::default() };
+        let (context, production) = (args.context.clone(), args.production.clone());
+        let options = cluster::Options { context, production, ..cluster::Options::default() };
         let which = platform::run_id("--run", args.run.as_deref())?;
         let runtime = runtime()?;
         out::note("looking for runs whose Lease has expired, for half a minute");
@@ -148,13 +149,20 @@ impl Live {
         Ok(environments()?.into_keys().map(|name| name.to_string()).collect())
     }
 
+    /// The servers that the NetworkPolicy of these options gives agents no way to connect to.
+    pub fn unreachable(self, egress: &EgressArgs) -> Result<Vec<&'static str>> {
+        Ok(reach(egress)?.lacking())
+    }
+
     /// The manifests of a phase in an environment: path below their folder, and text.
     pub fn render(
         self,
         scenario: &Scenario,
         phase: Phase,
         environment: &str,
+        egress: &EgressArgs,
     ) -> Result<Vec<(PathBuf, String)>> {
+        let reach = reach(egress)?;
         let table = environments()?;
         let mut of = table.iter().filter(|(name, _)| name.to_string() == environment);
         let (environment, limits) = of.next().context("no such environment")?;
@@ -163,7 +171,7 @@ impl Live {
             vault.map(|(name, text)| (Path::new("vault").join(name), text)).collect();
         let postgres = render::postgres_files(phase, environment).into_iter();
         files.extend(postgres.map(|(name, text)| (Path::new("postgres").join(name), text)));
-        for (name, objects) in render::manifests(scenario, phase, environment, *limits) {
+        for (name, objects) in render::manifests(scenario, phase, environment, *limits, &reach) {
             let documents: Result<Vec<String>, _> =
                 objects.iter().map(serde_saphyr::to_string).collect();
             let text = documents.context("could not write YAML")?.join("---\n");
@@ -178,6 +186,13 @@ impl Live {
         let plan = source::load_of_run(folder)?;
         Ok(runtime()?.block_on(shard::run(plan, orders))?)
     }
+}
+
+/// The servers of the options, and the cluster's DNS unless another is named.
+fn reach(args: &EgressArgs) -> Result<Reach> {
+    let Egress { api_server, vault, postgres, dns } = platform::egress(args)?;
+    let dns = if dns.is_empty() { Dns::Cluster } else { Dns::At(dns) };
+    Ok(Reach { api_server, vault, postgres, dns })
 }
 
 fn environments()

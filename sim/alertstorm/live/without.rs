@@ -10,7 +10,7 @@ use alertstorm_model::scenario::{Plan, Scenario};
 use alertstorm_model::time::Time;
 use anyhow::{Result, anyhow};
 
-use crate::options::{CleanArgs, LiveArgs, Provider};
+use crate::options::{CleanArgs, EgressArgs, LiveArgs, Provider};
 use crate::readiness::Readiness;
 
 /// Name of this kind of build.
@@ -98,7 +98,17 @@ impl Live {
         match self {}
     }
 
-    pub fn render(self, _: &Scenario, _: Phase, _: &str) -> Result<Vec<(PathBuf, String)>> {
+    pub fn unreachable(self, _: &EgressArgs) -> Result<Vec<&'static str>> {
+        match self {}
+    }
+
+    pub fn render(
+        self,
+        _: &Scenario,
+        _: Phase,
+        _: &str,
+        _: &EgressArgs,
+    ) -> Result<Vec<(PathBuf, String)>> {
         match self {}
     }
 

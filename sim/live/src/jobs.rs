@@ -13,6 +13,7 @@ use alertstorm_model::scenario::{Part, Plan};
 use alertstorm_platform::bootstrap::own_binding;
 use alertstorm_platform::call;
 use alertstorm_platform::identity;
+use alertstorm_platform::provider::images;
 use alertstorm_platform::{Agents, PodSpec};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -76,6 +77,7 @@ fn object(template: &JobTemplate, image: &str, env: &Value) -> Value {
                     "containers": [{
                         "name": "agent",
                         "image": image,
+                        "imagePullPolicy": images::pull_policy(image),
                         "env": env,
                         "securityContext": {
                             "allowPrivilegeEscalation": false,
@@ -200,7 +202,8 @@ impl Jobs {
         let task = Task::new(&self.plan, alert, &self.names);
         let task = serde_json::to_string(&task).map_err(kube::Error::SerdeError)?;
         let places = json!({
-            "vault": spec.vault, "vault_ca": spec.vault_ca, "postgres": spec.postgres,
+            "vault": spec.vault, "vault_ca": spec.vault_ca,
+            "vault_namespace": spec.vault_namespace, "postgres": spec.postgres,
         });
         Ok(json!([
             {"name": "ALERTSTORM_TASK", "value": task},

@@ -15,9 +15,10 @@ use serde_json::{Value, json};
 
 use crate::call;
 use crate::identity;
-use crate::manifests::{self, RBAC, Reach, account, binding, object, service_account};
+use crate::manifests::{self, RBAC, account, binding, object, service_account};
 use crate::objects::{self, CreateError};
 use crate::platform::{Agents, Identities, Platform, Tokens};
+use crate::reach::Reach;
 
 /// A TokenRequest is retried for this long.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
@@ -97,7 +98,7 @@ const OWN: [&str; 3] = ["backend", "scraper", "vault"];
 pub fn objects(
     scenario: &Scenario,
     identities: &Identities,
-    reach: Option<Reach>,
+    reach: Option<&Reach>,
     names: &Names,
 ) -> Vec<Value> {
     let phase = scenario.phase;
@@ -211,7 +212,7 @@ pub fn own_binding(account_name: &str, role: &str, labels: &Value, names: &Names
 /// For the first object that cannot be created, or that exists and is not the run's.
 pub async fn apply(scenario: &Scenario, platform: &Platform) -> Result<(), BootstrapError> {
     let reach = match &platform.agents {
-        Agents::Pods(spec) => Some(Reach { vault: spec.vault_at(), postgres: Some(spec.postgres) }),
+        Agents::Pods(spec) => Some(&spec.reach),
         Agents::Hollow(_) => None,
     };
     for object in objects(scenario, &platform.identities, reach, &platform.names) {

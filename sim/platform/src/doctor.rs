@@ -85,7 +85,10 @@ pub fn cluster() -> Vec<Finding> {
         Finding {
             what: "a PostgreSQL".to_owned(),
             found: std::env::var("ALERTSTORM_POSTGRES").ok(),
-            got_by: "set ALERTSTORM_POSTGRES=USER@HOST:PORT and PGPASSWORD".to_owned(),
+            got_by:
+                "set ALERTSTORM_POSTGRES=USER@HOST:PORT and PGPASSWORD, and PGSSLROOTCERT if it \
+                     is on another machine"
+                    .to_owned(),
         },
     ]
 }

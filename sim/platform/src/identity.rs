@@ -11,7 +11,7 @@ pub fn accounts_of(identity: IdentityKind, phase: Phase, home: Domain) -> String
         IdentityKind::SharedAgent => {
             job::service_account(identity, phase, home, InvestigationId(0))
         }
-        IdentityKind::PerInvestigation => format!("inv-*-{home}"),
+        IdentityKind::PerInvestigation => format!("inv-*-{phase}-{home}"),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod objects;
 mod platform;
 mod postgres;
 pub mod provider;
+pub mod reach;
 pub mod render;
 pub mod sweep;
 pub mod vault;

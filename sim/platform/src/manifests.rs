@@ -1,14 +1,14 @@
 //! Manifests of agents: RBAC from the table of [`Phase`], and the limits and the NetworkPolicy of
 //! their pods. A run applies them, `alertstorm render` writes them to files for GitOps.
 
-use std::net::SocketAddr;
-
 use alertstorm_agent::names::{Names, application_object, role};
 use alertstorm_model::controller::job;
 use alertstorm_model::investigation::{Domain, IdentityKind, InvestigationId};
 use alertstorm_model::phase::{Action, Phase, Verb};
 use alertstorm_model::scenario::knobs::Job;
 use serde_json::{Value, json};
+
+use crate::reach::Reach;
 
 /// The API group of roles and bindings, with its version.
 pub const RBAC: &str = "rbac.authorization.k8s.io/v1";
@@ -93,24 +93,8 @@ pub fn namespace(name: &str) -> Value {
     namespace
 }
 
-/// The servers that agents may connect to. `None` allows the port at any address.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Reach {
-    /// Vault.
-    pub vault: Option<SocketAddr>,
-    /// PostgreSQL.
-    pub postgres: Option<SocketAddr>,
-}
-
-/// Denies ingress, and allows egress to the API server, DNS, Vault and PostgreSQL only.
-pub fn network_policy(reach: Reach) -> Value {
-    let tcp = |port: u16| json!({"protocol": "TCP", "port": port});
-    let to = |known: Option<SocketAddr>, port: u16| {
-        let Some(at) = known else { return json!({"ports": [tcp(port)]}) };
-        let bits = if at.is_ipv4() { 32 } else { 128 };
-        let block = format!("{}/{bits}", at.ip());
-        json!({"to": [{"ipBlock": {"cidr": block}}], "ports": [tcp(at.port())]})
-    };
+/// Denies ingress, and allows egress to the named servers only.
+pub fn network_policy(reach: &Reach) -> Value {
     object(
         "NetworkPolicy",
         "networking.k8s.io/v1",
@@ -119,13 +103,7 @@ pub fn network_policy(reach: Reach) -> Value {
             "podSelector": {},
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [],
-            "egress": [
-                // The API server: the port of its service, and the port behind it.
-                {"ports": [tcp(443), tcp(6443)]},
-                {"ports": [tcp(53), {"protocol": "UDP", "port": 53}]},
-                to(reach.vault, 8200),
-                to(reach.postgres, 5432),
-            ],
+            "egress": reach.rules(),
         }}),
     )
 }
@@ -210,12 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn the_network_policy_allows_egress_to_the_servers_of_agents_only() {
-        let vault = Some(SocketAddr::from(([172, 18, 0, 3], 8200)));
-        let policy = network_policy(Reach { vault, postgres: None });
-        let egress = &policy["spec"]["egress"];
-        assert_eq!(egress[2]["to"][0]["ipBlock"]["cidr"], "172.18.0.3/32");
-        assert_eq!(egress[3], json!({"ports": [{"protocol": "TCP", "port": 5432}]}));
-        assert_eq!(policy["spec"]["ingress"], json!([]));
+    fn the_network_policy_allows_no_ingress_and_egress_by_named_rules_only() {
+        let closed = network_policy(&Reach::default());
+        assert_eq!(closed["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+        assert_eq!(closed["spec"]["ingress"], json!([]));
+        assert_eq!(closed["spec"]["egress"], json!([]));
+        let vault = vec!["172.18.0.3:8200".parse().unwrap()];
+        let reach = Reach { vault, ..Reach::default() };
+        assert_eq!(network_policy(&reach)["spec"]["egress"], json!(reach.rules()));
     }
 }

@@ -1,9 +1,9 @@
 //! What a provider returns: addresses, identities and audit trails of the servers.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use alertstorm_agent::names::Names;
+use alertstorm_agent::postgres;
 use alertstorm_agent::vault::Address;
 use alertstorm_model::scenario::Plan;
 use kube::Client;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::{ConnectionError, Lanes};
 use crate::identity::node_name;
+use crate::reach::Reach;
 
 /// Bearer tokens of the Kubernetes identities that the harness uses.
 #[derive(Clone)]
@@ -44,7 +45,7 @@ pub enum Agents {
     /// Hollow kubelets in the harness; a token for each node.
     Hollow(Vec<String>),
     /// Real kubelets with real pods.
-    Pods(PodSpec),
+    Pods(Box<PodSpec>),
 }
 
 impl std::fmt::Debug for Agents {
@@ -65,15 +66,14 @@ pub struct PodSpec {
     pub vault: String,
     /// The CA certificate of Vault in PEM format; empty for plain HTTP.
     pub vault_ca: String,
+    /// Vault's namespace; `None` for the root namespace.
+    #[serde(default)]
+    pub vault_namespace: Option<String>,
     /// The address of PostgreSQL from inside a pod.
-    pub postgres: SocketAddr,
-}
-
-impl PodSpec {
-    /// Vault's address and port; `None` if its URL has a host name.
-    pub fn vault_at(&self) -> Option<SocketAddr> {
-        self.vault.split_once("://")?.1.trim_end_matches('/').parse().ok()
-    }
+    pub postgres: postgres::Address,
+    /// The servers that the pods may connect to.
+    #[serde(default)]
+    pub reach: Reach,
 }
 
 /// Files of the servers' audit trails; `None` if the harness cannot read one.
@@ -125,7 +125,7 @@ pub struct Surroundings {
     /// The issuer of ServiceAccount tokens.
     pub issuer: String,
     /// The address of PostgreSQL from Vault.
-    pub postgres: SocketAddr,
+    pub postgres: postgres::Address,
     /// User and password with which Vault logs in to PostgreSQL.
     pub postgres_user: (String, String),
     /// The path of the audit file in Vault's file system; `None` if no audit device is enabled.
@@ -169,7 +169,7 @@ pub struct Platform {
     /// The settings from which Vault is configured.
     pub around: Surroundings,
     /// The address of PostgreSQL from the harness.
-    pub postgres: SocketAddr,
+    pub postgres: postgres::Address,
     /// Audit trails.
     pub trails: Trails,
     /// Sources of metrics.
@@ -271,7 +271,7 @@ impl Clients {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
 
@@ -286,7 +286,7 @@ mod tests {
             api_server_ca: String::new(),
             accounts_key: String::new(),
             issuer: "https://issuer".to_owned(),
-            postgres: SocketAddr::from((Ipv4Addr::LOCALHOST, 5432)),
+            postgres: postgres::Address::plain(SocketAddr::from((Ipv4Addr::LOCALHOST, 5432))),
             postgres_user: ("vault_user".to_owned(), secret()),
             audit: None,
         };

@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use alertstorm_agent::names::{Names, RunId};
+use alertstorm_agent::postgres::Address;
 use alertstorm_agent::vault::VaultError;
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::Scenario;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::manifests::{Reach, resource_quota};
+use crate::manifests::resource_quota;
 use crate::objects::{CLUSTER_WIDE, kind_and_name, mark};
 use crate::platform::{Identities, Surroundings};
+use crate::reach::Reach;
 use crate::{bootstrap, postgres, vault};
 
 /// The capacity of an environment.
@@ -33,13 +35,14 @@ pub fn environments() -> Result<BTreeMap<RunId, Environment>, serde_saphyr::Erro
 }
 
 /// What is not known when files are rendered. `envsubst` replaces it when they are applied.
-pub const PLACEHOLDERS: [(&str, &str); 7] = [
+pub const PLACEHOLDERS: [(&str, &str); 8] = [
     ("${KUBERNETES_HOST}", "the URL of the API server from Vault"),
     ("${KUBERNETES_CA}", "its CA certificate in PEM format, each newline written as \\n"),
     ("${KUBERNETES_ISSUER}", "the issuer of ServiceAccount tokens (jwt only)"),
     ("${KUBERNETES_ACCOUNTS_KEY}", "their public key, like the certificate (jwt only)"),
     ("${VAULT_REVIEWER_JWT}", "a token of the ServiceAccount alertstorm-vault"),
     ("${POSTGRES_ADDRESS}", "host and port of PostgreSQL from Vault"),
+    ("${POSTGRES_CA}", "the CA certificate of PostgreSQL, like the other"),
     ("${POSTGRES_VAULT_PASSWORD}", "the password of Vault's user, the same in both places"),
 ];
 
@@ -58,11 +61,11 @@ pub fn objects(
     phase: Phase,
     environment: &RunId,
     limits: Environment,
+    reach: &Reach,
 ) -> Vec<Value> {
     let names = Names::of_environment(environment, phase);
     let scenario = in_phase(scenario, phase);
-    let reach = Some(Reach::default());
-    let mut all = bootstrap::objects(&scenario, &Identities::Accounts, reach, &names);
+    let mut all = bootstrap::objects(&scenario, &Identities::Accounts, Some(reach), &names);
     all.push(resource_quota(&scenario.controller.job, limits.agents));
     for object in &mut all {
         mark(object, &names);
@@ -80,9 +83,10 @@ pub fn manifests(
     phase: Phase,
     environment: &RunId,
     limits: Environment,
+    reach: &Reach,
 ) -> Vec<(&'static str, Vec<Value>)> {
     let mut files: Vec<(&str, Vec<Value>)> = Vec::new();
-    for object in objects(scenario, phase, environment, limits) {
+    for object in objects(scenario, phase, environment, limits, reach) {
         let name = match kind_and_name(&object).0 {
             "Namespace" => "namespace.yaml",
             "ServiceAccount" | "RoleBinding" => "serviceaccounts-and-bindings.yaml",
@@ -123,7 +127,7 @@ pub fn vault_writes(
         api_server_ca: text("${KUBERNETES_CA}"),
         accounts_key: text("${KUBERNETES_ACCOUNTS_KEY}"),
         issuer: text("${KUBERNETES_ISSUER}"),
-        postgres: NOWHERE,
+        postgres: Address::plain(NOWHERE),
         postgres_user: (names.vault_user(), text("${POSTGRES_VAULT_PASSWORD}")),
         audit: None,
     };
@@ -132,7 +136,8 @@ pub fn vault_writes(
     for (_, body) in &mut all {
         if let Some(url) = body["connection_url"].as_str() {
             let url = url.replace(&NOWHERE.to_string(), "${POSTGRES_ADDRESS}");
-            body["connection_url"] = url.into();
+            body["connection_url"] = url.replace("sslmode=disable", "sslmode=verify-full").into();
+            body["tls_ca"] = "${POSTGRES_CA}".into();
         }
     }
     Ok(all)
@@ -199,7 +204,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use alertstorm_agent::names::{application_object, role};
-    use alertstorm_model::investigation::Domain;
+    use alertstorm_model::investigation::{Domain, IdentityKind};
     use alertstorm_model::phase::{Action, Verb};
     use alertstorm_model::scenario::{self, NoFiles};
     use http::Request;
@@ -269,7 +274,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     #[ignore = "needs the servers of `alertstorm setup local`"]
     async fn rbac_grants_what_the_phase_table_allows_and_later_phases_only_add() {
-        let scenario = scenario();
+        // The accounts of agents that share one are rendered.
+        let scenario = Scenario { identity: IdentityKind::SharedAgent, ..scenario() };
         let local = Local::start(&scenario, false, &|_: &str| {}).await.unwrap();
         let client = local.platform().unwrap().admin;
         for &home in Domain::ALL {
@@ -280,7 +286,7 @@ mod tests {
                 let namespace = names.namespace();
                 if home == Domain::ALL[0] {
                     let limits = environments().unwrap()[&staging];
-                    let files = manifests(&scenario, phase, &staging, limits);
+                    let files = manifests(&scenario, phase, &staging, limits, &Reach::default());
                     let ours = |object: &&Value| object["kind"] != "Kustomization";
                     for object in files.iter().flat_map(|(_, all)| all).filter(ours) {
                         bootstrap::create_one(&client, object.clone(), &names).await.unwrap();
@@ -324,7 +330,7 @@ mod tests {
         assert!(environments.contains_key(&"staging".parse().unwrap()));
         for &phase in Phase::ALL {
             for (name, limits) in &environments {
-                let files = manifests(&scenario, phase, name, *limits);
+                let files = manifests(&scenario, phase, name, *limits, &Reach::default());
                 let names = Names::of_environment(name, phase);
                 assert_eq!(files[0].1[0]["metadata"]["name"], names.namespace());
                 let of = |(file, _): &&(&str, Vec<Value>)| *file == "limits.yaml";

@@ -3,7 +3,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use alertstorm_agent::names::{Names, credential_role, method, role};
+use alertstorm_agent::names::{Names, certificate_domain, credential_role, method, role};
+use alertstorm_agent::postgres::Address;
 use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::{Action, Phase, Verb};
@@ -361,7 +362,7 @@ async fn engine(
     }
     for config in 0..knobs.configs.get() {
         if knobs.engine == Engine::Postgresql {
-            database(vault, around, &at, config).await?;
+            database(vault, around, names, (phase, domain), config).await?;
         }
         for home in [domain, other(domain)] {
             let name = credential_role(phase, home, domain, config);
@@ -371,19 +372,16 @@ async fn engine(
                     json!({
                         "db_name": format!("config-{config}"),
                         "creation_statements": [creation(phase, home, domain, names)],
-                        "revocation_statements": [include_str!(
+                        "revocation_statements": [statement(include_str!(
                             "../../../kind-config/postgres/revoke.sql"
-                        ).trim()],
+                        ))],
                         "default_ttl": ttl,
                         "max_ttl": max_ttl,
                     }),
                 ),
-                Engine::Pki => (
-                    format!("{at}/roles/{name}"),
-                    // A lease for each certificate; RSA 2048 is what agents request by default.
-                    json!({"allow_any_name": true, "generate_lease": true, "ttl": ttl,
-                           "max_ttl": max_ttl, "key_type": "rsa", "key_bits": 2048}),
-                ),
+                Engine::Pki => {
+                    (format!("{at}/roles/{name}"), certificate_role(domain, &ttl, &max_ttl))
+                }
                 Engine::Kubernetes => (
                     format!("{at}/roles/{name}"),
                     json!({
@@ -401,6 +399,41 @@ async fn engine(
     Ok(())
 }
 
+/// The role of the PKI engine: client certificates of names below the domain's, and nothing else.
+fn certificate_role(domain: Domain, ttl: &str, max_ttl: &str) -> Value {
+    json!({
+        "allowed_domains": [certificate_domain(domain)],
+        "allow_subdomains": true,
+        "allow_bare_domains": false,
+        "allow_wildcard_certificates": false,
+        "allow_glob_domains": false,
+        "allow_any_name": false,
+        "enforce_hostnames": true,
+        "cn_validations": ["hostname"],
+        "require_cn": true,
+        // On by default, for any name and any address.
+        "allow_localhost": false,
+        "allow_ip_sans": false,
+        "allowed_uri_sans": [],
+        "allowed_other_sans": [],
+        "allowed_user_ids": [],
+        "server_flag": false,
+        "client_flag": true,
+        // A lease for each certificate; RSA 2048 is what agents request by default.
+        "generate_lease": true,
+        "ttl": ttl,
+        "max_ttl": max_ttl,
+        "key_type": "rsa",
+        "key_bits": 2048,
+    })
+}
+
+/// A statement without its comments, which Vault would send each time.
+fn statement(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("--")).collect();
+    lines.join("\n")
+}
+
 /// Another domain: the next one in order.
 fn other(domain: Domain) -> Domain {
     Domain::ALL[(domain.index() + 1) % Domain::COUNT]
@@ -416,27 +449,71 @@ fn creation(phase: Phase, home: Domain, target: Domain, names: &Names) -> String
     include_str!("../../../kind-config/postgres/create.sql").trim().replace("{{member}}", &member)
 }
 
+/// The connection of Vault to PostgreSQL, for the roles of a domain and no others.
 async fn database(
     vault: &To<'_>,
     around: &Surroundings,
-    at: &str,
+    names: &Names,
+    (phase, domain): (Phase, Domain),
     config: u32,
 ) -> Result<(), VaultError> {
     let (user, password) = &around.postgres_user;
-    let url = format!(
-        "postgresql://{{{{username}}}}:{{{{password}}}}@{}/postgres?sslmode=disable",
-        around.postgres
-    );
-    let body = json!({
+    let roles = [domain, other(domain)].map(|home| credential_role(phase, home, domain, config));
+    let mut body = json!({
         "plugin_name": "postgresql-database-plugin",
-        "allowed_roles": ["*"],
-        "connection_url": url,
+        "allowed_roles": roles,
+        "connection_url": connection_url(&around.postgres, &names.database()),
         "username": user,
         "password": password,
         "password_authentication": "scram-sha-256",
         "max_open_connections": 4,
         "max_connection_lifetime": "0s",
     });
-    vault.write(&format!("{at}/config/config-{config}"), body).await?;
+    if let Some(tls) = &around.postgres.tls {
+        merge(&mut body, json!({"tls_ca": tls.ca()}));
+    }
+    vault.write(&format!("{}/config/config-{config}", names.mount(domain)), body).await?;
     Ok(())
+}
+
+/// The URL with which Vault connects to PostgreSQL. With TLS it has the host name that the
+/// certificate must contain.
+fn connection_url(to: &Address, database: &str) -> String {
+    let (host, mode) = match &to.tls {
+        Some(tls) if tls.host().contains(':') => (format!("[{}]", tls.host()), "verify-full"),
+        Some(tls) => (tls.host().to_owned(), "verify-full"),
+        None if to.at.is_ipv6() => (format!("[{}]", to.at.ip()), "disable"),
+        None => (to.at.ip().to_string(), "disable"),
+    };
+    let port = to.at.port();
+    format!(
+        "postgresql://{{{{username}}}}:{{{{password}}}}@{host}:{port}/{database}?sslmode={mode}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alertstorm_agent::postgres::Tls;
+
+    #[test]
+    fn the_connection_url_verifies_the_host_name_that_the_certificate_must_contain() {
+        let at = "127.0.0.1:5432".parse().unwrap();
+        let plain = connection_url(&Address::plain(at), "evidence");
+        assert!(plain.ends_with("@127.0.0.1:5432/evidence?sslmode=disable"), "{plain}");
+        let key = rcgen::generate_simple_self_signed(["db.example".to_owned()]).unwrap();
+        let url = |host| {
+            let tls = Tls::new(host, &key.cert.pem()).unwrap();
+            connection_url(&Address { at, tls: Some(tls) }, "evidence")
+        };
+        let named = url("db.example");
+        assert!(named.ends_with("@db.example:5432/evidence?sslmode=verify-full"));
+        assert!(url("fd00::1").contains("@[fd00::1]:5432/"));
+    }
+
+    #[test]
+    fn the_revocation_statement_is_sent_without_its_comments() {
+        let text = statement(include_str!("../../../kind-config/postgres/revoke.sql"));
+        assert!(text.starts_with("DO $$") && !text.contains("--"), "{text}");
+    }
 }

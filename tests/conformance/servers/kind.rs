@@ -96,6 +96,57 @@ fn the_lease_of_an_agent_killed_in_its_pod_is_an_orphan_until_it_expires() {
     assert!((1.0..14.0).contains(&longest.as_secs_f64()), "{longest}");
 }
 
+/// Whether the network plugin of the cluster enforces NetworkPolicies: kind's own does, since v0.24.
+fn enforces_policies() -> bool {
+    let node = format!("{CLUSTER}-control-plane");
+    let kubectl = ["exec", &node, "kubectl", "--kubeconfig", "/etc/kubernetes/admin.conf"];
+    let find = ["--namespace", "kube-system", "get", "daemonset", "kindnet"];
+    docker(&kubectl.into_iter().chain(find).collect::<Vec<_>>())
+}
+
+/// Whether a TCP connection to `address` opens, from the network of an agent's pod on `node` or from
+/// the node's own.
+fn opens(node: &str, from_agent: bool, address: &str) -> bool {
+    let (host, port) = address.split_once(':').expect("host and port");
+    let inside = if from_agent { "nsenter -t $(pgrep -x -o agent) -n" } else { "" };
+    let script = format!("{inside} timeout 3 bash -c 'exec 3<>/dev/tcp/{host}/{port}'");
+    docker(&["exec", node, "bash", "-c", &script])
+}
+
+/// Only a network plugin that enforces NetworkPolicies shows this; with another one nothing is
+/// checked, and the test prints that.
+#[test]
+#[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]
+fn an_agent_s_pod_reaches_its_servers_and_nothing_else() {
+    {
+        let _reserved = reserve_cluster();
+        super::create_cluster();
+    }
+    if !enforces_policies() {
+        eprintln!("not checked: the cluster's network plugin does not enforce NetworkPolicies");
+        return;
+    }
+    // Another server on port 443, the API server's own port.
+    let vault = ["--entrypoint", "vault", "hashicorp/vault:1.21", "server", "-dev"];
+    let vault = vault.into_iter().chain(["-dev-listen-address=0.0.0.0:443"]);
+    let other = cluster::Container::start(&vault.collect::<Vec<_>>());
+    let elsewhere = format!("{}:443", other.ip());
+    let prober = thread::spawn(move || {
+        let node = node_with_an_agent();
+        let agent = |address: &str| opens(&node, true, address);
+        // The node reaches the other server, and the agent its API server.
+        let controls = (opens(&node, false, &elsewhere), agent("10.96.0.1:443"));
+        let reached = ["169.254.169.254:80", "169.254.169.254:443", "1.1.1.1:53"];
+        let reached: Vec<bool> =
+            reached.into_iter().chain([elsewhere.as_str()]).map(agent).collect();
+        (controls, reached)
+    });
+    promises::accounts_for_all(&KIND.run(promises::PATIENT, &[]));
+    let (controls, reached) = prober.join().expect("the prober ends");
+    assert_eq!(controls, (true, true));
+    assert_eq!(reached, [false; 4]);
+}
+
 /// A stopped worker evicts its agents; all other agents finish, including later ones.
 #[test]
 #[ignore = "needs Docker, kind and the image of `alertstorm setup kind`"]

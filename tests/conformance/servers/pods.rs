@@ -189,10 +189,11 @@ async fn container(
     };
     let places = Places {
         vault: vault::Address {
+            namespace: None,
             url: text(&around["vault"]),
             tls: trust::only(&text(&around["vault_ca"])).expect("a CA"),
         },
-        postgres: text(&around["postgres"]).parse().expect("an address"),
+        postgres: serde_json::from_value(around["postgres"].clone()).expect("an address"),
         from: None,
         token: token(json!(["vault"])).await,
     };

@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use alertstorm_agent::names::Names;
-use alertstorm_agent::postgres::{Login, connect};
+use alertstorm_agent::postgres::{Address, Login, connect};
 use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::event::Event;
 use alertstorm_model::scenario::{FaultKind, Plan};
 use alertstorm_platform::provider::local::Local;
 use alertstorm_platform::provider::{Program, Provider, ProviderError, Usage};
+use alertstorm_platform::reach::Reach;
 use alertstorm_platform::{Identities, Platform, bootstrap, objects, render};
 use serde_json::Value;
 
@@ -100,7 +101,7 @@ async fn apply(plan: &Plan, local: &Local) -> Platform {
         environments.iter().find(|(name, _)| name.to_string() == "staging").expect("staging");
     let names = Names::of_environment(staging, phase);
     let mut platform = local.platform().expect("a platform");
-    for object in render::objects(scenario, phase, staging, *limits) {
+    for object in render::objects(scenario, phase, staging, *limits, &Reach::default()) {
         let (kind, _) = objects::kind_and_name(&object);
         let path = objects::collection(kind, names.namespace());
         let done = objects::post(&platform.admin, &path, &object).await;
@@ -108,6 +109,7 @@ async fn apply(plan: &Plan, local: &Local) -> Platform {
     }
     let reviewer = bootstrap::token(&platform.admin, "vault", &names).await.expect("a token");
     let (to, user, admin_password) = local.postgres_admin();
+    let address = Address::plain(to);
     let around = &platform.around;
     let known = [
         ("${KUBERNETES_HOST}", around.api_server.clone()),
@@ -116,6 +118,7 @@ async fn apply(plan: &Plan, local: &Local) -> Platform {
         ("${KUBERNETES_ACCOUNTS_KEY}", around.accounts_key.clone()),
         ("${VAULT_REVIEWER_JWT}", reviewer),
         ("${POSTGRES_ADDRESS}", to.to_string()),
+        ("${POSTGRES_CA}", platform.ca.clone()),
         ("${POSTGRES_VAULT_PASSWORD}", "of-vault".to_owned()),
     ];
     assert!(
@@ -128,10 +131,13 @@ async fn apply(plan: &Plan, local: &Local) -> Platform {
         let mut text = Value::from(text.as_str());
         replace(&mut text, &known);
         let (user, password) = (user.as_str(), Some(admin_password.as_str()));
-        let client = connect(Login { to, from: None, user, password, database }).await;
+        let login = Login { to: &address, from: None, user, password, database };
+        let client = connect(login).await;
         let client = client.expect("a login");
-        // Like psql: statement by statement, as a database cannot be created with others.
-        for statement in text.as_str().expect("a text").split(";\n") {
+        let text = text.as_str().expect("a text");
+        // Like psql: a database cannot be created together with others.
+        let apart = if database == "postgres" { text.split(";\n").collect() } else { vec![text] };
+        for statement in apart {
             client.batch_execute(statement).await.expect(statement);
         }
     }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alertstorm_agent::postgres::{Login, connect};
+use alertstorm_agent::postgres::{Address, Login, connect};
 use alertstorm_agent::vault::Vault;
 use alertstorm_platform::connection::Lanes;
 use alertstorm_platform::provider::Provider;
@@ -163,7 +163,8 @@ impl Visited {
     }
 
     fn sql(&self, statement: &str) -> Vec<String> {
-        let (to, user, password) = self.local.postgres_admin();
+        let (at, user, password) = self.local.postgres_admin();
+        let to = &Address::plain(at);
         self.runtime.block_on(async {
             let (user, password) = (user.as_str(), Some(password.as_str()));
             let login = Login { to, from: None, user, password, database: "postgres" };
@@ -360,6 +361,7 @@ fn objects_of_somebody_else_under_a_runs_names_are_refused_together_and_stay_as_
     let paths = visited.plant("taken", marker, &json!({"owner": "a-stranger"}));
     let before = (visited.everything(), paths.iter().map(|p| visited.get(p)).collect::<Vec<_>>());
     let dry = ["run", "visitors.yaml", "--on", "cluster", "--dry-run", "--run-id", "taken"];
+    let dry = [&dry[..], &["--agent-image=agent"]].concat();
     let dry = visited.output(&dry);
     let refused = ended(visited.run("taken"));
     let cleaned = visited.output(&["clean", "--on", "cluster", "--yes", "--run", "taken"]);

@@ -8,6 +8,7 @@ use alertstorm_analysis::measure::Measures;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
 use alertstorm_model::scenario::{NoFiles, Part, Plan, load};
+use alertstorm_platform::reach::Reach;
 use alertstorm_platform::{Agents, PodSpec};
 use kube::Client;
 use kube::client::Body;
@@ -38,12 +39,14 @@ fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, Inbox) {
     let client = Client::new(silent, "default");
     let (reporter, inbox) = Reporter::new(Clock::default());
     reporter.clock().start(tokio::time::Instant::now());
-    let pods = Agents::Pods(PodSpec {
+    let pods = Agents::Pods(Box::new(PodSpec {
         image: "agent".to_owned(),
         vault: "http://127.0.0.1:8200".to_owned(),
         vault_ca: String::new(),
-        postgres: ([127, 0, 0, 1], 5432).into(),
-    });
+        vault_namespace: None,
+        postgres: alertstorm_agent::postgres::Address::plain(([127, 0, 0, 1], 5432).into()),
+        reach: Reach::default(),
+    }));
     let names = Names::of_run(&"a1".parse().expect("an id"));
     let jobs = Jobs::new(Arc::clone(&plan), names, client, pods, reporter.clone(), Part::WHOLE);
     (plan, jobs, reporter, inbox)

@@ -190,8 +190,9 @@ impl Found {
         if database != names.database() {
             return;
         }
-        let no_such_user = rest.contains(" FATAL: ") && rest.contains("authentication failed");
-        if no_such_user || rest.contains(" ERROR: ") && rest.contains("permission denied") {
+        let no_login = rest.contains(" FATAL: ")
+            && (rest.contains("authentication failed") || rest.contains("permission denied"));
+        if no_login || rest.contains(" ERROR: ") && rest.contains("permission denied") {
             self.database_denials += 1;
         } else if rest.contains(" LOG: ") && rest.contains("statement: ") {
             // Skips the statements of the set-up; Vault's users start with `v-`.

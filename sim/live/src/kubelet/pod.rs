@@ -135,7 +135,7 @@ fn environment(
     let shared = &kubelet.shared;
     let places = Places {
         vault: shared.vault.clone(),
-        postgres: shared.postgres,
+        postgres: shared.postgres.clone(),
         from: Some(subject.ip),
         token: identity.vault,
     };

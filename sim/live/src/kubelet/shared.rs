@@ -1,11 +1,11 @@
 //! What the hollow nodes of a run share.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use alertstorm_agent::names::Names;
-use alertstorm_agent::vault::Address;
+use alertstorm_agent::{postgres, vault::Address};
 use alertstorm_model::scenario::Plan;
 use alertstorm_platform::{Clients, Platform};
 
@@ -26,8 +26,8 @@ pub struct Shared {
     pub names: Names,
     /// How agents connect to Vault.
     pub vault: Address,
-    /// PostgreSQL's address and port.
-    pub postgres: SocketAddr,
+    /// How agents connect to PostgreSQL.
+    pub postgres: postgres::Address,
     next_ip: AtomicU32,
 }
 
@@ -39,7 +39,7 @@ impl Shared {
         clients: Clients,
         platform: &Platform,
     ) -> Arc<Self> {
-        let (vault, postgres) = (platform.vault.clone(), platform.postgres);
+        let (vault, postgres) = (platform.vault.clone(), platform.postgres.clone());
         let names = platform.names.clone();
         let next_ip = AtomicU32::new(POD_NETWORK);
         Arc::new(Self { plan, agent_reports, clients, names, vault, postgres, next_ip })

@@ -9,7 +9,9 @@ use alertstorm_agent::trust;
 use alertstorm_agent::vault::VaultError;
 use alertstorm_platform::identity::node_name;
 use alertstorm_platform::provider::Progress;
-use alertstorm_platform::{Agents, Clients, Identities, Platform, Tokens, bootstrap, call, vault};
+use alertstorm_platform::{
+    Agents, Clients, Identities, Platform, PodSpec, Tokens, bootstrap, call, vault,
+};
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use tokio::task::JoinSet;
@@ -106,7 +108,8 @@ pub(super) async fn prepare(
         (Some(shards), Agents::Pods(spec)) => {
             progress(&format!("deploying {} shards", shards.count));
             made.sharded = true;
-            Some(Fleet::deploy(plan, shards, spec.clone(), &platform.names, admin).await?)
+            let spec = PodSpec::clone(spec);
+            Some(Fleet::deploy(plan, shards, spec, &platform.names, admin).await?)
         }
         _ => None,
     };

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alertstorm_agent::names::Names;
-use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
+use alertstorm_agent::{postgres, trust};
 use alertstorm_model::event::Event;
 use alertstorm_model::scenario::{FaultKind, NoFiles, Plan, load};
 use alertstorm_platform::provider::{Program, Provider, ProviderError, Usage};
@@ -52,7 +52,7 @@ fn done<'a>() -> BoxFuture<'a, Result<(), ProviderError>> {
 impl Provider for NoVault {
     fn platform(&self) -> Result<Platform, ProviderError> {
         let token = || "token".to_owned();
-        let postgres = ([127, 0, 0, 1], 5432).into();
+        let postgres = postgres::Address::plain(([127, 0, 0, 1], 5432).into());
         let url = "http://127.0.0.1:8200".to_owned();
         let tls = trust::only("").unwrap();
         Ok(Platform {
@@ -68,13 +68,13 @@ impl Provider for NoVault {
                 vault: token(),
             }),
             agents: Agents::Hollow(vec![token()]),
-            vault: Address { url, tls },
+            vault: Address { url, namespace: None, tls },
             around: Surroundings {
                 api_server: String::new(),
                 api_server_ca: String::new(),
                 accounts_key: String::new(),
                 issuer: String::new(),
-                postgres,
+                postgres: postgres.clone(),
                 postgres_user: (String::new(), String::new()),
                 audit: None,
             },

@@ -2,6 +2,7 @@
 //! Role.
 
 use alertstorm_platform::manifests::{RBAC, account, binding, object};
+use alertstorm_platform::provider::images;
 use std::num::NonZeroU32;
 
 use serde_json::{Value, json};
@@ -92,6 +93,7 @@ pub fn job(shards: &Shards, memory_limit: u64) -> Value {
         "containers": [{
             "name": "shard",
             "image": shards.image,
+            "imagePullPolicy": images::pull_policy(&shards.image),
             "args": ["shard", PLAN_FOLDER],
             "env": [{
                 "name": "POD_NAME",

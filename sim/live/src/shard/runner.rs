@@ -147,7 +147,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         truth: Truth::default(),
         wire: Some(wire.clone()),
     };
-    let agents = Agents::Pods(orders.pods);
+    let agents = Agents::Pods(Box::new(orders.pods));
     let (book, mut sink) = (agent_reports.book.clone(), wire.clone());
     let jobs = Jobs::new(
         Arc::clone(&plan),

@@ -34,7 +34,7 @@ pub struct JobTemplate {
 }
 
 /// The ServiceAccount of an investigation of `domain`. An identity ends where what it grants does,
-/// so agents of two domains never share one.
+/// so agents of two phases or two domains never share one.
 pub fn service_account(
     identity: IdentityKind,
     phase: Phase,
@@ -43,7 +43,7 @@ pub fn service_account(
 ) -> String {
     match identity {
         IdentityKind::SharedAgent => format!("agent-{phase}-{domain}"),
-        IdentityKind::PerInvestigation => format!("{id}-{domain}"),
+        IdentityKind::PerInvestigation => format!("{id}-{phase}-{domain}"),
     }
 }
 

@@ -4,14 +4,15 @@
 
 mod clean;
 mod environment;
+mod production;
 mod rights;
 mod target;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use alertstorm_agent::names::Names;
-use alertstorm_agent::postgres::connect;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
 use alertstorm_model::investigation::Domain;
 use alertstorm_model::scenario::knobs::{AuthMethod, Engine};
@@ -20,7 +21,7 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 
 use super::error::ProviderError;
 use super::interface::Provider;
-use super::{Program, Usage, images, secret};
+use super::{Program, Usage, secret};
 use crate::bootstrap;
 use crate::inventory::{Item, Scope};
 use crate::lease::{self, Holder};
@@ -28,15 +29,18 @@ use crate::manifests::flow_schema;
 use crate::platform::{
     Agents, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Trails,
 };
-use crate::postgres::set_up;
+use crate::postgres::{other_databases_of_public, set_up};
+use crate::reach::{self, Dns, Peer, Reach};
 use crate::vault::Owner;
 use clean::Servers;
-use environment::{Postgres, authority_of_vault, vault_from_environment};
+use environment::{
+    Postgres, authority_of_vault, check_production, check_url, vault_from_environment,
+};
 use rights::Inside;
 use target::{Target, uid_of};
 
 pub use clean::Found;
-pub use environment::{ClusterError, Options};
+pub use environment::{ClusterError, Egress, Options};
 
 /// An existing cluster with a Vault and a PostgreSQL.
 pub struct Cluster {
@@ -61,6 +65,14 @@ struct Visit {
     vault: Address,
     vault_token: String,
     postgres: Postgres,
+    /// Vault's URL from inside a pod.
+    for_pods: String,
+    /// The agent's image.
+    image: String,
+    /// The servers that agents may connect to.
+    reach: Reach,
+    /// What of the servers is not as it should be, and cannot be changed by the run.
+    remarks: Vec<String>,
     inside: Inside,
     /// What the run would create outside of its namespace, and whose it is.
     items: Vec<Item>,
@@ -76,13 +88,23 @@ impl Visit {
         }
         let names = Names::of_run(&options.run_id.clone().unwrap_or_else(secret::run_id));
         let (vault, vault_token) = vault_from_environment()?;
+        let for_pods = options.vault_for_pods.clone().unwrap_or_else(|| vault.url.clone());
+        check_url("--vault-for-pods", &for_pods)?;
+        if let Some(url) = &options.api_server_for_vault {
+            check_url("--api-server-for-vault", url)?;
+        }
         let postgres = Postgres::from_environment().await?;
+        let (pods, host) = (Some(for_pods.as_str()), Some(postgres.host.as_str()));
+        check_production(Some(&vault), pods, host, &options.production)?;
+        let image = options.agent_image.clone().ok_or(ClusterError::NoAgentImage)?;
         let target = Target::find(options, names.namespace()).await?;
         let names = names.in_cluster(&uid_of(&target.client).await?);
         let inside = rights::check(&target.client, options, scenario, &names).await?;
         let client = Vault::new(&vault, None, &vault_token)?;
         client.read("auth/token/lookup-self").await?;
-        connect(postgres.login("postgres")).await?;
+        let open = other_databases_of_public(postgres.login("postgres"), &names).await?;
+        let remarks = remarks(&postgres, &open);
+        let reach = reach_of(options, &target, &for_pods, &postgres).await?;
         let scope = Scope {
             names: &names,
             phases: &[scenario.phase],
@@ -91,7 +113,19 @@ impl Visit {
         };
         let servers = Servers { client: &target.client, vault: &client, postgres: &postgres };
         let items = servers.look(&scope).await?;
-        Ok(Self { names, target, vault, vault_token, postgres, inside, items })
+        Ok(Self {
+            names,
+            target,
+            vault,
+            vault_token,
+            postgres,
+            for_pods,
+            image,
+            reach,
+            remarks,
+            inside,
+            items,
+        })
     }
 
     /// A line for each object: whether it would be created.
@@ -189,9 +223,8 @@ impl Cluster {
 
     /// The platform, before anything is created.
     fn of(visit: Visit, options: &Options) -> Result<Self, ClusterError> {
-        let Visit { names, target, vault, vault_token, postgres, .. } = visit;
-        let image = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
-        let for_pods = options.vault_for_pods.clone().unwrap_or_else(|| vault.url.clone());
+        let Visit { names, target, vault, vault_token, postgres, image, for_pods, .. } = visit;
+        let (reach, remarks) = (visit.reach, visit.remarks);
         let unread = "the audit logs of this cluster, its Vault and its PostgreSQL cannot be read: \
                       attribution is not checked, and denials are counted from the agents' journals";
         let platform = Platform {
@@ -201,27 +234,29 @@ impl Cluster {
             api_server: target.api_server.clone(),
             admin: target.client,
             identities: Identities::Accounts,
-            agents: Agents::Pods(PodSpec {
+            agents: Agents::Pods(Box::new(PodSpec {
                 image,
                 vault: for_pods,
                 vault_ca: authority_of_vault()?,
-                postgres: postgres.at,
-            }),
+                vault_namespace: vault.namespace.clone(),
+                postgres: postgres.at.clone(),
+                reach,
+            })),
             vault: vault.clone(),
             around: Surroundings {
                 api_server: options.api_server_for_vault.clone().unwrap_or(target.api_server),
                 api_server_ca: target.ca.clone(),
                 accounts_key: String::new(),
                 issuer: String::new(),
-                postgres: postgres.at,
+                postgres: postgres.at.clone(),
                 postgres_user: (names.vault_user(), secret::token()),
                 audit: None,
             },
             ca: target.ca,
-            postgres: postgres.at,
+            postgres: postgres.at.clone(),
             trails: Trails::default(),
             metrics: vec![MetricsOf { component: "kube-apiserver", page: Page::ApiServer }],
-            remarks: vec![unread.to_owned()],
+            remarks: std::iter::once(unread.to_owned()).chain(remarks).collect(),
         };
         Ok(Self { platform, vault, vault_token, postgres, holder: Mutex::default() })
     }
@@ -243,7 +278,7 @@ impl Cluster {
         *self.holder.lock().unwrap_or_else(PoisonError::into_inner) = Some(holder);
         let admin = (self.postgres.user.as_str(), self.postgres.password.as_str());
         let (_, password) = &self.platform.around.postgres_user;
-        set_up(self.postgres.at, admin, names, password).await?;
+        set_up(&self.postgres.at, admin, names, password).await?;
         if let Some(level) = &options.priority_level {
             bootstrap::create_one(client, flow_schema(level, names), names).await?;
         }
@@ -263,6 +298,63 @@ impl Cluster {
     }
 }
 
+/// The servers that agents may connect to: those of the options, or else the addresses that they have
+/// now.
+async fn reach_of(
+    options: &Options,
+    target: &Target,
+    vault: &str,
+    postgres: &Postgres,
+) -> Result<Reach, ClusterError> {
+    let egress = options.egress.clone();
+    let api_server = match egress.api_server.is_empty() {
+        true => {
+            let found = reach::of_api_server(&target.client).await;
+            found.map_err(ClusterError::ApiServerAddresses)?
+        }
+        false => egress.api_server,
+    };
+    let named = reach::host_of(vault).is_some_and(|(host, _)| host.parse::<IpAddr>().is_err());
+    let dns = match (named, egress.dns.is_empty()) {
+        (false, true) => Dns::None,
+        (true, true) => Dns::Cluster,
+        (_, false) => Dns::At(egress.dns),
+    };
+    let at_vault = match egress.vault.is_empty() {
+        true => {
+            let failed = |source| ClusterError::VaultAddresses { url: vault.to_owned(), source };
+            reach::of_url(vault).await.map_err(failed)?
+        }
+        false => egress.vault,
+    };
+    let at_postgres = match egress.postgres.is_empty() {
+        true => vec![Peer::at(postgres.at.at)],
+        false => egress.postgres,
+    };
+    Ok(Reach { api_server, vault: at_vault, postgres: at_postgres, dns })
+}
+
+/// What of the servers is not as it should be, and cannot be changed by the run.
+fn remarks(postgres: &Postgres, open: &[String]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if postgres.at.tls.is_none() && !postgres.at.at.ip().is_loopback() {
+        remarks.push(format!(
+            "connections to PostgreSQL at {} are not encrypted (sslmode=disable)",
+            postgres.at
+        ));
+    }
+    if !open.is_empty() {
+        remarks.push(format!(
+            "every role of PostgreSQL at {}, and therefore every agent, may connect to the \
+             databases {}: REVOKE CONNECT ON DATABASE … FROM PUBLIC closes them, which a run does \
+             not do to databases of others",
+            postgres.at,
+            open.join(", ")
+        ));
+    }
+    remarks
+}
+
 /// The text of the confirmation: all that will be written, and where.
 fn announcement(plan: &Plan, options: &Options, visit: &Visit) -> String {
     let (names, target) = (&visit.names, &visit.target);
@@ -273,7 +365,8 @@ fn announcement(plan: &Plan, options: &Options, visit: &Visit) -> String {
             format!("{} ({engine})", names.mount(domain))
         })
         .collect();
-    let image = options.agent_image.clone().unwrap_or_else(|| images::AGENT.to_owned());
+    let image = &visit.image;
+    let notes: String = visit.remarks.iter().map(|remark| format!("Note: {remark}\n")).collect();
     let shards = options.shard_image.as_ref();
     let shards = shards.map(|image| format!("\n    and the Job of the shards, of image {image}"));
     let flow = options.priority_level.as_ref();
@@ -286,7 +379,7 @@ fn announcement(plan: &Plan, options: &Options, visit: &Visit) -> String {
          NetworkPolicy, a LimitRange, a Lease,\n    and up to {} Jobs, {} at once, of image {image}{}\n    \
          ClusterRole {scraper} (GET /metrics); ClusterRoleBindings {scraper}, {}{}\n\
          In Vault at {}: auth/{}, {}, {}, policies {}agent-*\n\
-         In PostgreSQL at {}: database {}, users {} and v-*, three groups\n",
+         In PostgreSQL at {}: database {}, users {} and v-*, three groups\n{notes}",
         target.name,
         target.api_server,
         names.namespace(),

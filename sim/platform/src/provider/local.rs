@@ -7,6 +7,8 @@ mod ca;
 mod error;
 mod flags;
 mod handover;
+#[cfg(test)]
+mod phase_table;
 mod postgres;
 mod process;
 mod ready;
@@ -20,8 +22,8 @@ use std::time::Duration;
 
 use alertstorm_agent::names::Names;
 use alertstorm_agent::postgres::Login;
-use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Address, Vault};
+use alertstorm_agent::{postgres as server, trust};
 use alertstorm_model::scenario::Scenario;
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
@@ -32,7 +34,7 @@ use super::progress::Progress;
 use super::secret;
 use super::state::{self, Folder, ProcessId, Record, Using};
 use crate::lease::{self, Holder};
-use crate::postgres::{set_up, take_down};
+use crate::postgres::{close_other_databases, set_up, take_down};
 use crate::sweep::{end_agents, forget_pods, sweep, sweep_vault};
 
 pub use assets::{Assets, Missing};
@@ -78,6 +80,7 @@ pub struct Local {
     stopped: std::sync::atomic::AtomicBool,
     generation: std::sync::atomic::AtomicU64,
     address: Address,
+    database: server::Address,
 }
 
 impl std::fmt::Debug for Local {
@@ -195,7 +198,9 @@ impl Local {
     ) -> Result<Self, LocalError> {
         let ca = std::fs::read_to_string(&layout.certificates.ca)
             .map_err(io_error("read the CA certificate"))?;
-        let address = Address { url: layout.vault(), tls: trust::only(&ca)? };
+        let address = Address { url: layout.vault(), namespace: None, tls: trust::only(&ca)? };
+        // In plain text, which does not leave this machine; the server also offers TLS.
+        let database = server::Address::plain((Ipv4Addr::LOCALHOST, layout.ports.postgres).into());
         let servers = Servers::new(folder.clone());
         let supervisor = tokio::spawn(servers.clone().supervise());
         let unsealed = std::sync::Mutex::new(unsealed);
@@ -214,6 +219,7 @@ impl Local {
             stopped,
             generation,
             address,
+            database,
         })
     }
 
@@ -312,8 +318,9 @@ impl Local {
         if let (true, Some(by)) = (self.keep, ProcessId::own()) {
             self.record_run(Some(Using { by, id: self.names.id().clone() }))?;
         }
-        let admin = (postgres::ADMIN, self.secrets.postgres_admin.as_str());
-        set_up(self.postgres(), admin, &self.names, &self.secrets.postgres_vault).await?;
+        let (to, admin) = (self.postgres(), self.superuser());
+        set_up(to, admin, &self.names, &self.secrets.postgres_vault).await?;
+        close_other_databases(to, admin, &self.names).await?;
         let holder = lease::hold(&self.admin()?, &self.names).await?;
         *self.holder.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(holder);
         Ok(())
@@ -370,7 +377,7 @@ impl Local {
     /// Only for tests, in which the platform stands for somebody else's servers.
     #[doc(hidden)]
     pub fn postgres_admin(&self) -> (SocketAddr, String, String) {
-        (self.postgres(), postgres::ADMIN.to_owned(), self.secrets.postgres_admin.clone())
+        (self.database.at, postgres::ADMIN.to_owned(), self.secrets.postgres_admin.clone())
     }
 
     /// The servers as processes.
@@ -378,8 +385,13 @@ impl Local {
         &self.servers
     }
 
-    fn postgres(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.layout.ports.postgres))
+    const fn postgres(&self) -> &server::Address {
+        &self.database
+    }
+
+    /// User and password of PostgreSQL's superuser.
+    fn superuser(&self) -> (&str, &str) {
+        (postgres::ADMIN, &self.secrets.postgres_admin)
     }
 
     /// Stops the servers and removes the folder, unless the platform is kept.

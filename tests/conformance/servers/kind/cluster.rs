@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
+use alertstorm_platform::provider::images;
 use serde_json::Value;
 
 use super::super::{CLUSTER, create_cluster, reserve_cluster, shard_image};
@@ -27,15 +28,15 @@ fn docker(args: &[&str]) -> String {
 }
 
 /// A container that is removed when the test ends.
-struct Container(String);
+pub struct Container(String);
 
 impl Container {
-    fn start(args: &[&str]) -> Self {
+    pub fn start(args: &[&str]) -> Self {
         let run = ["run", "--detach", "--network", "kind"];
         Self(docker(&run.into_iter().chain(args.iter().copied()).collect::<Vec<_>>()))
     }
 
-    fn ip(&self) -> String {
+    pub fn ip(&self) -> String {
         let format = "{{(index .NetworkSettings.Networks \"kind\").IPAddress}}";
         docker(&["inspect", "--format", format, &self.0])
     }
@@ -43,6 +44,35 @@ impl Container {
     fn exec(&self, args: &[&str]) -> String {
         docker(&["exec", &self.0].into_iter().chain(args.iter().copied()).collect::<Vec<_>>())
     }
+}
+
+/// Vault's listener inside its container, for its own command-line tool.
+const INSIDE: &str = "http://127.0.0.1:8400";
+
+/// Starts a Vault that speaks TLS on the container's address, which is known only when it runs. The
+/// file of its certificate authority is `ca.crt` in `folder`.
+fn start_vault(folder: &Path) -> Container {
+    let (mount, image) = (format!("{}:/tls", folder.display()), "hashicorp/vault:1.21");
+    let env = ["--entrypoint", "vault", "--env", "VAULT_DEV_ROOT_TOKEN_ID=visiting"];
+    // This one only keeps the container alive.
+    let first = ["--volume", &mount, image, "server", "-dev"];
+    let first = env.into_iter().chain(first).chain(["-dev-listen-address=127.0.0.1:8300"]);
+    let container = Container::start(&first.collect::<Vec<_>>());
+    let made = rcgen::generate_simple_self_signed([container.ip()]).expect("a certificate");
+    let listener = serde_json::json!({"listener": [{"tcp": {
+        "address": "0.0.0.0:8200", "tls_cert_file": "/tls/ca.crt", "tls_key_file": "/tls/ca.key",
+    }}]});
+    for (name, text) in [
+        ("ca.crt", made.cert.pem()),
+        ("ca.key", made.signing_key.serialize_pem()),
+        ("vault.json", listener.to_string()),
+    ] {
+        fs::write(folder.join(name), text).expect("a file for Vault");
+    }
+    let serve = ["vault", "server", "-dev", "-dev-listen-address=127.0.0.1:8400"];
+    let exec = ["exec", "--detach", &container.0].into_iter().chain(serve);
+    docker(&exec.chain(["-config=/tls/vault.json"]).collect::<Vec<_>>());
+    container
 }
 
 impl Drop for Container {
@@ -68,14 +98,12 @@ impl Place {
             .args(["get", "kubeconfig", "--name", CLUSTER])
             .output()
             .expect("kind");
-        let vault = ["--entrypoint", "vault", "--env", "VAULT_DEV_ROOT_TOKEN_ID=visiting"];
-        let serve = ["hashicorp/vault:1.21", "server", "-dev", "-dev-listen-address=0.0.0.0:8200"];
         let postgres = ["--env", "POSTGRES_USER=dba", "--env", "POSTGRES_PASSWORD=visiting"];
         let args = ["--env", "POSTGRES_DB=postgres", "postgres:17", "postgres"];
         let listen = ["-c", "listen_addresses=*"];
         Self {
             kubeconfig: String::from_utf8(kubeconfig.stdout).expect("UTF-8"),
-            vault: Container::start(&vault.into_iter().chain(serve).collect::<Vec<_>>()),
+            vault: start_vault(folder.path()),
             postgres: Container::start(
                 &postgres.into_iter().chain(args).chain(listen).collect::<Vec<_>>(),
             ),
@@ -96,15 +124,16 @@ impl Place {
     fn run(&self, kubeconfig: &Path, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_alertstorm"))
             .args(["run", "visitors.yaml", "--on", "cluster", "--run-id", "visitors", "-o", "runs"])
-            .args(["--api-server-for-vault"])
+            .args(["--agent-image", images::AGENT, "--api-server-for-vault"])
             .arg(format!("https://{}-control-plane:6443", CLUSTER))
             .args(args)
             .current_dir(self.path())
             .stdin(std::process::Stdio::null())
             .env("KUBECONFIG", kubeconfig)
-            .env("VAULT_ADDR", format!("http://{}:8200", self.vault.ip()))
+            .env("VAULT_ADDR", format!("https://{}:8200", self.vault.ip()))
+            .env("VAULT_CACERT", self.path().join("ca.crt"))
             .env("VAULT_TOKEN", "visiting")
-            .env("ALERTSTORM_POSTGRES", format!("dba@{}:5432", self.postgres.ip()))
+            .env("ALERTSTORM_POSTGRES", format!("dba@{}:5432?sslmode=disable", self.postgres.ip()))
             .env("PGPASSWORD", "visiting")
             .output()
             .expect("alertstorm")
@@ -135,6 +164,8 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     assert_eq!(asked.status.code(), Some(3), "{}", printed(&asked));
     assert!(printed(&asked).contains("Namespace alertstorm-visitors"), "{}", printed(&asked));
     assert!(printed(&asked).contains("nothing was written"), "{}", printed(&asked));
+    assert!(printed(&asked).contains("are not encrypted"), "{}", printed(&asked));
+    assert!(printed(&asked).contains("may connect to the databases postgres"));
     assert_eq!(kubectl(&["get", "namespace", "alertstorm-visitors", "--ignore-not-found"]), "");
 
     let production = visitor.kubeconfig.replace("kind-alertstorm-test", "acme-prod-eu");
@@ -181,10 +212,9 @@ fn a_run_asks_before_it_uses_a_cluster_and_leaves_it_as_it_was() {
     let kinds = "clusterroles,clusterrolebindings,flowschemas";
     assert_eq!(kubectl(&["get", kinds, ours, "--output=name"]), "");
     for what in ["secrets list", "auth list", "policy list"] {
-        let tool = ["run", "--rm", "--network", "kind", "--entrypoint", "vault"];
-        let address = format!("VAULT_ADDR=http://{}:8200", visitor.vault.ip());
-        let env = ["--env", &address, "--env", "VAULT_TOKEN=visiting", "hashicorp/vault:1.21"];
-        let args: Vec<&str> = tool.into_iter().chain(env).chain(what.split(' ')).collect();
+        let env = format!("VAULT_ADDR={INSIDE}");
+        let exec = ["exec", "--env", &env, "--env", "VAULT_TOKEN=visiting", &visitor.vault.0];
+        let args: Vec<&str> = exec.into_iter().chain(["vault"]).chain(what.split(' ')).collect();
         assert!(!docker(&args).contains("alertstorm"), "{what}");
     }
     let query = "SELECT rolname FROM pg_roles WHERE rolname LIKE 'alertstorm%' OR rolname LIKE 'v-%' \

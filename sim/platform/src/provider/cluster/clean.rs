@@ -8,7 +8,9 @@ use futures::future::LocalBoxFuture;
 use jiff::Timestamp;
 use kube::Client;
 
-use super::environment::{ClusterError, Options, Postgres, vault_from_environment};
+use super::environment::{
+    ClusterError, Options, Postgres, check_production, vault_from_environment,
+};
 use super::target::{Target, uid_of};
 use crate::inventory::{self, Item, Scope};
 use crate::lease::{self, Run};
@@ -88,8 +90,9 @@ impl Found {
 
     async fn look(options: &Options, which: Option<&RunId>) -> Result<Self, ClusterError> {
         let (vault, token) = vault_from_environment()?;
-        let vault = Vault::new(&vault, None, &token)?;
         let postgres = Postgres::from_environment().await?;
+        check_production(Some(&vault), None, Some(&postgres.host), &options.production)?;
+        let vault = Vault::new(&vault, None, &token)?;
         let client = Target::find(options, "default").await?.client;
         let (living, dead) = lease::living_and_dead(&client).await?;
         let is_wanted = |names: &Names| which.is_none_or(|id| names.id() == id);

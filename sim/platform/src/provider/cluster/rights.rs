@@ -61,6 +61,10 @@ const FOR_SHARDS: [Right; 3] = [
     (RBAC, "rolebindings", &["patch"]),
 ];
 
+/// What holds the addresses of the API server for the agents' NetworkPolicy, in the namespace
+/// `default`: a Service and an EndpointSlice named `kubernetes`. Not needed with `--api-server-at`.
+const ADDRESSES: [(&str, &str); 2] = [("", "services"), ("discovery.k8s.io", "endpointslices")];
+
 /// One right, as the API server's authorizer is asked for it.
 struct Asked<'a> {
     group: &'a str,
@@ -173,6 +177,14 @@ pub(super) async fn check(
     if !review.is_granted(client).await? {
         lacking.push(review.to_string());
     }
+    let addresses = ADDRESSES.into_iter().filter(|_| options.egress.api_server.is_empty());
+    for (group, resource) in addresses {
+        let (verb, subresource, name, namespace) = ("get", "", "kubernetes", "default");
+        let asked = Asked { group, resource, subresource, verb, name, namespace };
+        if !asked.is_granted(client).await? {
+            lacking.push(asked.to_string());
+        }
+    }
     let within = lacking_inside(client, options, scenario, names).await?;
     let mut how = Inside::Granted;
     if !within.is_empty() {
@@ -283,6 +295,7 @@ mod tests {
         for name in ["system:auth-delegator", IN_NAMESPACE] {
             wide.insert(line("bind", RBAC, "clusterroles", name));
         }
+        wide.extend(ADDRESSES.map(|(group, resource)| line("get", group, resource, "kubernetes")));
         // The binding of `alertstorm-run`, and the Leases that `clean` reads.
         wide.extend(checked([(RBAC, "rolebindings", &["get", "create"][..])].iter()));
         wide.extend(checked([("coordination.k8s.io", "leases", &["get"][..])].iter()));

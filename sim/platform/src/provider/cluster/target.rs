@@ -4,10 +4,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use super::environment::{ClusterError, Options};
+use super::production::looks_like_production;
 use crate::objects;
-
-/// A context whose name, cluster or server contains one of these looks like production.
-const PRODUCTION: [&str; 3] = ["prod", "prd", "live"];
 
 /// The selected context, with a client, the URL and the CA certificate of its API server.
 pub(super) struct Target {
@@ -34,8 +32,8 @@ impl Target {
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &chosen).await?;
         config.default_namespace = namespace.to_owned();
         let api_server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let words = [name.as_str(), cluster.as_deref().unwrap_or_default(), &api_server];
-        if options.context.is_none() && looks_like_production(&words) {
+        let names = [name.as_str(), cluster.as_deref().unwrap_or_default(), &api_server];
+        if options.context.is_none() && names.into_iter().any(looks_like_production) {
             return Err(ClusterError::Production(name));
         }
         let Some(authority) = config.root_cert.clone() else {
@@ -57,14 +55,6 @@ pub(super) async fn uid_of(client: &Client) -> Result<String, ClusterError> {
     uid.filter(is_uid).ok_or(ClusterError::Unsupported(why))
 }
 
-fn looks_like_production(words: &[&str]) -> bool {
-    let looks = |word: &&str| {
-        let word = word.to_lowercase();
-        PRODUCTION.iter().any(|hint| word.contains(hint))
-    };
-    words.iter().any(looks)
-}
-
 /// A certificate in PEM format.
 fn pem(der: &[u8]) -> String {
     use base64::Engine;
@@ -72,20 +62,4 @@ fn pem(der: &[u8]) -> String {
     let lines: Vec<&str> =
         text.as_bytes().chunks(64).filter_map(|l| str::from_utf8(l).ok()).collect();
     format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_context_with_a_production_word_in_a_name_looks_like_production() {
-        assert!(looks_like_production(&["gke_acme_eu-PROD-1", "", ""]));
-        assert!(looks_like_production(&["admin", "cluster", "https://api.prd.acme.example"]));
-        assert!(!looks_like_production(&[
-            "kind-alertstorm",
-            "kind-alertstorm",
-            "https://127.0.0.1"
-        ]));
-    }
 }

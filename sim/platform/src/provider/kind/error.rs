@@ -87,6 +87,9 @@ pub enum KindError {
     /// The client of the API server could not be built.
     #[error("could not build a client of the kind cluster's API server")]
     Client(#[from] kube::Error),
+    /// The addresses of the API server cannot be read.
+    #[error("could not read the addresses of the kind cluster's API server")]
+    ApiServer(#[source] kube::Error),
     /// The Docker engine rejected a request, or did not answer.
     #[error("a request to the Docker engine failed")]
     Docker(#[from] bollard::errors::Error),

@@ -8,12 +8,13 @@ use kube::{Client, Config};
 use super::config;
 use super::error::KindError;
 use super::nodes::NAME;
-use super::sidecars::Sidecars;
+use super::sidecars::{Sidecars, VAULT_PORT};
 use crate::platform::{
     Agents, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Trails,
 };
 use crate::provider::command::run;
 use crate::provider::state::Folder;
+use crate::reach::{self, Dns, Peer, Reach};
 
 /// The CA certificate of the API server in PEM format.
 fn authority(kubeconfig: &Kubeconfig) -> Result<String, KindError> {
@@ -91,32 +92,42 @@ pub(super) async fn platform_of(
                 .to_owned(),
         );
     }
+    let admin = Client::try_from(config)?;
+    // Pods use addresses only, so they need no DNS.
+    let reach = Reach {
+        api_server: reach::of_api_server(&admin).await.map_err(KindError::ApiServer)?,
+        vault: vec![Peer::at((sidecars.vault.ip, VAULT_PORT).into())],
+        postgres: vec![Peer::at(sidecars.database.at)],
+        dns: Dns::None,
+    };
     let platform = Platform {
         provider: NAME,
         names: sidecars.names.clone(),
         is_prepared: false,
         api_server,
-        admin: Client::try_from(config)?,
+        admin,
         identities: Identities::Accounts,
-        agents: Agents::Pods(PodSpec {
+        agents: Agents::Pods(Box::new(PodSpec {
             image: agent,
             vault: sidecars.address.url.clone(),
             vault_ca: String::new(),
-            postgres: sidecars.postgres_at(),
-        }),
+            vault_namespace: None,
+            postgres: sidecars.database.clone(),
+            reach,
+        })),
         vault: sidecars.address.clone(),
         around: Surroundings {
             api_server: format!("https://{node}:6443"),
             api_server_ca: ca.clone(),
             accounts_key,
             issuer: "https://kubernetes.default.svc.cluster.local".to_owned(),
-            postgres: sidecars.postgres_at(),
+            postgres: sidecars.database.clone(),
             postgres_user: (sidecars.names.vault_user(), sidecars.vault_password.clone()),
             // Docker keeps the standard output of a container.
             audit: Some("stdout".to_owned()),
         },
         ca,
-        postgres: sidecars.postgres_at(),
+        postgres: sidecars.database.clone(),
         trails: Trails {
             vault: Some(sidecars.vault.log.clone()),
             api_server: trail.is_file().then_some(trail),

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use alertstorm_agent::names::Names;
 use alertstorm_agent::postgres::{Login, PostgresError, connect};
-use alertstorm_agent::trust;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
+use alertstorm_agent::{postgres as server, trust};
 use alertstorm_model::scenario::Scenario;
 use futures::StreamExt;
 use testcontainers::bollard::Docker;
@@ -29,9 +29,9 @@ use crate::provider::{Usage, images, secret};
 /// Label key of the containers of a platform.
 pub const LABEL: &str = "dev.alertstorm.platform";
 /// The port of Vault's API.
-const VAULT_PORT: u16 = 8200;
+pub const VAULT_PORT: u16 = 8200;
 /// PostgreSQL's port.
-pub const POSTGRES_PORT: u16 = 5432;
+const POSTGRES_PORT: u16 = 5432;
 /// PostgreSQL's administrator.
 const ADMIN: &str = "alertstorm";
 /// A start fails if a server does not answer by then.
@@ -56,6 +56,8 @@ pub struct Sidecars {
     pub postgres: Server,
     /// The URL of Vault.
     pub address: Address,
+    /// How to connect to PostgreSQL: in plain text, on the network of this machine's containers.
+    pub database: server::Address,
     /// Vault's root token.
     root: String,
     /// The password of PostgreSQL's administrator.
@@ -160,21 +162,18 @@ impl Sidecars {
             );
         let postgres = start(postgres, network, platform, folder.join("postgres.log")).await?;
         let url = format!("http://{}:{VAULT_PORT}", vault.ip);
-        let address = Address { url, tls: trust::only("")? };
+        let address = Address { url, namespace: None, tls: trust::only("")? };
+        let database = server::Address::plain((postgres.ip, POSTGRES_PORT).into());
         let vault_password = secret::token();
         let names = names.clone();
-        let this = Self { vault, postgres, address, root, admin, vault_password, names };
+        let this = Self { vault, postgres, address, database, root, admin, vault_password, names };
         this.postgres_ready().await?;
         let admin = (ADMIN, this.admin.as_str());
         let password = this.vault_password.as_str();
-        crate::postgres::set_up(this.postgres_at(), admin, &this.names, password).await?;
+        crate::postgres::set_up(&this.database, admin, &this.names, password).await?;
+        crate::postgres::close_other_databases(&this.database, admin, &this.names).await?;
         this.vault_ready().await?;
         Ok(this)
-    }
-
-    /// PostgreSQL's address.
-    pub fn postgres_at(&self) -> std::net::SocketAddr {
-        (self.postgres.ip, POSTGRES_PORT).into()
     }
 
     /// A client of Vault with its root token.
@@ -184,7 +183,7 @@ impl Sidecars {
 
     fn admin<'a>(&'a self, database: &'a str) -> Login<'a> {
         let (user, password) = (ADMIN, Some(self.admin.as_str()));
-        Login { to: self.postgres_at(), from: None, user, password, database }
+        Login { to: &self.database, from: None, user, password, database }
     }
 
     /// Waits until Vault answers.

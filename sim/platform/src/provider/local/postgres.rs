@@ -15,6 +15,11 @@ use super::servers::{Layout, Secrets};
 use crate::provider::Program;
 use crate::provider::state::write_private;
 
+/// The server's certificate, in its data folder.
+const CERTIFICATE: &str = "server.crt";
+/// Its key.
+const KEY: &str = "server.key";
+
 /// The superuser of the platform's PostgreSQL.
 pub const ADMIN: &str = "alertstorm";
 
@@ -86,6 +91,16 @@ pub fn prepare(
     if !made.status.success() {
         return Err(PostgresError::Initdb(String::from_utf8_lossy(&made.stderr).into_owned()));
     }
+    // The server reads its key only if nobody else can.
+    for (name, from) in
+        [(CERTIFICATE, &layout.certificates.server), (KEY, &layout.certificates.server_key)]
+    {
+        let to = data.join(name);
+        write_private(&to, &fs::read(from)?)?;
+        if let Some((uid, gid)) = user {
+            chown(&to, Some(uid), Some(gid))?;
+        }
+    }
     // Overwritten in place, so that its owner stays the server's user.
     fs::write(
         data.join("pg_hba.conf"),
@@ -114,6 +129,9 @@ fn spec(
         ("port".to_owned(), layout.ports.postgres.to_string()),
         ("unix_socket_directories".to_owned(), String::new()),
         ("max_connections".to_owned(), knobs.max_connections.to_string()),
+        ("ssl".to_owned(), "on".to_owned()),
+        ("ssl_cert_file".to_owned(), CERTIFICATE.to_owned()),
+        ("ssl_key_file".to_owned(), KEY.to_owned()),
         ("logging_collector".to_owned(), "off".to_owned()),
         ("log_line_prefix".to_owned(), "%m [%p] user=%u db=%d host=%h app=%a ".to_owned()),
         ("log_timezone".to_owned(), "UTC".to_owned()),

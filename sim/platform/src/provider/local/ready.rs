@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use alertstorm_agent::postgres::{Login, connect};
 use alertstorm_agent::vault::Vault;
 
-use super::{LOOK_EVERY, Local, LocalError, READY_WITHIN, Unsealed, postgres};
+use super::{LOOK_EVERY, Local, LocalError, READY_WITHIN, Unsealed};
 use crate::provider::Program;
 
 impl Local {
@@ -35,13 +35,9 @@ impl Local {
         match program {
             Program::Vault => self.unseal().await,
             Program::Postgres => {
-                let login = Login {
-                    to: self.postgres(),
-                    from: None,
-                    user: postgres::ADMIN,
-                    password: Some(&self.secrets.postgres_admin),
-                    database: "postgres",
-                };
+                let (user, password) = self.superuser();
+                let (to, password) = (self.postgres(), Some(password));
+                let login = Login { to, from: None, user, password, database: "postgres" };
                 connect(login).await.map(drop).map_err(|e| e.to_string())
             }
             Program::ApiServer => {
