@@ -334,6 +334,30 @@ fn render_writes_every_phase_and_environment_for_gitops() {
         "{policy}"
     );
     assert_eq!(written(&["--vault-at", "10.1.0.0/33:8200"]), Some(2));
+    let roles = fs::read_to_string(place.join("postgres/1-roles.sql")).expect("the roles");
+    assert!(roles.contains("CREATE DATABASE alertstorm_staging_limited_write;"), "{roles}");
+    let script = fs::read_to_string(place.join("vault/apply.sh")).expect("the script");
+    for applied in
+        ["sys/mounts/alertstorm-staging-limited-write/database", "roles/limited-write-own-0"]
+    {
+        assert!(script.contains(applied), "{applied}: {script}");
+    }
+    let role = |place: &Path| {
+        fs::read_to_string(place.join("roles.yaml")).expect("the roles").contains("rolebindings")
+    };
+    // With an identity per investigation, the controller creates ServiceAccounts and RoleBindings.
+    let per_investigation = written(&[
+        "--phase",
+        "limited-write",
+        "--env",
+        "staging",
+        "--identity",
+        "per-investigation",
+    ]);
+    assert_eq!((per_investigation, role(&place)), (Some(0), true));
+    let shared =
+        written(&["--phase", "limited-write", "--env", "staging", "--identity", "shared-agent"]);
+    assert_eq!((shared, role(&place)), (Some(0), false));
     assert_eq!(written(&[]), Some(0));
     for phase in ["shadow", "read-only-assist", "limited-write", "autonomous"] {
         for environment in ["dev", "staging", "production"] {

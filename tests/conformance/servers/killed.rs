@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use alertstorm_platform::connection::Lanes;
+use alertstorm_platform::objects;
+use serde_json::Value;
+
 use crate::common::root;
 
 /// Long enough for every wait here, even on a busy machine.
@@ -71,7 +75,7 @@ impl Place {
         let mut pids = Vec::new();
         for folder in folders.flatten() {
             let text = fs::read_to_string(folder.path().join("platform.json")).unwrap_or_default();
-            let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let record: Value = serde_json::from_str(&text).unwrap_or_default();
             let servers = record["servers"].as_array().cloned().unwrap_or_default();
             pids.extend(servers.iter().map(|server| server[1]["pid"].to_string()));
         }
@@ -89,7 +93,7 @@ fn send(child: &Child, signal: &str) {
     assert!(sent.expect("kill").success());
 }
 
-fn report(place: &Place) -> serde_json::Value {
+fn report(place: &Place) -> Value {
     let text = fs::read_to_string(place.run_folder().join("report.json")).expect("a report");
     serde_json::from_str(&text).expect("JSON")
 }
@@ -154,4 +158,75 @@ fn an_unknown_server_flag_is_an_error_before_anything_starts() {
     assert!(errors.contains("kube-apiserver has no flag --profilng"), "{errors}");
     assert!(errors.contains("did you mean `profiling`?"), "{errors}");
     assert!(!place.path().join("runs").exists() && !place.path().join("state").exists());
+}
+
+/// Ends the platform that is kept, also where the test fails.
+struct Kept<'a>(&'a Place);
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        let ended = self.0.alertstorm(&["down"]).status();
+        if !std::thread::panicking() {
+            assert!(ended.expect("alertstorm").success());
+        }
+    }
+}
+
+impl Kept<'_> {
+    /// The folder and the record of the platform.
+    fn record(&self) -> (PathBuf, Value) {
+        let mut folders = fs::read_dir(self.0.path().join("state/local")).expect("the state");
+        let folder = folders.next().expect("a platform").expect("a folder").path();
+        let text = fs::read_to_string(folder.join("platform.json")).expect("the record");
+        (folder, serde_json::from_str(&text).expect("JSON"))
+    }
+
+    /// The names of the namespaces of runs.
+    fn namespaces(&self) -> Vec<String> {
+        let (folder, _) = self.record();
+        let text = fs::read_to_string(folder.join("private/admin.kubeconfig")).expect("a file");
+        let config: Value = serde_json::from_str(&text).expect("JSON");
+        let field = |value: &Value| value.as_str().expect("a text").to_owned();
+        let cluster = &config["clusters"][0]["cluster"];
+        let ca = fs::read_to_string(field(&cluster["certificate-authority"])).expect("the CA");
+        let token = field(&config["users"][0]["user"]["token"]);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let list = runtime.block_on(async {
+            let tls = alertstorm_agent::trust::only(&ca).expect("a CA");
+            let lanes = Lanes::new("test", &field(&cluster["server"]), &tls, 1);
+            let lanes = lanes.expect("an address");
+            let client = lanes.client("test", &token, "default").expect("a client");
+            objects::get(&client, "/api/v1/namespaces?labelSelector=alertstorm.dev/run").await
+        });
+        let list = list.expect("an answer").expect("a list");
+        let items = list["items"].as_array().expect("items").iter();
+        items.map(|item| field(&item["metadata"]["name"])).collect()
+    }
+}
+
+#[test]
+#[ignore = "needs the servers of `alertstorm setup local`"]
+fn one_run_at_a_time_uses_a_kept_platform_and_the_next_removes_what_a_killed_one_left() {
+    let place = Place::new();
+    let up = place.alertstorm(&["up", "killed.yaml"]).status().expect("alertstorm");
+    assert_eq!(up.code(), Some(0));
+    let kept = Kept(&place);
+    assert_eq!(kept.namespaces(), Vec::<String>::new());
+    let mut first = place.begin();
+    place.wait_until_busy();
+    let (_, record) = kept.record();
+    let id = record["run"]["id"].as_str().expect("the run's id").to_owned();
+    assert_eq!(kept.namespaces(), [format!("alertstorm-{id}")]);
+    let args = ["run", "killed.yaml", "--on", "local", "--set", "alerts.0.flood=1", "-o", "next"];
+    let second = place.alertstorm(&args).stderr(Stdio::piped()).output().expect("alertstorm");
+    assert_eq!(second.status.code(), Some(3));
+    let errors = String::from_utf8_lossy(&second.stderr);
+    assert!(errors.contains("the kept platform is in use"), "{errors}");
+    send(&first, "-KILL");
+    first.wait().expect("an end");
+    assert_eq!(kept.namespaces(), [format!("alertstorm-{id}")], "it outlives its harness");
+    let next = place.alertstorm(&args).stderr(Stdio::piped()).output().expect("alertstorm");
+    assert_eq!(next.status.code(), Some(0), "{}", String::from_utf8_lossy(&next.stderr));
+    assert_eq!(kept.namespaces(), Vec::<String>::new());
+    assert_eq!(kept.record().1["run"], Value::Null);
 }

@@ -26,7 +26,8 @@ alerts: [{flood: 8, over: 40s, mix: {network: 1, database: 1, application: 1, se
 agents: busy.yaml
 phase: limited-write
 controller: {job: {ttl_after_finished: 5s}}
-vault: {secrets: {network: {engine: pki, ttl: 20s}, database: {engine: postgresql, ttl: 20s}}}
+vault: {secrets: {network: {engine: pki, ttl: 20s}, database: {engine: postgresql, ttl: 20s},
+                  application: {engine: kubernetes, ttl: 600s}}}
 ";
 
 /// The servers, an administrator's access to them, and what a visitor gets.
@@ -134,9 +135,15 @@ impl Visited {
         command
     }
 
+    /// Starts a run; the run `one` with an identity per investigation, others with a shared one.
     fn run(&self, id: &str) -> Child {
+        let identity = if id == "one" { "per-investigation" } else { "shared-agent" };
+        let set = format!("identity={identity}");
         let args = ["run", "visitors.yaml", "--on", "cluster", "--yes", "--run-id", id, "-o", id];
-        self.command(&args).arg("--agent-image=agent").spawn().expect("alertstorm")
+        self.command(&args)
+            .args(["--set", &set, "--agent-image=agent"])
+            .spawn()
+            .expect("alertstorm")
     }
 
     fn output(&self, args: &[&str]) -> Output {
