@@ -270,8 +270,12 @@ mod tests {
         let task = Task::new(&plan, &alert, &names);
         assert!(task.trace.needs_vault());
         let places = Places {
-            vault: vault::Address { url, tls: trust::only("").expect("no certificates") },
-            postgres: ([127, 0, 0, 1], 1).into(),
+            vault: vault::Address {
+                url,
+                tls: trust::only("").expect("no certificates"),
+                namespace: None,
+            },
+            postgres: postgres::Address::plain(([127, 0, 0, 1], 1).into()),
             from: None,
             token: "of-the-pod".to_owned(),
         };
