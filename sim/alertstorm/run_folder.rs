@@ -55,10 +55,16 @@ pub fn create(base: &Path, name: &str) -> Result<PathBuf> {
 /// # Errors
 /// Where it cannot.
 pub fn check_writable(base: &Path) -> Result<()> {
+    // A start that fails later leaves no folder that was not there before.
+    let made: Vec<&Path> = base
+        .ancestors()
+        .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+        .collect();
     let probe = create(base, ".alertstorm-probe")?;
     let within = Folder::open(&probe);
     let written = within.and_then(|within| within.write(Path::new("probe"), &" ".repeat(PROBE)));
-    let removed = fs::remove_dir_all(&probe);
+    let removed = fs::remove_dir_all(&probe)
+        .and_then(|()| made.iter().try_for_each(|folder| fs::remove_dir(folder)));
     written.with_context(|| format!("could not write to {}", base.display()))?;
     removed.with_context(|| format!("could not remove {}", probe.display()))
 }
@@ -473,6 +479,9 @@ mod tests {
     fn a_folder_that_cannot_be_written_is_found_by_the_probe_which_leaves_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let runs = folder.path().join("runs");
+        check_writable(&runs.join("a")).expect("writable");
+        assert!(!runs.exists());
+        fs::create_dir(&runs).expect("created");
         check_writable(&runs).expect("writable");
         assert_eq!(fs::read_dir(&runs).expect("created").count(), 0);
         let file = folder.path().join("file");
