@@ -59,11 +59,6 @@ pub fn note(line: impl Display) {
     styled_note(&(printable::lines(&line.to_string(), false) + "\n"));
 }
 
-/// Prints a text on standard error, without a line end.
-pub fn prompt(text: &str) {
-    to_stderr(&printable::lines(text, false));
-}
-
 /// Prints a text with this program's styles on standard error.
 pub fn styled_note(text: &str) {
     to_stderr(&printable::lines(text, true));

@@ -63,8 +63,8 @@ pub fn check_writable(base: &Path) -> Result<()> {
     let probe = create(base, ".alertstorm-probe")?;
     let within = Folder::open(&probe);
     let written = within.and_then(|within| within.write(Path::new("probe"), &" ".repeat(PROBE)));
-    let removed = fs::remove_dir_all(&probe)
-        .and_then(|()| made.iter().try_for_each(|folder| fs::remove_dir(folder)));
+    let removed =
+        fs::remove_dir_all(&probe).and_then(|()| made.iter().try_for_each(fs::remove_dir));
     written.with_context(|| format!("could not write to {}", base.display()))?;
     removed.with_context(|| format!("could not remove {}", probe.display()))
 }

@@ -37,19 +37,6 @@ pub fn summary(report: &Report, folder: &Path, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Shows a text and asks for a confirmation. Without a terminal the answer is no.
-pub fn confirm(text: &str) -> bool {
-    out::prompt(text);
-    if !std::io::stdin().is_terminal() {
-        out::note("standard input is no terminal; pass --yes to skip this prompt");
-        return false;
-    }
-    out::prompt("Continue? [y/N] ");
-    let mut answer = String::new();
-    let read = std::io::stdin().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
-}
-
 /// Prints the error that ended the program, on standard error.
 pub fn fail(error: &anyhow::Error) {
     match error.downcast_ref::<WrongInput>() {

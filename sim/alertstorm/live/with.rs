@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 
 use crate::options::{CleanArgs, EgressArgs, LiveArgs, Provider};
 use crate::readiness::{Need, Readiness};
-use crate::{out, source, ui};
+use crate::{out, source};
 use console::Console;
 use platform::runtime;
 
@@ -98,7 +98,7 @@ impl Live {
             return Ok(None);
         }
         let question = format!("{list}All of this will be deleted.\n");
-        if !args.yes && !ui::confirm(&question) {
+        if !args.yes && !console::confirm(&question) {
             return Ok(None);
         }
         Ok(Some(runtime.block_on(found.remove())?))
