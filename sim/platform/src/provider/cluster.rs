@@ -98,8 +98,9 @@ impl Visit {
         check_production(Some(&vault), pods, host, &options.production)?;
         let image = options.agent_image.clone().ok_or(ClusterError::NoAgentImage)?;
         let target = Target::find(options, names.namespace()).await?;
-        let names = names.in_cluster(&uid_of(&target.client).await?);
         let inside = rights::check(&target.client, options, scenario, &names).await?;
+        // Its uid can be read only with these rights.
+        let names = names.in_cluster(&uid_of(&target.client).await?);
         let client = Vault::new(&vault, None, &vault_token)?;
         client.read("auth/token/lookup-self").await?;
         let open = other_databases_of_public(postgres.login("postgres"), &names).await?;
