@@ -31,9 +31,9 @@ pub struct KindArgs {
     pub keep: bool,
 }
 
-/// Options of the cluster provider.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct ClusterArgs {
+/// Which servers of others are used: options of everything that works on a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct TargetArgs {
     /// The kubeconfig context; required if its name looks like production
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
@@ -44,6 +44,14 @@ pub struct ClusterArgs {
     /// Skip the confirmation prompt
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Options of the cluster provider.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ClusterArgs {
+    /// The servers.
+    #[command(flatten)]
+    pub target: TargetArgs,
     /// Vault's URL for the pods, if they cannot use VAULT_ADDR
     #[arg(long, value_name = "URL")]
     pub vault_for_pods: Option<String>,
@@ -67,16 +75,9 @@ pub struct CleanArgs {
     /// Print what would be deleted, and delete nothing
     #[arg(long)]
     pub dry_run: bool,
-    /// The kubeconfig context; required if its name looks like production
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
-    /// A host or namespace of Vault, or a host of PostgreSQL, that looks like production and may be
-    /// used [repeatable]
-    #[arg(long, value_name = "NAME")]
-    pub production: Vec<String>,
-    /// Skip the confirmation prompt
-    #[arg(long)]
-    pub yes: bool,
+    /// The servers.
+    #[command(flatten)]
+    pub target: TargetArgs,
 }
 
 impl CleanArgs {
@@ -156,7 +157,7 @@ impl LiveArgs {
             ("--kind-name", self.kind.kind_name.clone()),
             ("--kind-image", self.kind.kind_image.clone()),
             ("--kind-config", config),
-            ("--context", self.cluster.context.clone()),
+            ("--context", self.cluster.target.context.clone()),
             ("--vault-for-pods", self.cluster.vault_for_pods.clone()),
             ("--api-server-for-vault", self.cluster.api_server_for_vault.clone()),
             ("--priority-level", self.cluster.priority_level.clone()),
@@ -164,11 +165,11 @@ impl LiveArgs {
         ] {
             typed.extend(value.into_iter().flat_map(|value| [name.to_owned(), value]));
         }
-        let production = [("--production", &self.cluster.production)];
+        let production = [("--production", &self.cluster.target.production)];
         for (name, values) in production.into_iter().chain(self.egress.lists()) {
             typed.extend(values.iter().flat_map(|value| [name.to_owned(), value.clone()]));
         }
-        for (name, given) in [("--keep", self.kind.keep), ("--yes", self.cluster.yes)] {
+        for (name, given) in [("--keep", self.kind.keep), ("--yes", self.cluster.target.yes)] {
             typed.extend(given.then(|| name.to_owned()));
         }
         typed

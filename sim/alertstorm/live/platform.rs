@@ -173,15 +173,15 @@ pub fn cluster_options(args: &LiveArgs) -> Result<cluster::Options> {
         return Err(WrongInput::of("--shards", why.to_owned()));
     }
     Ok(cluster::Options {
-        context: args.cluster.context.clone(),
-        yes: args.cluster.yes,
+        context: args.cluster.target.context.clone(),
+        yes: args.cluster.target.yes,
         agent_image: args.agent_image.clone(),
         vault_for_pods: args.cluster.vault_for_pods.clone(),
         api_server_for_vault: args.cluster.api_server_for_vault.clone(),
         priority_level: args.cluster.priority_level.clone(),
         shard_image: args.shards.and(args.shard_image.clone()),
         run_id: run_id("--run-id", args.cluster.run_id.as_deref())?,
-        production: args.cluster.production.clone(),
+        production: args.cluster.target.production.clone(),
         egress: egress(&args.egress)?,
     })
 }

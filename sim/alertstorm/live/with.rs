@@ -80,7 +80,7 @@ impl Live {
     /// Removes what killed runs left in a cluster; a line for each object. `None` if the confirmation
     /// was declined.
     pub fn clean_cluster(self, args: &CleanArgs) -> Result<Option<Vec<String>>> {
-        let (context, production) = (args.context.clone(), args.production.clone());
+        let (context, production) = (args.target.context.clone(), args.target.production.clone());
         let options = cluster::Options { context, production, ..cluster::Options::default() };
         let which = platform::run_id("--run", args.run.as_deref())?;
         let runtime = runtime()?;
@@ -98,7 +98,7 @@ impl Live {
             return Ok(None);
         }
         let question = format!("{list}All of this will be deleted.\n");
-        if !args.yes && !console::confirm(&question) {
+        if !args.target.yes && !console::confirm(&question) {
             return Ok(None);
         }
         Ok(Some(runtime.block_on(found.remove())?))

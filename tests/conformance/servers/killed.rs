@@ -161,7 +161,7 @@ fn an_unknown_server_flag_is_an_error_before_anything_starts() {
 }
 
 /// Ends the platform that is kept, also where the test fails.
-struct Kept<'a>(&'a Place);
+pub struct Kept<'a>(pub &'a Place);
 
 impl Drop for Kept<'_> {
     fn drop(&mut self) {

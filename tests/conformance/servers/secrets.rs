@@ -7,23 +7,11 @@ use std::process::Stdio;
 
 use alertstorm_platform::provider::local;
 
-use super::killed::Place;
+use super::killed::{Kept, Place};
 
 /// How secrets begin that are made during a run and are stored nowhere: tokens of ServiceAccounts,
 /// tokens of Vault, private keys.
 const BEGINNINGS: [&str; 3] = ["eyJhbGciOi", "hvs.", "PRIVATE KEY-----"];
-
-/// Ends the platform that is kept, also where the test fails.
-struct Kept<'a>(&'a Place);
-
-impl Drop for Kept<'_> {
-    fn drop(&mut self) {
-        let ended = self.0.alertstorm(&["down"]).status();
-        if !std::thread::panicking() {
-            assert!(ended.expect("alertstorm").success());
-        }
-    }
-}
 
 /// Every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
