@@ -72,12 +72,13 @@ pub fn check_writable(base: &Path) -> Result<()> {
 /// The bytes of the probe: the reports of a small run.
 const PROBE: usize = 1 << 20;
 
-/// Writes events as they occur. After the first write error it takes no more: see [`Self::failed`].
+/// Writes events as they occur. After the first write error, further events are dropped; see
+/// [`Self::failed`].
 #[derive(Debug)]
 pub struct EventLog<W: Write = File> {
     file: BufWriter<W>,
     failed: Option<io::Error>,
-    /// Shared with the one who ends the run.
+    /// Shared with the code that ends the run.
     has_failed: Rc<Cell<bool>>,
 }
 

@@ -28,7 +28,8 @@ pub fn run(args: &Args) -> Result<Exit> {
         },
         _ if args.cluster.is_default() => live.clean()?,
         _ => {
-            let why = "--run, --dry-run, --context and --yes are options of --on cluster";
+            let why =
+                "--run, --dry-run, --context, --production and --yes are options of --on cluster";
             return Err(WrongInput::of("clean", why));
         }
     };

@@ -1,5 +1,5 @@
-//! What a run creates outside of its namespace, in Kubernetes, Vault and PostgreSQL, and to whom each
-//! object belongs that exists already.
+//! What a run creates outside of its namespace, in Kubernetes, Vault and PostgreSQL, and the owners of
+//! those objects that exist already.
 
 use alertstorm_agent::names::Names;
 use alertstorm_agent::postgres::{Login, PostgresError, connect};
@@ -19,7 +19,7 @@ use crate::vault::{Owner, mount_owner, policy_owner};
 pub struct Item {
     /// Where it is, its kind and its name.
     pub what: String,
-    /// To whom it belongs.
+    /// Its owner, by its marker.
     pub owner: Owner,
 }
 

@@ -130,7 +130,7 @@ mod tests {
         let asked: Arc<Mutex<Vec<String>>> = Arc::clone(&paths);
         let service = tower::service_fn(move |request: Request<Body>| {
             asked.lock().unwrap().push(request.uri().path().to_owned());
-            let (code, body) = answers.lock().unwrap().next().expect("no more requests");
+            let (code, body) = answers.lock().unwrap().next().expect("an answer for each request");
             async move {
                 let body = Body::from(body.to_string().into_bytes());
                 Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
