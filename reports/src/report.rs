@@ -124,11 +124,15 @@ pub struct OutcomeCount {
 /// The bottleneck: the component with the largest share of the critical path.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Bottleneck {
-    /// The component; on real servers the one that ends the largest gap.
+    /// The component.
     pub component: Component,
-    /// Live runs only: the largest gap between two stages. Its cause is not measured.
+    /// Live runs only: the gaps between stages in which the component was waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
+    /// Live runs only: the servers' counters that show the component as the cause. Without them it is
+    /// the component that ends the gap, and the cause is not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
     /// Share of the critical path; 0 to 1.
     pub share: f64,
     /// Stage at the end of the critical path: `credentials_ready`, or `job_finished` if agents
@@ -153,6 +157,9 @@ pub struct Tried {
     pub to: String,
     /// The latency that is compared: `agent ready` or `job finished`.
     pub latency: String,
+    /// Set for a live run: both runs are of the twin, and this is what it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<TwinOf>,
     /// Its 99th percentile in the first run, in seconds; empty if too few arrived.
     pub before_p99_s: Option<f64>,
     /// Its 99th percentile in the second run, in seconds; empty if too few arrived.
@@ -161,8 +168,19 @@ pub struct Tried {
     pub next: Option<Component>,
 }
 
+/// The twin of a live run: the same plan in virtual time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TwinOf {
+    /// Cores of the one machine on which everything runs; empty if the scenario's machines were kept.
+    pub cores: Option<u32>,
+    /// The twin's bottleneck before the knob was moved; empty without any waits.
+    pub bottleneck: Option<Component>,
+}
+
 /// The second run, with the bottleneck's knob moved; input of [`Report::tried`].
 pub struct Advice {
+    /// The twin's run before the knob was moved, if the report is of a live run.
+    pub twin: Option<(TwinOf, Measures)>,
     /// Path of the knob.
     pub knob: &'static str,
     /// Value in the scenario.
@@ -333,9 +351,15 @@ impl Report {
             return;
         };
         let until = bottleneck.until.parse().ok();
-        let latency = until.map(|stage| advice.measures.latencies.to(stage).row());
-        let before =
-            self.latencies.iter().find(|row| row.from == "alert" && row.to == bottleneck.until);
+        let row = |measures: &Measures| until.map(|stage| measures.latencies.to(stage).row());
+        let latency = row(&advice.measures);
+        let before = match &advice.twin {
+            Some((_, measures)) => row(measures),
+            None => {
+                let of = |row: &&LatencyRow| row.from == "alert" && row.to == bottleneck.until;
+                self.latencies.iter().find(of).cloned()
+            }
+        };
         bottleneck.tried = Some(Tried {
             knob: advice.knob.to_owned(),
             from: advice.from.clone(),
@@ -344,14 +368,15 @@ impl Report {
                 "credentials_ready" => "agent ready".to_owned(),
                 other => other.replace('_', " "),
             },
+            twin: advice.twin.as_ref().map(|(twin, _)| twin.clone()),
             before_p99_s: before.and_then(|row| row.p99_s),
             after_p99_s: latency.and_then(|row| row.p99_s),
             next: advice.measures.bottleneck().map(|share| share.component),
         });
     }
 
-    /// Whether the critical path consists of gaps between stages (real servers) instead of waits for
-    /// components (the twin).
+    /// Whether the critical path is made of gaps between stages, with the servers' counters as evidence
+    /// of their causes (real servers), instead of waits (the twin).
     pub fn has_gaps(&self) -> bool {
         self.world == World::Live
     }
@@ -385,10 +410,14 @@ fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
 
 fn bottleneck(plan: &Plan, measures: &Measures) -> Option<Bottleneck> {
     let first = &measures.bottleneck()?;
+    // Without evidence the component ends a gap, and moving its knob may change nothing.
+    let known = first.gap.is_none() || first.evidence.is_some();
     let knob = alertstorm_analysis::advice::knob(first.component, plan.scenario());
+    let knob = knob.filter(|_| known);
     Some(Bottleneck {
         component: first.component,
         gap: first.gap.clone(),
+        evidence: first.evidence.clone(),
         share: first.share,
         until: measures.paths.until().to_string(),
         detail: detail(plan, measures, first),

@@ -8,7 +8,7 @@ use alertstorm_model::event::{Audited, Component};
 use alertstorm_model::time::Span;
 use anstyle::{AnsiColor, Style};
 
-use crate::report::{Report, World};
+use crate::report::{Report, TwinOf, World};
 
 /// How to print the summary.
 #[derive(Clone, Copy, Debug)]
@@ -207,9 +207,8 @@ fn waits(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     let room = look.width.saturating_sub(20 + names.unwrap_or(0) + 6).min(24);
     for (i, share) in shown.enumerate() {
         let word = named(share);
-        let name = match (i, report.has_gaps()) {
-            (0, false) => "where it waits",
-            (0, true) => "gaps",
+        let name = match i {
+            0 => "where it waits",
             _ => "",
         };
         let percent = share.share * 100.0;
@@ -223,9 +222,12 @@ fn waits(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     Ok(())
 }
 
-/// A wait by its cause or, on real servers, by its gap.
+/// A wait by its cause or, if no counter of real servers shows it, by its gap.
 fn named(share: &PathShare) -> &str {
-    share.gap.as_deref().unwrap_or(share.component.word())
+    match (&share.gap, &share.evidence) {
+        (Some(gap), None) => gap,
+        _ => share.component.word(),
+    }
 }
 
 /// A bar of eighths of a column.
@@ -267,15 +269,22 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
     };
     writeln!(out)?;
     let (component, percent) = (bottleneck.component, bottleneck.share * 100.0);
-    let (head, what) = match &bottleneck.gap {
-        Some(gap) => ("largest gap", gap.as_str()),
-        None => ("bottleneck", component.word()),
+    let (head, what) = match (&bottleneck.gap, &bottleneck.evidence) {
+        (Some(gap), None) => ("largest gap", gap.as_str()),
+        _ => ("bottleneck", component.word()),
     };
     let path = path_to(&bottleneck.until);
     line(out, head, &format!("{HEAD}{what}{HEAD:#}, {percent:.0} % of the time {path}"))?;
     line(out, "", &bottleneck.detail)?;
-    if bottleneck.gap.is_some() {
-        line(out, "", &format!("ends with: {component}; a gap is not yet a cause"))?;
+    match (&bottleneck.gap, &bottleneck.evidence) {
+        (Some(gap), Some(evidence)) => {
+            line(out, "", evidence)?;
+            line(out, "", &format!("while investigations were between: {gap}"))?;
+        }
+        (Some(_), None) => {
+            line(out, "", &format!("ends with: {component}; no counter shows the cause"))?;
+        }
+        (None, _) => {}
     }
     match (&bottleneck.tried, &bottleneck.knob) {
         (Some(tried), _) => {
@@ -285,11 +294,15 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
                 Some(next) => format!("and then {next} is next"),
                 None => "and then nothing waits".to_owned(),
             };
+            let tried_in = match &tried.twin {
+                Some(twin) => of_twin(out, twin, component)?,
+                None => "tried",
+            };
             line(
                 out,
                 "",
                 &format!(
-                    "tried: {knob} {} → {} gives {} p99 {} (was {}), {next}",
+                    "{tried_in}: {knob} {} → {} gives {} p99 {} (was {}), {next}",
                     tried.from,
                     tried.to,
                     tried.latency,
@@ -304,6 +317,21 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
         }
         (None, None) => line(out, "", "no knob moves it"),
     }
+}
+
+/// What the twin of a live run was given, and whether it has the same bottleneck.
+fn of_twin(out: &mut String, twin: &TwinOf, live: Component) -> Result<&'static str, fmt::Error> {
+    let given = match twin.cores {
+        Some(cores) => format!("the twin of this plan, on one machine of {cores} cores,"),
+        None => "the twin of this plan".to_owned(),
+    };
+    let agrees = match twin.bottleneck {
+        Some(same) if same == live => "has the same bottleneck".to_owned(),
+        Some(other) => format!("has another bottleneck: {other}"),
+        None => "has no waits".to_owned(),
+    };
+    line(out, "", &format!("{given} {agrees}"))?;
+    Ok("tried in the twin")
 }
 
 /// The critical path that ends with a stage, as a phrase.

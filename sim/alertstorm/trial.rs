@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use alertstorm_analysis::advice;
 use alertstorm_analysis::measure::Measures;
-use alertstorm_model::event::{Event, Sink};
+use alertstorm_model::event::{Component, Event, Sink};
 use alertstorm_model::scenario::Plan;
-use alertstorm_reports::{Advice, Report};
+use alertstorm_reports::{Advice, Report, TwinOf};
 use alertstorm_twin::Progress;
 
 use crate::interrupt;
@@ -63,13 +63,36 @@ pub fn run(
 /// Runs the plan again with the bottleneck's knob moved. `None` if no knob moves the bottleneck, or if
 /// the second run was interrupted.
 pub fn advice(plan: &Plan, measures: &Measures) -> Option<Advice> {
-    let first = measures.bottleneck()?;
-    let knob = advice::knob(first.component, plan.scenario())?;
+    tried(plan, measures.bottleneck()?.component, None)
+}
+
+/// Runs the twin of a live run twice, the second time with the knob of the live run's bottleneck moved.
+/// `cores` is the number of cores of the machine on which all servers ran, if they ran on one. `None` if
+/// no knob moves the bottleneck, or if a run was interrupted.
+pub fn advice_of_twin(plan: &Plan, bottleneck: Component, cores: Option<u32>) -> Option<Advice> {
+    let with = |plan: Plan, path: &str, value: &str| plan.with_knob(path, value).ok();
+    let plan = match cores {
+        Some(cores) => {
+            let plan = with(plan.clone(), "cluster.control_plane.cores", &cores.to_string())?;
+            with(plan, "cluster.control_plane.shared_with_everything", "true")?
+        }
+        None => plan.clone(),
+    };
+    let (before, _) = run(&plan, None, &mut |_, _| {});
+    if before.interrupted {
+        return None;
+    }
+    let first = before.bottleneck().map(|share| share.component);
+    tried(&plan, bottleneck, Some((TwinOf { cores, bottleneck: first }, before)))
+}
+
+fn tried(plan: &Plan, bottleneck: Component, twin: Option<(TwinOf, Measures)>) -> Option<Advice> {
+    let knob = advice::knob(bottleneck, plan.scenario())?;
     // A value that does not fit the rest of the scenario is no advice.
     let moved = plan.with_knob(knob.path, &knob.to).ok()?;
     let (measures, _) = run(&moved, None, &mut |_, _| {});
     if measures.interrupted {
         return None;
     }
-    Some(Advice { knob: knob.path, from: knob.from, to: knob.to, measures })
+    Some(Advice { twin, knob: knob.path, from: knob.from, to: knob.to, measures })
 }

@@ -1,10 +1,10 @@
 //! `run`: one scenario, from its file to its report.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use alertstorm_model::event::Sink;
-use alertstorm_model::scenario::Override;
+use alertstorm_model::scenario::{Override, Plan};
 use alertstorm_reports::Report;
 use alertstorm_reports::spread::SeedSpread;
 use anyhow::Result;
@@ -13,7 +13,7 @@ use crate::exit::{Exit, WrongInput};
 use crate::options::Provider;
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
-use crate::world::{World, WorldArgs};
+use crate::world::{Servers, World, WorldArgs};
 use crate::{interrupt, live_run, out, parallel, source, trial, ui};
 
 /// Run a scenario and report the result
@@ -72,11 +72,34 @@ pub fn run(args: &Args) -> Result<Exit> {
         (Some(count), World::Twin) => under_seeds(args, &loaded, count.get()),
         (None, World::Twin) => once(args, &loaded),
         (None, World::Live(servers)) => {
-            let (report, folder) = live_run::run(&loaded, &servers, &args.output)?;
+            let (mut report, folder) = live_run::run(&loaded, &servers, &args.output)?;
+            if !args.no_advice {
+                try_in_twin(&loaded.plan, &servers, &mut report, &folder)?;
+            }
             ui::summary(&report, &folder, args.json)?;
             Ok(Exit::of_run(&report))
         }
     }
+}
+
+/// Nobody can move a knob of real servers in the middle of a run, and a second run takes as long as the
+/// first: the twin of the plan answers what the knob of the bottleneck would change.
+fn try_in_twin(plan: &Plan, servers: &Servers, report: &mut Report, folder: &Path) -> Result<()> {
+    let small = report.invalid.is_empty() && plan.alerts_expected() <= trial::TRY_UP_TO;
+    let Some(bottleneck) = report.bottleneck.as_ref().filter(|found| found.knob.is_some()) else {
+        return Ok(());
+    };
+    if !small || report.interrupted {
+        return Ok(());
+    }
+    let here = matches!(servers.provider, Provider::Local | Provider::Kind);
+    let cores = std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok());
+    let cores = cores.filter(|_| here);
+    if let Some(advice) = trial::advice_of_twin(plan, bottleneck.component, cores) {
+        report.tried(&advice);
+        run_folder::write_report(folder, report)?;
+    }
+    Ok(())
 }
 
 /// Prints what a run would create on a cluster that is not its own.

@@ -26,6 +26,7 @@
 //! ```
 
 mod accounting;
+mod causes;
 mod latency;
 mod open;
 mod paths;
@@ -38,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::{LeaseCounts, Ledger};
 use alertstorm_model::digest::Digest;
-use alertstorm_model::event::{Audited, Component, Event, Fact, Sample, Sink};
+use alertstorm_model::event::{Audited, Component, Depth, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::time::{Span, Time};
 use open::{Open, Uncollected};
@@ -167,7 +168,7 @@ impl Measures {
             Fact::Waited { until, waits } => {
                 if let Some(open) = self.open.get(&inv) {
                     let total = at.since(open.reached(Stage::Alert).unwrap_or(at));
-                    self.paths.add(*until, total, open.agent_time(at), waits);
+                    self.paths.add((*until, at), total, open.agent_time(at), waits);
                 }
             }
             _ => {}
@@ -178,11 +179,28 @@ impl Measures {
         match fact {
             Fact::Sample { sample } => {
                 self.series.push(at, sample, &self.accounting, &self.ledger.counts());
+                if let Some(causes) = &mut self.paths.causes {
+                    let depth = |depth: &Depth| (depth.of.clone(), depth.depth);
+                    causes.sample(sample.depths.iter().map(depth), &sample.cpu);
+                }
                 self.last_sample = Some((**sample).clone());
             }
-            Fact::Fault { kind, began } => self.series.mark(at, *kind, *began),
+            Fact::Occupied { of } => {
+                if let Some(causes) = &mut self.paths.causes {
+                    causes.occupied(at, of);
+                }
+            }
+            Fact::Fault { kind, began } => {
+                self.series.mark(at, *kind, *began);
+                if let Some(causes) = &mut self.paths.causes {
+                    causes.fault(at, *kind, *began);
+                }
+            }
             Fact::Interrupted => self.interrupted = true,
-            Fact::Began { provider } => self.provider = Some(provider.to_string()),
+            Fact::Began { provider } => {
+                self.provider = Some(provider.to_string());
+                self.paths.causes.get_or_insert_default();
+            }
             // Later remarks mostly repeat the first ones.
             Fact::Remark { text } if self.remarks.len() < 100 => {
                 self.remarks.push(text.to_string())
@@ -292,10 +310,10 @@ impl Measures {
         ));
     }
 
-    /// Shares of the critical path by component, largest first. For a live run each row is a gap
-    /// between stages, named after the component that ends it.
+    /// Shares of the critical path by component, largest first. In a live run the gaps between stages
+    /// are divided by the servers' counters.
     pub fn critical_path(&self) -> Vec<PathShare> {
-        self.paths.shares(self.provider.is_some())
+        self.paths.shares()
     }
 
     /// The largest share of the critical path that is not the agent's own work.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use alertstorm_model::alert::Alert;
 use alertstorm_model::delivery::{Action, Delivery, Input};
-use alertstorm_model::event::{Bucket, Component, Event, Fact, Sample, Sink};
+use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::scenario::Plan;
 use alertstorm_model::time::{Span, Time};
@@ -38,21 +38,6 @@ const HOLD: Span = Span::millis(60);
 pub const SLACK: Span = Span::secs(600);
 /// The run waits for the collection of Jobs whose `ttlSecondsAfterFinished` is at most this.
 const WAIT_FOR_COLLECTION: Span = Span::secs(60);
-/// A client is limited by its token bucket if its calls wait longer than this on average.
-const BUCKET_LIMITS: Span = Span::millis(20);
-
-/// What limits the Job controller: its client's token bucket, or else its workers. A call takes
-/// microseconds while the bucket is not empty.
-pub fn slowest_of_job_controller(sample: &Sample) -> Component {
-    let of = |bucket: &&Bucket| bucket.client == "kube-controller-manager";
-    let bucket = sample.buckets.iter().find(of);
-    let mean = bucket.map_or(0, |bucket| bucket.wait_ns / bucket.calls.max(1));
-    match Span(mean) >= BUCKET_LIMITS {
-        true => Component::JobControllerBucket,
-        false => Component::JobControllerWorkers,
-    }
-}
-
 /// The engine.
 pub struct Engine<'a> {
     plan: Arc<Plan>,
@@ -65,7 +50,6 @@ pub struct Engine<'a> {
     /// Agents run in pods: their events arrive with the journal when the pod ends, not one by one.
     in_pods: bool,
     /// From the latest sample of the Job controller's metrics.
-    job_controller: Component,
     all: BTreeMap<InvestigationId, Timeline>,
     /// Investigations that are not over (see [`Timeline::is_over`]).
     open: usize,
@@ -103,7 +87,6 @@ impl<'a> Engine<'a> {
             selector,
             book,
             in_pods,
-            job_controller: Component::JobControllerBucket,
             all: BTreeMap::new(),
             open: 0,
             all_came: false,
@@ -250,9 +233,6 @@ impl<'a> Engine<'a> {
 
     /// Records a fact that a task reported, unless it is known already.
     fn fact(&mut self, mut event: Event) {
-        if let Fact::Sample { sample } = &event.fact {
-            self.job_controller = slowest_of_job_controller(sample);
-        }
         let Some(timeline) = event.inv.and_then(|id| self.all.get_mut(&id)) else {
             return self.hold(event);
         };
@@ -265,7 +245,7 @@ impl<'a> Engine<'a> {
                     return;
                 }
                 if stage == Stage::CredentialsReady {
-                    let waits = timeline.waits(stage, self.job_controller);
+                    let waits = timeline.waits(stage);
                     let (at, id) = (event.at, timeline.alert.id);
                     self.hold(event);
                     return self.hold(Event::of(at, id, Fact::Waited { until: stage, waits }));

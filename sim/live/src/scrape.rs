@@ -1,71 +1,31 @@
 //! Samples of the servers' metrics, read from the servers directly. They are read at the run's
 //! start, at every sample, and at its end; a sample holds the differences to the start.
 
+mod counters;
+mod occupied;
+
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use alertstorm_agent::vault::Vault;
 use alertstorm_model::event::{
-    ApiCalls, AuditCount, Bucket, CpuUse, Depth, Etcd, Sample, WaitSummary,
+    ApiCalls, AuditCount, Bucket, CpuUse, Depth, Etcd, Occupation, Resource, Sample, WaitSummary,
 };
 use alertstorm_platform::provider::{Program, Usage};
 use alertstorm_platform::{MetricsOf, Page, Platform, call};
 
-use crate::metrics::{Buckets, lines};
-use crate::reporter::Reporter;
-use crate::usage::{harness_cpu, resident_max};
+use alertstorm_model::scenario::Scenario;
 use kube::Client;
+
+use crate::metrics::Buckets;
+use crate::reporter::Reporter;
+use crate::usage::{harness_cpu, machine_cpu, resident_max};
+use counters::Counters;
+use occupied::Occupied;
 
 /// A metrics page that takes longer is left out of the sample.
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-/// The metrics that samples are made of.
-const WANTED: [&str; 16] = [
-    "apiserver_request_total",
-    "apiserver_request_duration_seconds_bucket",
-    "apiserver_flowcontrol_dispatched_requests_total",
-    "apiserver_flowcontrol_rejected_requests_total",
-    "apiserver_flowcontrol_request_wait_duration_seconds_sum",
-    "apiserver_flowcontrol_request_execution_seconds_sum",
-    "etcd_disk_wal_fsync_duration_seconds_bucket",
-    "etcd_disk_wal_fsync_duration_seconds_count",
-    "etcd_mvcc_put_total",
-    "etcd_mvcc_db_total_size_in_bytes",
-    "workqueue_depth",
-    "workqueue_queue_duration_seconds_bucket",
-    "rest_client_rate_limiter_duration_seconds_bucket",
-    "rest_client_rate_limiter_duration_seconds_sum",
-    "scheduler_pending_pods",
-    "scheduler_scheduling_attempt_duration_seconds_bucket",
-];
-
-/// Vault's summaries and their names in the report.
-const OF_VAULT: [(&str, &str); 7] = [
-    ("vault_core_handle_login_request", "vault: login"),
-    ("vault_core_handle_request", "vault: request"),
-    ("vault_database_postgresql_database_plugin_NewUser", "vault: a database user is made"),
-    ("vault_database_postgresql_database_plugin_DeleteUser", "vault: a database user is dropped"),
-    ("vault_expire_register", "vault: a lease is registered"),
-    ("vault_expire_revoke", "vault: a lease is revoked"),
-    ("vault_expire_renew", "vault: a lease is renewed"),
-];
-
-/// All counters at one time, since the servers' starts.
-#[derive(Clone, Debug, Default)]
-pub struct Counters {
-    /// By verb and resource: requests, and those rejected with 429.
-    calls: BTreeMap<(String, String), (u64, u64)>,
-    /// By priority level: requests dispatched and rejected, seconds in queues and in execution.
-    levels: BTreeMap<String, (u64, u64, f64, f64)>,
-    etcd: Etcd,
-    depths: BTreeMap<String, u64>,
-    /// Seconds that a component's client waited for its token bucket.
-    limited: BTreeMap<&'static str, f64>,
-    histograms: BTreeMap<String, Buckets>,
-    cpu: BTreeMap<&'static str, (u64, u64)>,
-    /// Vault's summaries: count, median and 99th percentile in milliseconds.
-    vault: BTreeMap<&'static str, (u64, f64, f64)>,
-}
 
 /// Reads the servers' metrics pages.
 pub struct Scraper {
@@ -78,20 +38,11 @@ pub struct Scraper {
     /// The counters at the run's start.
     base: Counters,
     db_bytes_max: std::sync::atomic::AtomicU64,
+    occupied: Mutex<Occupied>,
+    /// Whether the servers run on this machine.
+    here: bool,
     /// Counts the pages that could not be read.
     reporter: Reporter,
-}
-
-/// The Kubernetes verb of an HTTP method in the API server's metrics.
-fn verb(method: &str) -> String {
-    match method {
-        "POST" => "create",
-        "PUT" => "update",
-        "APPLY" | "PATCH" => "patch",
-        "DELETECOLLECTION" => "deletecollection",
-        other => return other.to_lowercase(),
-    }
-    .to_owned()
 }
 
 impl Scraper {
@@ -116,12 +67,35 @@ impl Scraper {
         let db_bytes_max = std::sync::atomic::AtomicU64::new(0);
         let (pages, token) = (platform.metrics.clone(), token.to_owned());
         let admin = platform.admin.clone();
-        Ok(Self { http, pages, token, scraper, admin, cores, base, db_bytes_max, reporter })
+        let occupied = Mutex::default();
+        let here = false;
+        Ok(Self {
+            http,
+            pages,
+            token,
+            scraper,
+            admin,
+            cores,
+            base,
+            db_bytes_max,
+            occupied,
+            here,
+            reporter,
+        })
     }
 
-    /// Sets the start: later samples are differences to the counters of now.
-    pub async fn start(&mut self, usage: &BTreeMap<Program, Usage>, vault: Option<&Vault>) {
+    /// Sets the start: later samples are differences to the counters of now. `usage` is empty where the
+    /// servers run elsewhere; they were not set up for `scenario` then.
+    pub async fn start(
+        &mut self,
+        usage: &BTreeMap<Program, Usage>,
+        vault: Option<&Vault>,
+        scenario: &Scenario,
+    ) {
+        self.here = !usage.is_empty();
         self.base = self.counters(usage, vault).await;
+        let set_up = self.here.then_some((scenario, self.cores));
+        self.occupied = Mutex::new(Occupied::start(&self.base.occupied, set_up));
     }
 
     async fn counters(&self, usage: &BTreeMap<Program, Usage>, vault: Option<&Vault>) -> Counters {
@@ -141,6 +115,11 @@ impl Scraper {
         counters.cpu = cpu.collect();
         let harness = u64::try_from(harness_cpu().as_nanos()).unwrap_or(u64::MAX);
         counters.cpu.insert("alertstorm", (harness, resident_max()));
+        if self.here
+            && let Some(busy) = machine_cpu()
+        {
+            counters.occupied.insert(Resource::Cores, busy.as_secs_f64());
+        }
         if let Some(vault) = vault {
             match vault.metrics().await {
                 Ok(page) => counters.add_vault(&page),
@@ -173,19 +152,22 @@ impl Scraper {
         }
     }
 
-    /// The differences to the start. `vault` needs a token that may read `sys/metrics`. Wait summaries are only in the `last` sample.
+    /// The differences to the start, and how long resources were occupied since then. `vault` needs a token
+    /// that may read `sys/metrics`. Wait summaries are only in the `last` sample.
     pub async fn sample(
         &self,
         usage: &BTreeMap<Program, Usage>,
         vault: Option<&Vault>,
         last: bool,
-    ) -> Sample {
+    ) -> (Sample, Box<[Occupation]>) {
         let now = self.counters(usage, vault).await;
+        let occupied =
+            self.occupied.lock().unwrap_or_else(PoisonError::into_inner).add(&now.occupied);
         let depths =
             now.depths.iter().map(|(of, depth)| Depth { of: of.clone(), depth: *depth }).collect();
         let peak =
             self.db_bytes_max.fetch_max(now.etcd.db_bytes, std::sync::atomic::Ordering::SeqCst);
-        Sample {
+        let sample = Sample {
             api_calls: self.calls(&now),
             etcd: Etcd {
                 writes: now.etcd.writes.saturating_sub(self.base.etcd.writes),
@@ -200,7 +182,8 @@ impl Scraper {
             audit: AuditCount::default(),
             waits: if last { self.waits(&now) } else { Vec::new() },
             engine_events: 0,
-        }
+        };
+        (sample, occupied)
     }
 
     fn calls(&self, now: &Counters) -> Vec<ApiCalls> {
@@ -296,97 +279,5 @@ impl Scraper {
         }));
         all.retain(|wait| wait.count > 0);
         all
-    }
-}
-
-impl Counters {
-    /// Adds Vault's metrics page.
-    fn add_vault(&mut self, page: &str) {
-        for line in lines(page, &["vault_expire_num_leases"]) {
-            let leases = "vault leases, tokens among them".to_owned();
-            *self.depths.entry(leases).or_default() = line.value as u64;
-        }
-        for (name, what) in OF_VAULT {
-            let count = format!("{name}_count");
-            for line in lines(page, &[name, count.as_str()]) {
-                let known = self.vault.entry(what).or_default();
-                match line.label("quantile") {
-                    "0.5" => known.1 = line.value,
-                    "0.99" => known.2 = line.value,
-                    "" if line.name == count => known.0 += line.value as u64,
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn add(&mut self, component: &'static str, page: &str) {
-        for line in lines(page, &WANTED) {
-            let (value, count) = (line.value, line.value as u64);
-            let level = || line.label("priority_level").to_owned();
-            let mut histogram = |name: String| self.histograms.entry(name).or_default().add(&line);
-            match line.name {
-                "apiserver_request_total" if component == "kube-apiserver" => {
-                    let (resource, sub) = (line.label("resource"), line.label("subresource"));
-                    let resource = match sub {
-                        "" => resource.to_owned(),
-                        sub => format!("{resource}/{sub}"),
-                    };
-                    let calls = self.calls.entry((verb(line.label("verb")), resource)).or_default();
-                    calls.0 += count;
-                    calls.1 += if line.label("code") == "429" { count } else { 0 };
-                }
-                "apiserver_request_duration_seconds_bucket" if component == "kube-apiserver" => {
-                    let verb = line.label("verb");
-                    if matches!(verb, "POST" | "PATCH" | "PUT" | "DELETE" | "GET" | "LIST") {
-                        histogram(format!("API server: {verb}"));
-                    }
-                }
-                "apiserver_flowcontrol_dispatched_requests_total" => {
-                    self.levels.entry(level()).or_default().0 += count;
-                }
-                "apiserver_flowcontrol_rejected_requests_total" => {
-                    self.levels.entry(level()).or_default().1 += count;
-                }
-                "apiserver_flowcontrol_request_wait_duration_seconds_sum" => {
-                    self.levels.entry(level()).or_default().2 += value;
-                }
-                "apiserver_flowcontrol_request_execution_seconds_sum" => {
-                    self.levels.entry(level()).or_default().3 += value;
-                }
-                "etcd_disk_wal_fsync_duration_seconds_bucket" => {
-                    histogram("etcd: sync of the write-ahead log".to_owned());
-                }
-                "etcd_disk_wal_fsync_duration_seconds_count" => self.etcd.fsyncs += count,
-                "etcd_mvcc_put_total" => self.etcd.writes += count,
-                "etcd_mvcc_db_total_size_in_bytes" => self.etcd.db_bytes = count,
-                "workqueue_depth" if component == "kube-controller-manager" => {
-                    let name = line.label("name");
-                    if matches!(
-                        name,
-                        "job" | "ttl_jobs_to_delete" | "garbage_collector_attempt_to_delete"
-                    ) {
-                        *self.depths.entry(format!("work queue {name}")).or_default() += count;
-                    }
-                }
-                "workqueue_queue_duration_seconds_bucket" if line.label("name") == "job" => {
-                    histogram("job controller: work queue".to_owned());
-                }
-                "rest_client_rate_limiter_duration_seconds_bucket" => {
-                    histogram(format!("{component}: client bucket"));
-                }
-                "rest_client_rate_limiter_duration_seconds_sum" => {
-                    *self.limited.entry(component).or_default() += value;
-                }
-                "scheduler_pending_pods" => {
-                    let queue = line.label("queue");
-                    *self.depths.entry(format!("scheduler queue {queue}")).or_default() += count;
-                }
-                "scheduler_scheduling_attempt_duration_seconds_bucket" => {
-                    histogram("scheduler: attempt".to_owned());
-                }
-                _ => {}
-            }
-        }
     }
 }

@@ -92,10 +92,10 @@ impl Timeline {
         !self.journal_read && !never_ran
     }
 
-    /// Where the time up to `until` went. Only the gaps between recorded times are known, so each
-    /// gap is attributed to the component that ends it; together they are the whole time, but for
-    /// an agent's own work. `job_controller` is what limits the Job controller, by its metrics.
-    pub fn waits(&self, until: Stage, job_controller: Component) -> Box<[Wait]> {
+    /// Where the time up to `until` went, in the order of time. Only the gaps between recorded times are
+    /// known, so each gap is booked on the component that ends it; together they are the whole time, but
+    /// for an agent's own work. The measures divide each gap by the servers' counters.
+    pub fn waits(&self, until: Stage) -> Box<[Wait]> {
         let at = |stage: Stage| self.reached(stage);
         let mut gaps = Gaps::new(self.alert.intended, at(until));
         let queued = gaps.up_to(at(Stage::Admitted));
@@ -105,7 +105,7 @@ impl Timeline {
         for (time, component) in [
             (self.sent, Component::BackendClient),
             (at(Stage::JobCreated), Component::ControlPlaneCpu),
-            (at(Stage::PodCreated), job_controller),
+            (at(Stage::PodCreated), Component::JobControllerWorkers),
             (at(Stage::PodScheduled), Component::SchedulerCycle),
         ] {
             let gap = gaps.up_to(time);
@@ -129,13 +129,13 @@ impl Timeline {
             let ended = Some(self.ended_at).filter(|_| self.ended);
             gaps.up_to(at(Stage::AgentDone).or(ended));
             let done = gaps.up_to(at(until));
-            gaps.book(job_controller, done);
+            gaps.book(Component::JobControllerWorkers, done);
         } else {
             // It ended while it waited for the first stage that it did not reach.
             let missing = [
                 (Stage::Admitted, Component::Concurrency),
                 (Stage::JobCreated, Component::ControlPlaneCpu),
-                (Stage::PodCreated, job_controller),
+                (Stage::PodCreated, Component::JobControllerWorkers),
                 (Stage::PodScheduled, Component::SchedulerCycle),
             ];
             let missing = missing.into_iter().find(|(stage, _)| at(*stage).is_none());
@@ -224,7 +224,7 @@ mod tests {
     ];
 
     fn booked(timeline: &Timeline, until: Stage) -> Vec<(Component, u64)> {
-        let waits = timeline.waits(until, Component::JobControllerBucket);
+        let waits = timeline.waits(until);
         waits.iter().map(|wait| (wait.component, wait.span.0)).collect()
     }
 
@@ -247,7 +247,7 @@ mod tests {
             (Component::Concurrency, 5),
             (Component::BackendClient, 8),
             (Component::ControlPlaneCpu, 12),
-            (Component::JobControllerBucket, 30),
+            (Component::JobControllerWorkers, 30),
             (Component::SchedulerCycle, 40),
             (Component::PodStart, 400),
             (Component::VaultDatabaseLock, 30),
@@ -284,7 +284,7 @@ mod tests {
             timeline.reach(stage, Time(at));
         }
         let waits = booked(&timeline, Stage::JobFinished);
-        assert_eq!(waits.last(), Some(&(Component::JobControllerBucket, 50)));
+        assert_eq!(waits.last(), Some(&(Component::JobControllerWorkers, 50)));
         assert_eq!(waits.iter().map(|(_, ns)| ns).sum::<u64>(), 750 - 5 - 500);
     }
 }

@@ -13,6 +13,7 @@
 //! ```
 
 mod audited;
+mod occupied;
 mod sample;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use crate::phase::{Action, Refuser};
 use crate::time::{Span, Time};
 
 pub use audited::{Attributed, Audited, Denials, Reconciliation};
+pub use occupied::{Occupation, Resource};
 pub use sample::{
     ApiCalls, AuditCount, Bucket, Component, CpuUse, Depth, Etcd, Sample, Wait, WaitSummary,
 };
@@ -196,6 +198,11 @@ pub enum Fact {
     },
     /// The run was interrupted by SIGINT or SIGTERM before its last investigation ended.
     Interrupted,
+    /// How long the platform's resources were occupied, recorded with each sample of a live run.
+    Occupied {
+        /// Resources that a server reports; each at most once.
+        of: Box<[Occupation]>,
+    },
 }
 
 impl Event {

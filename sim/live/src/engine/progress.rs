@@ -88,7 +88,7 @@ impl Engine<'_> {
         let at = at.max(timeline.latest());
         timeline.reach(Stage::JobFinished, at);
         let cost_micro_usd = timeline.cost_micro_usd;
-        let waits = timeline.waits(Stage::JobFinished, self.job_controller);
+        let waits = timeline.waits(Stage::JobFinished);
         let needs_vault = timeline.reached(Stage::VaultLogin).is_some();
         self.open -= 1;
         if !needs_vault {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use alertstorm_agent::vault::VaultError;
-use alertstorm_model::event::{Event, Fact, Sample};
+use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::scenario::{FaultKind, Plan};
 use alertstorm_platform::provider::{Program, Provider};
 use alertstorm_platform::vault;
@@ -265,10 +265,12 @@ impl Host for Run {
             let failed = |error: &VaultError| reporter.failed("the client of Vault", error);
             let vault = provider.vault().inspect_err(failed).ok();
             let usage = provider.usage().await;
-            let sample: Sample = scraper.sample(&usage, vault.as_ref(), false).await;
+            let (sample, occupied) = scraper.sample(&usage, vault.as_ref(), false).await;
             let at = reporter.now();
-            let fact = Fact::Sample { sample: Box::new(sample) };
-            reporter.send(Observation::Fact(Event::platform(at, fact)));
+            for fact in [Fact::Sample { sample: Box::new(sample) }, Fact::Occupied { of: occupied }]
+            {
+                reporter.send(Observation::Fact(Event::platform(at, fact)));
+            }
             sampling.store(false, Ordering::SeqCst);
         });
     }

@@ -29,7 +29,8 @@ pub(super) async fn judge(
     let failed =
         |error: &VaultError| run.agent_reports.reporter.failed("the client of Vault", error);
     let vault = provider.vault().inspect_err(failed).ok();
-    let mut sample = run.scraper.sample(&provider.usage().await, vault.as_ref(), true).await;
+    let usage = provider.usage().await;
+    let (mut sample, occupied) = run.scraper.sample(&usage, vault.as_ref(), true).await;
     // Also if the audit logs could not be read.
     for text in run.agent_reports.reporter.failures() {
         lead.platform(Fact::Remark { text: text.into() });
@@ -38,6 +39,7 @@ pub(super) async fn judge(
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
     sample.audit = verdict.audit;
     lead.platform(Fact::Sample { sample: Box::new(sample) });
+    lead.platform(Fact::Occupied { of: occupied });
     for why in invalid.into_iter().chain(lags.doubts()) {
         tracing::warn!(why, "the run is invalid");
         lead.platform(Fact::Invalid { why: why.into() });

@@ -102,7 +102,7 @@ pub(super) async fn prepare(
         Scraper::new(&platform, &tokens.scraper, clients.scraper()?, tls, reporter.clone())?;
     let failed = |error: &VaultError| reporter.failed("the client of Vault", error);
     let vault = provider.vault().inspect_err(failed).ok();
-    scraper.start(&provider.usage().await, vault.as_ref()).await;
+    scraper.start(&provider.usage().await, vault.as_ref(), plan.scenario()).await;
     let trails_before = forensics::Read::now(&platform.trails);
     let fleet = match (shards, &platform.agents) {
         (Some(shards), Agents::Pods(spec)) => {

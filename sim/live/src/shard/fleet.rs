@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_agent::names::Names;
-use alertstorm_model::event::Component;
 use alertstorm_model::scenario::{Part, Plan};
 use alertstorm_platform::PodSpec;
 use alertstorm_platform::bootstrap::BootstrapError;
@@ -94,7 +93,6 @@ pub struct Fleet {
     zero: u64,
     /// Each pod's latest message about delays.
     lags: BTreeMap<String, LagsSoFar>,
-    job_controller: Component,
 }
 
 impl Fleet {
@@ -139,7 +137,6 @@ impl Fleet {
             register: Register::default(),
             zero: 0,
             lags: BTreeMap::new(),
-            job_controller: Component::JobControllerBucket,
         };
         fleet.all_ready().await?;
         Ok(fleet)

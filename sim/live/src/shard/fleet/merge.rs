@@ -1,14 +1,14 @@
 //! Merges the events of a fleet's shards into one run. It takes the engine's place when the load
 //! comes from shards.
 
-use alertstorm_model::event::{Component, Event, Fact, Sink};
+use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::time::Time;
 
 use super::Fleet;
 use super::logs::PodLogEvent;
 use crate::agent_reports::AgentReports;
-use crate::engine::{Driven, Host, slowest_of_job_controller};
+use crate::engine::{Driven, Host};
 use crate::reporter::{Inbox, Observation, Reporter};
 use crate::shard::manifests;
 use crate::shard::wire::{Begin, ShardMessage};
@@ -67,21 +67,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Records an event of a shard or, if `shard` is none, of an agent.
-    fn event(&mut self, shard: Option<u32>, mut event: Event) {
-        match &mut event.fact {
-            Fact::Sample { sample } => {
-                self.fleet.job_controller = slowest_of_job_controller(sample);
-            }
-            // Shards read no metrics: they report the bucket whatever limits the Job controller.
-            Fact::Waited { waits, .. } => {
-                for wait in waits.iter_mut() {
-                    if wait.component == Component::JobControllerBucket {
-                        wait.component = self.fleet.job_controller;
-                    }
-                }
-            }
-            _ => {}
-        }
+    fn event(&mut self, shard: Option<u32>, event: Event) {
         if self.fleet.register.record(shard, &event) {
             self.sink.take(&event);
         }
