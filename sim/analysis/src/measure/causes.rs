@@ -13,7 +13,9 @@ const CORES: (f64, f64) = (0.75, 0.9);
 /// The same for a resource that one request at a time occupies, such as the disk of etcd's log.
 const SERIAL: (f64, f64) = (0.6, 0.85);
 /// How many processes are named that use the cores.
-const PROCESSES: usize = 4;
+const PROCESSES: usize = 5;
+/// Processes that are neither servers of the platform nor the harness.
+const FOREIGN: &str = "other processes";
 /// Workers hold up their queue from this share of busy workers on.
 const WORKERS: f64 = 0.8;
 
@@ -145,6 +147,13 @@ impl Causes {
                 }
             }
         }
+        // Those that are not part of the platform, too: a build on the same machine is a cause.
+        let busy = |(i, weight): &(usize, f64)| {
+            self.interval(*i).of(Resource::Cores).unwrap_or(0.0) * weight
+        };
+        let known: f64 = sums.iter().map(|(_, sum)| sum).sum();
+        sums.push((FOREIGN, weights.iter().map(busy).sum::<f64>() - known));
+        sums.retain(|(_, sum)| *sum > 0.0);
         sums.sort_by(|(_, a), (_, b)| b.total_cmp(a));
         let word = |(process, sum): &(&str, f64)| format!("{process} {:.2}", sum / all.max(1e-9));
         sums.iter().take(PROCESSES).map(word).collect::<Vec<_>>().join(", ")

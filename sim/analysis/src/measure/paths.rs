@@ -298,6 +298,9 @@ mod tests {
         ];
         assert_eq!(found, expected);
         assert_eq!(shares[1].gap.as_deref(), Some("job created → pod created"));
-        assert_eq!(shares[1].evidence.as_deref(), Some("2.0 of 2 cores busy: "));
+        assert_eq!(
+            shares[1].evidence.as_deref(),
+            Some("2.0 of 2 cores busy: other processes 1.98")
+        );
     }
 }
