@@ -18,7 +18,7 @@ pub mod setup;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use alertstorm_agent::names::Names;
 use alertstorm_agent::postgres::Login;
@@ -46,6 +46,10 @@ use servers::{Layout, Ports, Secrets};
 
 /// A start fails if a server is not ready by then.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// For so long the deletion of a run's objects is tried again: a server may die meanwhile.
+const SWEEP_WITHIN: Duration = Duration::from_secs(60);
+/// The pause before that.
+const SWEEP_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// Interval between readiness checks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -156,6 +160,8 @@ impl Local {
             progress("using the kept platform");
             let before = record.run.clone();
             let local = Self::attach(scenario, &assets, folder, record)?;
+            // A server may have died while no run supervised it.
+            local.all_ready().await?;
             // Only one run at a time uses it, so this one was killed.
             if let Some(before) = before {
                 progress("removing what an earlier run left on the kept platform");
@@ -332,11 +338,30 @@ impl Local {
         self.folder.write_record(&record).map_err(io_error("write the platform's record"))
     }
 
-    /// Deletes what a run created on the kept platform. Its hollow nodes no longer run.
+    /// Deletes what a run created on the kept platform. Its hollow nodes no longer run. Tried again
+    /// for a minute: each step leaves out what an earlier attempt deleted.
     async fn sweep(&self, names: &Names) -> Result<(), LocalError> {
+        let until = Instant::now() + SWEEP_WITHIN;
+        loop {
+            let swept = match self.all_ready().await {
+                Ok(()) => self.sweep_once(names).await,
+                Err(error) => Err(error),
+            };
+            match swept {
+                Err(error) if Instant::now() < until => {
+                    tracing::warn!(%error, "the clean-up is tried again");
+                    tokio::time::sleep(SWEEP_AGAIN_AFTER).await;
+                }
+                swept => return swept,
+            }
+        }
+    }
+
+    async fn sweep_once(&self, names: &Names) -> Result<(), LocalError> {
         let admin = self.admin()?;
         end_agents(&admin, names).await?;
         forget_pods(&admin, names).await?;
+        // Vault revokes leases in the database, which is therefore dropped after them.
         sweep_vault(&self.root()?, names).await.map_err(LocalError::SweepVault)?;
         take_down(self.login("postgres"), names).await?;
         sweep(&admin, names).await?;
@@ -346,12 +371,20 @@ impl Local {
     /// Ends the run: deletes what it created if the platform is kept.
     async fn end_run(&self) -> Result<(), LocalError> {
         let swept = match self.keep {
-            true => self.sweep(&self.names).await.and_then(|()| self.record_run(None)),
+            true => self.leave().await,
             false => Ok(()),
         };
         drop(self.holder.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
         let stopped = self.stop();
         swept.and(stopped)
+    }
+
+    /// Deletes what the run created on the kept platform, and leaves it with all its servers.
+    async fn leave(&self) -> Result<(), LocalError> {
+        self.sweep(&self.names).await?;
+        self.record_run(None)?;
+        // From here on nobody restarts a server that has died.
+        self.all_ready().await
     }
 
     fn write_kept(&self) -> Result<(), LocalError> {

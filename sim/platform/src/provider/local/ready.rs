@@ -11,24 +11,47 @@ use alertstorm_agent::vault::Vault;
 use super::{LOOK_EVERY, Local, LocalError, READY_WITHIN, Unsealed};
 use crate::provider::Program;
 
+/// The servers, in the order of their dependencies.
+const SERVERS: [Program; 6] = [
+    Program::Etcd,
+    Program::Postgres,
+    Program::Vault,
+    Program::ApiServer,
+    Program::ControllerManager,
+    Program::Scheduler,
+];
+
 impl Local {
     /// Waits until a server is ready. Vault is initialised and unsealed if necessary.
     ///
     /// # Errors
-    /// [`LocalError::NotReady`] after 90 s, or if the server died twice.
+    /// [`LocalError::NotReady`] after 90 s, or if the server died twice meanwhile.
     pub async fn ready(&self, program: Program) -> Result<(), LocalError> {
         let until = Instant::now() + READY_WITHIN;
+        let before = self.servers.deaths_of(program);
         loop {
             let why = match self.check(program).await {
                 Ok(()) => return Ok(()),
                 Err(why) => why,
             };
-            let died = self.servers.deaths_of(program) > 1;
+            // A run takes note of the deaths, which are then no longer counted.
+            let died = self.servers.deaths_of(program).saturating_sub(before) > 1;
             if died || Instant::now() > until {
                 return Err(self.not_ready(program, why));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Waits until each server is ready, in an order in which none waits for a later one.
+    ///
+    /// # Errors
+    /// As [`Self::ready`].
+    pub(super) async fn all_ready(&self) -> Result<(), LocalError> {
+        for program in SERVERS {
+            self.ready(program).await?;
+        }
+        Ok(())
     }
 
     async fn check(&self, program: Program) -> Result<(), String> {
@@ -73,6 +96,10 @@ impl Local {
                 let key = made.keys.into_iter().next().ok_or("vault returned no unseal key")?;
                 let unsealed = Unsealed { key, root: made.root_token };
                 *self.unsealed.lock().unwrap_or_else(PoisonError::into_inner) = unsealed;
+                // The harness may be killed before it ends the run.
+                if self.keep {
+                    self.write_kept().map_err(|error| error.to_string())?;
+                }
                 self.generation.fetch_add(1, Ordering::SeqCst);
                 tracing::info!("Vault was initialised");
                 Err("vault was initialised and is still sealed".to_owned())
