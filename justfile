@@ -35,6 +35,10 @@ setup-kind:
 conformance:
     cargo test --workspace --features live --test conformance -- --include-ignored --skip kind:: --test-threads=2
 
+# Run every fault at every moment of a run on local servers, and print the table (needs `setup-local`). `only` is a part of a case's name.
+chaos only="":
+    ALERTSTORM_CHAOS='{{only}}' cargo test --features live --test chaos -- --ignored --nocapture whole
+
 # Run the conformance suite in real pods (needs Docker, kind and `setup-kind`).
 conformance-kind:
     cargo test --workspace --features live --test conformance -- --ignored kind:: --test-threads=1
