@@ -1,6 +1,7 @@
 //! The third phase: the servers' counters and trails, and whether the run's own records agree with
 //! them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -65,11 +66,8 @@ async fn verdict(
         Ok(verdict) => verdict?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
-    let vault = run.provider.vault()?;
-    let left =
-        leases::listed(&vault, &leases::prefixes(run.plan.scenario(), &run.platform.names)).await?;
-    let alive: std::collections::BTreeSet<String> =
-        run.agent_reports.book.open().into_iter().collect();
+    let left = listed(run).await?;
+    let alive: BTreeSet<String> = run.agent_reports.book.open().into_iter().collect();
     verdict.leases.alive = alive.intersection(&left).count() as u64;
     verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
     verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
@@ -89,6 +87,19 @@ async fn verdict(
         }
     }
     Ok((verdict, invalid))
+}
+
+/// The leases that Vault lists. One that died or was sealed after the last agent is awaited.
+async fn listed(run: &Run) -> Result<BTreeSet<String>, RunError> {
+    let prefixes = leases::prefixes(run.plan.scenario(), &run.platform.names);
+    match leases::listed(&run.provider.vault()?, &prefixes).await {
+        Err(VaultError::Unavailable(why)) => {
+            tracing::warn!(why, "Vault's leases could not be listed, and are listed again");
+            run.provider.vault_ready().await?;
+            Ok(leases::listed(&run.provider.vault()?, &prefixes).await?)
+        }
+        listed => Ok(listed?),
+    }
 }
 
 fn unclaimed(leases: usize) -> Option<String> {
