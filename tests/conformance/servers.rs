@@ -2,6 +2,7 @@
 
 mod killed;
 mod kind;
+mod kwok;
 mod pods;
 mod rendered;
 mod secrets;

@@ -12,19 +12,21 @@ use alertstorm_model::investigation::{IdentityKind, InvestigationId};
 use alertstorm_model::scenario::{Part, Plan};
 use alertstorm_platform::bootstrap::own_binding;
 use alertstorm_platform::call;
+use alertstorm_platform::connection::Caller;
 use alertstorm_platform::identity;
+use alertstorm_platform::objects::collection;
 use alertstorm_platform::provider::images;
 use alertstorm_platform::{Agents, PodSpec};
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::RoleBinding;
-use kube::api::{DeleteParams, ListParams, PostParams, PropagationPolicy};
-use kube::{Api, Client};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, PropagationPolicy};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::reporter::{Observation, Reporter};
+use crate::seen::SeenJob;
 use crate::throttle::Throttle;
 
 /// How long a request is retried. The controller then receives the failure and retries by itself.
@@ -37,7 +39,7 @@ const HOLLOW_IMAGE: &str = "alertstorm/agent";
 pub struct Jobs {
     plan: Arc<Plan>,
     names: Names,
-    client: Client,
+    backend: Caller,
     agents: Agents,
     reporter: Reporter,
     connections: Semaphore,
@@ -109,12 +111,8 @@ fn object(template: &JobTemplate, image: &str, env: &Value) -> Value {
     })
 }
 
-fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, kube::Error> {
-    serde_json::from_value(value).map_err(kube::Error::SerdeError)
-}
-
 /// 409 counts as success: an earlier attempt created the object, and its response was lost.
-fn created<T>(done: Result<T, kube::Error>) -> Result<(), kube::Error> {
+fn created(done: Result<(), kube::Error>) -> Result<(), kube::Error> {
     match done {
         Err(error) if !call::is_conflict(&error) => Err(error),
         _ => Ok(()),
@@ -126,7 +124,7 @@ impl Jobs {
     pub fn new(
         plan: Arc<Plan>,
         names: Names,
-        client: Client,
+        backend: Caller,
         agents: Agents,
         reporter: Reporter,
         part: Part,
@@ -134,7 +132,7 @@ impl Jobs {
         let knobs = &plan.scenario().controller.client;
         let connections = Semaphore::new(knobs.connections.get() as usize);
         let bucket = knobs.kube_api_qps.map(|qps| Throttle::new(qps.0, knobs.kube_api_burst.get()));
-        Arc::new(Self { names, client, agents, reporter, connections, bucket, plan, part })
+        Arc::new(Self { names, backend, agents, reporter, connections, bucket, plan, part })
     }
 
     /// The label selector of the run's objects, or of the shard's.
@@ -169,7 +167,8 @@ impl Jobs {
             return;
         };
         self.reporter.fact(alert.id, Fact::JobSent);
-        let created = self.try_create(&alert).await;
+        // Boxed, so that the thousands that wait for a connection do not have room for a request.
+        let created = Box::pin(self.try_create(&alert)).await;
         if let Err(error) = &created {
             let text =
                 format!("failed to create the Job of {}: {}", alert.id, call::describe(error));
@@ -188,11 +187,14 @@ impl Jobs {
         if self.plan.scenario().identity == IdentityKind::PerInvestigation {
             self.create_identity(alert, &template, &job["metadata"]["labels"]).await?;
         }
-        let job: Job = typed(job)?;
-        let api: Api<Job> = Api::default_namespaced(self.client.clone());
+        self.create_object("Job", &job).await
+    }
+
+    async fn create_object(&self, kind: &str, object: &Value) -> Result<(), kube::Error> {
+        let path = collection(kind, self.names.namespace());
         let create = || async {
             self.take_token().await;
-            created(api.create(&PostParams::default(), &job).await)
+            created(self.backend.create(&path, object).await)
         };
         call::patiently(PATIENCE, create).await
     }
@@ -218,24 +220,15 @@ impl Jobs {
         labels: &Value,
     ) -> Result<(), kube::Error> {
         let name = &template.service_account;
-        let account: ServiceAccount = typed(json!({
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": name, "labels": labels},
             "automountServiceAccountToken": false,
-        }))?;
+        });
         let role = role(self.plan.scenario().phase, alert.domain);
-        let binding: RoleBinding = typed(own_binding(name, &role, labels, &self.names))?;
-        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client.clone());
-        let bindings: Api<RoleBinding> = Api::default_namespaced(self.client.clone());
-        let create = || async {
-            self.take_token().await;
-            created(accounts.create(&PostParams::default(), &account).await)
-        };
-        call::patiently(PATIENCE, create).await?;
-        let create = || async {
-            self.take_token().await;
-            created(bindings.create(&PostParams::default(), &binding).await)
-        };
-        call::patiently(PATIENCE, create).await
+        self.create_object("ServiceAccount", &account).await?;
+        let binding = own_binding(name, &role, labels, &self.names);
+        self.create_object("RoleBinding", &binding).await
     }
 
     /// Deletes the identity of a finished investigation, if it has its own.
@@ -244,8 +237,8 @@ impl Jobs {
             return;
         }
         let name = job::template(&self.plan, &alert).service_account;
-        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.client.clone());
-        let bindings: Api<RoleBinding> = Api::default_namespaced(self.client.clone());
+        let accounts: Api<ServiceAccount> = Api::default_namespaced(self.backend.client().clone());
+        let bindings: Api<RoleBinding> = Api::default_namespaced(self.backend.client().clone());
         let params = DeleteParams::default();
         let binding = call::patiently(PATIENCE, || async {
             self.take_token().await;
@@ -269,7 +262,7 @@ impl Jobs {
     /// Deletes the Job of an investigation.
     pub async fn delete(self: Arc<Self>, alert: Alert) {
         let name = job::template(&self.plan, &alert).name;
-        let api: Api<Job> = Api::default_namespaced(self.client.clone());
+        let api: Api<SeenJob> = Api::default_namespaced(self.backend.client().clone());
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             ..DeleteParams::default()
@@ -289,13 +282,13 @@ impl Jobs {
 
     /// Lists the Jobs of a selector for a controller that starts: true if the Job is finished.
     pub async fn list(&self, selector: &str) -> Result<Vec<(InvestigationId, bool)>, kube::Error> {
-        let api: Api<Job> = Api::default_namespaced(self.client.clone());
+        let api: Api<SeenJob> = Api::default_namespaced(self.backend.client().clone());
         let params = ListParams::default().labels(selector);
         let jobs = call::patiently(PATIENCE, || async { api.list(&params).await }).await?;
         let found = jobs.items.iter().filter_map(|job| {
             let name = job.metadata.name.as_deref()?;
             let id = identity::investigation_of(name)?;
-            Some((id, crate::watch::finished(job).is_some()))
+            Some((id, job.finished.is_some()))
         });
         Ok(found.collect())
     }

@@ -1,8 +1,10 @@
 //! Hollow kubelets: each node is a task with an identity of its own that registers, renews its
 //! Lease, watches its pods, and runs each pod's agent as a task. Behaviour of pkg/kubelet v1.36.3:
 //! a status update is a GET and a PATCH, container changes are found at the next relist, a Lease is
-//! renewed every 10 s, a node's status is reported every 5 min if nothing changes.
+//! renewed every 10 s, a node's status is reported every 5 min if nothing changes. With `node.runtime:
+//! kwok` all nodes have one identity and one watch, and KWOK's stages take the place of agents.
 
+mod kwok;
 mod node;
 mod pod;
 mod resident;
@@ -14,8 +16,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_model::kubelet::LEASE_PERIOD;
+use alertstorm_model::scenario::knobs;
+use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_platform::call;
-use kube::{Client, ResourceExt};
+use alertstorm_platform::connection::Caller;
+use kube::ResourceExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -24,6 +29,7 @@ use crate::lags::Lag;
 use crate::reporter::{Observation, duration};
 use crate::task::guarded;
 use crate::watch::{PodChange, pods_of_node};
+use kwok::Stages;
 use node::Kubelet;
 pub use shared::Shared;
 
@@ -31,6 +37,11 @@ pub use shared::Shared;
 const CHANGES_MAX: usize = 1_024;
 /// `nodeStatusReportFrequency`; kubelet's default.
 const STATUS_PERIOD: Duration = Duration::from_secs(300);
+
+/// Whether the hollow nodes share the run's own watch of pods.
+pub fn shares_watch(node: &knobs::Node) -> bool {
+    node.shared_watch || node.runtime == NodeRuntime::Kwok
+}
 
 /// A handle to a hollow node.
 #[derive(Debug)]
@@ -48,10 +59,10 @@ impl HollowNode {
     pub async fn start(
         shared: Arc<Shared>,
         number: usize,
-        client: Client,
+        caller: Caller,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, kube::Error> {
-        let kubelet = Arc::new(Kubelet::new(shared, number, client));
+        let kubelet = Arc::new(Kubelet::new(shared, number, caller));
         kubelet.register().await?;
         let name = kubelet.name.clone();
         let reporter = kubelet.shared.agent_reports.reporter.clone();
@@ -124,9 +135,8 @@ impl Kubelet {
         sender: mpsc::Sender<PodChange>,
     ) {
         let mut tasks = JoinSet::new();
-        let shared_watch = self.shared.plan.scenario().cluster.node.shared_watch;
-        if !shared_watch {
-            let (client, name) = (self.client.clone(), self.name.clone());
+        if !shares_watch(&self.shared.plan.scenario().cluster.node) {
+            let (client, name) = (self.caller.client().clone(), self.name.clone());
             let namespace = self.shared.names.namespace().to_owned();
             let reporter = self.shared.agent_reports.reporter.clone();
             let watch = pods_of_node(client, namespace, name, reporter.clone(), sender);
@@ -141,9 +151,11 @@ impl Kubelet {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut status = interval_at(Instant::now() + STATUS_PERIOD, STATUS_PERIOD);
         let mut pods: BTreeMap<String, Running> = BTreeMap::new();
+        let mut stages = Stages::default();
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
+                    Some(change) if self.is_kwok() => self.play(change, &mut stages, &mut tasks),
                     Some(change) => self.take(change, &mut pods, &mut tasks),
                     None => return,
                 },
@@ -170,6 +182,15 @@ impl Kubelet {
         }
     }
 
+    /// Plays the next stage of a pod, if it has one.
+    fn play(self: &Arc<Self>, change: PodChange, stages: &mut Stages, tasks: &mut JoinSet<()>) {
+        if let (Some(stage), PodChange::Is(pod)) = (stages.next(&change), change) {
+            let reporter = self.shared.agent_reports.reporter.clone();
+            let play = kwok::play(Arc::clone(self), pod, stage);
+            tasks.spawn(guarded("a stage of a pod", reporter, play));
+        }
+    }
+
     fn take(
         self: &Arc<Self>,
         change: PodChange,
@@ -187,7 +208,7 @@ impl Kubelet {
                 }
                 let (stop, asked) = watch::channel(pod.metadata.deletion_timestamp.is_some());
                 let reporter = self.shared.agent_reports.reporter.clone();
-                let life = pod::run(Arc::clone(self), *pod, asked);
+                let life = pod::run(Arc::clone(self), pod, asked);
                 let task = tasks.spawn(guarded("the life of a pod", reporter, life));
                 pods.insert(name, Running { uid, stop, task });
             }

@@ -19,6 +19,7 @@ mod pods;
 mod reporter;
 mod run;
 mod scrape;
+mod seen;
 pub mod shard;
 mod task;
 mod throttle;

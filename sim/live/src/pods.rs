@@ -19,8 +19,9 @@ use tokio::task::JoinSet;
 
 use crate::agent_reports::AgentReports;
 use crate::reporter::Observation;
+use crate::seen::SeenPod;
 use crate::task::guarded;
-use crate::watch::{PodChange, has_run};
+use crate::watch::PodChange;
 
 /// How long the request for a pod's log is retried.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -49,9 +50,8 @@ pub struct Pods {
 }
 
 /// The state of the agent's container if it has terminated.
-fn ended(pod: &Pod) -> Option<&ContainerStateTerminated> {
-    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    statuses.first()?.state.as_ref()?.terminated.as_ref()
+fn ended(pod: &SeenPod) -> Option<&ContainerStateTerminated> {
+    pod.container.as_ref()?.terminated.as_ref()
 }
 
 /// The container's start by its node's clock, in nanoseconds since the Unix epoch.
@@ -61,7 +61,7 @@ fn started(end: &ContainerStateTerminated) -> u64 {
 }
 
 /// An agent's outcome: from its journal, or else from the pod's status.
-fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>) -> Outcome {
+fn outcome(pod: &SeenPod, end: &ContainerStateTerminated, journal: Option<&Journal>) -> Outcome {
     if end.reason.as_deref() == Some("OOMKilled") {
         return Outcome::OomKilled;
     }
@@ -72,10 +72,9 @@ fn outcome(pod: &Pod, end: &ContainerStateTerminated, journal: Option<&Journal>)
     if matches!(end.reason.as_deref(), Some("ContainerStatusUnknown" | "Unknown")) {
         return Outcome::Evicted;
     }
-    let evicted = pod.status.as_ref().and_then(|status| status.reason.as_deref()).is_some();
     // The agent was stopped by the pod's deletion. If the Job's deadline is over, the engine takes
     // that for the cause.
-    match evicted || pod.metadata.deletion_timestamp.is_some() {
+    match pod.reason.is_some() || pod.metadata.deletion_timestamp.is_some() {
         true => Outcome::Evicted,
         false => Outcome::Crashed,
     }
@@ -101,12 +100,12 @@ impl Pods {
         }
     }
 
-    fn changed(&self, pod: &Pod) {
+    fn changed(&self, pod: &SeenPod) {
         let Some(id) = investigation_of(&pod.name_any()) else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         while known.tasks.try_join_next().is_some() {}
-        if pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()) {
-            let now = if has_run(pod) { Time::ZERO } else { self.agent_reports.reporter.now() };
+        if pod.node.is_some() {
+            let now = if pod.has_run() { Time::ZERO } else { self.agent_reports.reporter.now() };
             known.scheduled.entry(id).or_insert(now);
         }
         let unread = !known.by_predecessor.contains(&id);
@@ -119,7 +118,7 @@ impl Pods {
     }
 
     /// If the pod was deleted before its container terminated, it leaves no journal.
-    fn deleted(&self, pod: &Pod) {
+    fn deleted(&self, pod: &SeenPod) {
         self.changed(pod);
         let Some(id) = investigation_of(&pod.name_any()) else { return };
         if ended(pod).is_none() {
@@ -127,7 +126,7 @@ impl Pods {
         }
     }
 
-    async fn read(&self, id: InvestigationId, pod: &Pod) {
+    async fn read(&self, id: InvestigationId, pod: &SeenPod) {
         let Some(end) = ended(pod) else { return };
         let (reporter, name) = (&self.agent_reports.reporter, pod.name_any());
         let now = reporter.now();
@@ -177,7 +176,7 @@ impl Pods {
     fn start(
         &self,
         id: InvestigationId,
-        pod: &Pod,
+        pod: &SeenPod,
         journal: &Journal,
         length: Span,
         now: Time,
@@ -189,7 +188,7 @@ impl Pods {
         let latest = Time(now.0.saturating_sub(length.0));
         let start = claimed.max(earliest).min(latest);
         let off = claimed.since(start).max(start.since(claimed));
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+        let node = pod.node.clone().unwrap_or_default();
         if off > CLOCKS_AGREE && known.skewed.insert(node.clone()) {
             let how = if claimed > start { "ahead" } else { "behind" };
             reporter.send(Observation::Remark(format!(

@@ -9,8 +9,6 @@ use std::time::Duration;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_platform::identity::investigation_of;
 use futures::StreamExt;
-use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -18,7 +16,8 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::reporter::{Finished, Observation, Reporter, WatchEvent};
+use crate::reporter::{Observation, Reporter, WatchEvent};
+use crate::seen::{SeenJob, SeenPod};
 
 /// Pauses before a failed watch is retried: 50 ms, doubled up to 1 s. They are short, because a
 /// watch that is late adds to every latency of the run.
@@ -40,40 +39,13 @@ impl Backoff for Pauses {
     }
 }
 
-/// How a Job finished, by its conditions; none while it is not finished.
-pub fn finished(job: &Job) -> Option<Finished> {
-    let conditions = job.status.as_ref()?.conditions.as_deref()?;
-    let of = |kind: &str| conditions.iter().find(|c| c.type_ == kind && c.status == "True");
-    if of("Complete").is_some() {
-        return Some(Finished::Complete);
-    }
-    let failed = of("Failed")?;
-    Some(match failed.reason.as_deref() {
-        Some("DeadlineExceeded") => Finished::DeadlineExceeded,
-        _ => Finished::Failed,
-    })
-}
-
-/// Whether a pod's container is running or has run.
-pub fn has_run(pod: &Pod) -> bool {
-    let Some(status) = &pod.status else { return false };
-    let containers = status.container_statuses.iter().flatten();
-    let ran = |state: &k8s_openapi::api::core::v1::ContainerState| {
-        state.running.is_some()
-            || state.terminated.as_ref().is_some_and(|end| end.started_at.is_some())
-    };
-    status.phase.as_deref() == Some("Running")
-        || containers.filter_map(|container| container.state.as_ref()).any(ran)
-}
-
-fn pod_event(id: InvestigationId, pod: &Pod) -> WatchEvent {
-    let scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    WatchEvent::Pod { id, scheduled, has_run: has_run(pod) }
+fn pod_event(id: InvestigationId, pod: &SeenPod) -> WatchEvent {
+    WatchEvent::Pod { id, scheduled: pod.node.is_some(), has_run: pod.has_run() }
 }
 
 /// Watches the Jobs of a run until it is aborted.
 pub async fn jobs(client: Client, namespace: String, selector: String, reporter: Reporter) {
-    let api: Api<Job> = Api::namespaced(client, &namespace);
+    let api: Api<SeenJob> = Api::namespaced(client, &namespace);
     let mut known: BTreeMap<String, InvestigationId> = BTreeMap::new();
     let mut listed: BTreeMap<String, InvestigationId> = BTreeMap::new();
     let mut stream = pin!(follow(api, &selector));
@@ -84,16 +56,16 @@ pub async fn jobs(client: Client, namespace: String, selector: String, reporter:
             Ok(Event::Apply(job)) => {
                 let Some(id) = investigation_of(&job.name_any()) else { continue };
                 known.insert(job.name_any(), id);
-                send(WatchEvent::Job { id, finished: finished(&job) });
+                send(WatchEvent::Job { id, finished: job.finished });
             }
             Ok(Event::InitApply(job)) => {
                 let Some(id) = investigation_of(&job.name_any()) else { continue };
                 listed.insert(job.name_any(), id);
-                send(WatchEvent::Job { id, finished: finished(&job) });
+                send(WatchEvent::Job { id, finished: job.finished });
             }
             Ok(Event::Delete(job)) => {
                 if let Some(id) = known.remove(&job.name_any()) {
-                    send(WatchEvent::Job { id, finished: finished(&job) });
+                    send(WatchEvent::Job { id, finished: job.finished });
                     send(WatchEvent::JobDeleted(id));
                 }
             }
@@ -125,7 +97,7 @@ pub async fn pods(
     reporter: Reporter,
     also: impl Fn(PodChange) + Send,
 ) {
-    let api: Api<Pod> = Api::namespaced(client, &namespace);
+    let api: Api<SeenPod> = Api::namespaced(client, &namespace);
     let mut stream = pin!(follow(api, &selector));
     while let Some(event) = stream.next().await {
         let at = reporter.now();
@@ -148,9 +120,9 @@ pub async fn pods(
 #[derive(Clone, Debug)]
 pub enum PodChange {
     /// Created or changed; its current state.
-    Is(Box<Pod>),
+    Is(Box<SeenPod>),
     /// Deleted; its last state.
-    Gone(Box<Pod>),
+    Gone(Box<SeenPod>),
     /// The names of all pods: the watch was started anew, and pods without an entry were deleted.
     All(Vec<String>),
 }
@@ -172,7 +144,7 @@ pub async fn pods_of_node(
         }
         Ok(()) | Err(TrySendError::Closed(_)) => {}
     };
-    let api: Api<Pod> = Api::namespaced(client, &namespace);
+    let api: Api<SeenPod> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
     let mut stream = pin!(watcher(api, config).backoff(Pauses(Duration::from_millis(50))));
     let mut listed = Vec::new();

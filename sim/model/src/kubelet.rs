@@ -1,5 +1,5 @@
-//! Times of a kubelet that the twin and the hollow kubelets share, from pkg/kubelet v1.36.3 unless
-//! another source is named.
+//! Figures of a kubelet, and of KWOK, that the twin and the hollow nodes share, from pkg/kubelet
+//! v1.36.3 unless another source is named.
 //!
 //! ```
 //! use alertstorm_model::kubelet::{LEASE_PERIOD, mount_pause};
@@ -15,6 +15,8 @@ use crate::time::Span;
 pub const AGENT_START: Span = Span::millis(150);
 /// Period of the renewals of a node's Lease: a quarter of `nodeLeaseDurationSeconds` (40).
 pub const LEASE_PERIOD: Span = Span::secs(10);
+/// KWOK's `podPlayStageParallelism`: stages played at the same time; KWOK v0.8.0's default.
+pub const KWOK_PARALLELISM: u32 = 4;
 
 /// The pause before a pod's volumes are mounted again after this many earlier failures: 500 ms,
 /// doubled up to 2 min 2 s (`initialDurationBeforeRetry` and `maxDurationBeforeRetry` in

@@ -5,6 +5,7 @@
 //! request has a time limit, and every watch an idle limit.
 
 mod body;
+mod caller;
 mod lane;
 mod limits;
 mod outstanding;
@@ -29,7 +30,9 @@ use tower::{BoxError, Service};
 use body::{Bounded, Interrupted, ReadLag};
 use lane::{Answer, Lane};
 use limits::Kind;
-use outstanding::Outstanding;
+use outstanding::{Outstanding, Ticket};
+
+pub use caller::{Caller, PatchKind};
 pub use outstanding::Stalled;
 
 /// kube-apiserver allows 100 streams a connection if anonymous authentication is on
@@ -110,11 +113,27 @@ impl Lanes {
         token: &str,
         namespace: &str,
     ) -> Result<Client, ConnectionError> {
+        Ok(Client::new(self.identified(identity, token)?, namespace))
+    }
+
+    /// A caller that sends `token`; `identity` names its owner in log messages.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Token`].
+    pub fn caller(
+        &self,
+        identity: &str,
+        token: &str,
+        namespace: &str,
+    ) -> Result<Caller, ConnectionError> {
+        Ok(Caller::new(Arc::new(self.identified(identity, token)?), namespace))
+    }
+
+    fn identified(&self, identity: &str, token: &str) -> Result<Identified, ConnectionError> {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| ConnectionError::Token)?;
         bearer.set_sensitive(true);
-        let identity = Identified { lanes: self.clone(), identity: identity.into(), bearer };
-        Ok(Client::new(identity, namespace))
+        Ok(Identified { lanes: self.clone(), identity: identity.into(), bearer })
     }
 
     /// Gives up the connections on which requests wait and nothing has arrived for `at_least`, and
@@ -155,41 +174,26 @@ impl std::fmt::Debug for Lanes {
 }
 
 /// The lanes with one identity: the service inside a [`Client`].
+#[derive(Clone)]
 struct Identified {
     lanes: Lanes,
     identity: Arc<str>,
     bearer: HeaderValue,
 }
 
-impl Service<Request<Body>> for Identified {
-    type Response = Response<Bounded>;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let shared = &self.lanes.0;
-        let mut parts = request.uri().clone().into_parts();
-        parts.scheme = Some(Scheme::HTTPS);
-        parts.authority = Some(shared.authority.clone());
-        parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
-        let uri = match Uri::from_parts(parts) {
-            Ok(uri) => uri,
-            Err(error) => return Box::pin(async move { Err(error.into()) }),
-        };
-        *request.uri_mut() = uri;
-        request.headers_mut().insert(AUTHORIZATION, self.bearer.clone());
-        let kind = Kind::of(&request);
-        let lane = self.lanes.pick(kind);
-        let ticket = shared.outstanding.record(&request, Arc::clone(&self.identity), &lane);
-        let sent = Instant::now();
-        let (answer, closed) = lane.send(request);
-        let read_lag = shared.read_lag.clone();
-        Box::pin(async move {
-            let mut closed = Box::pin(closed);
+impl Identified {
+    /// Sends a request.
+    fn dispatch(
+        &self,
+        mut request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Bounded>, BoxError>> + Send + use<> {
+        let sent = self.start(&mut request).map(|(lane, ticket)| {
+            let sent = Instant::now();
+            (lane.send(request), sent, ticket, self.lanes.0.read_lag.clone())
+        });
+        async move {
+            let ((answer, closed), sent, ticket, read_lag) = sent?;
+            let (kind, mut closed) = (ticket.kind, Box::pin(closed));
             let answered = tokio::select! {
                 answered = timeout_at(sent + kind.limit(), answer) => answered,
                 () = closed.as_mut() => return Err(Interrupted::GivenUp.into()),
@@ -202,6 +206,34 @@ impl Service<Request<Body>> for Identified {
                 tracing::debug!(lane, %error, connect = error.is_connect(), "a request failed");
             })?;
             Ok(answer.map(|body| Bounded::new(body, sent, closed, ticket, read_lag)))
-        })
+        }
+    }
+
+    /// Completes a request, picks its lane, and records it.
+    fn start(&self, request: &mut Request<Body>) -> Result<(Arc<Lane>, Ticket), http::Error> {
+        let shared = &self.lanes.0;
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(Scheme::HTTPS);
+        parts.authority = Some(shared.authority.clone());
+        parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
+        *request.uri_mut() = Uri::from_parts(parts)?;
+        request.headers_mut().insert(AUTHORIZATION, self.bearer.clone());
+        let lane = self.lanes.pick(Kind::of(request));
+        let ticket = shared.outstanding.record(request, Arc::clone(&self.identity), &lane);
+        Ok((lane, ticket))
+    }
+}
+
+impl Service<Request<Body>> for Identified {
+    type Response = Response<Bounded>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        Box::pin(self.dispatch(request))
     }
 }

@@ -26,5 +26,6 @@ pub mod vault;
 pub use alertstorm_agent::names::{InvalidRunId, Names, RunId};
 pub use kube::Client;
 pub use platform::{
-    Agents, Clients, Identities, MetricsOf, Page, Platform, PodSpec, Surroundings, Tokens, Trails,
+    Agents, Clients, Identities, MetricsOf, NodeTokens, Page, Platform, PodSpec, Surroundings,
+    Tokens, Trails,
 };

@@ -26,6 +26,7 @@ pub fn collection(kind: &str, namespace: &str) -> String {
         "Namespace" => "/api/v1/namespaces".to_owned(),
         "ConfigMap" => format!("{core}/configmaps"),
         "Pod" => format!("{core}/pods"),
+        "Event" => format!("{core}/events"),
         "ServiceAccount" => format!("{core}/serviceaccounts"),
         "LimitRange" => format!("{core}/limitranges"),
         "ResourceQuota" => format!("{core}/resourcequotas"),

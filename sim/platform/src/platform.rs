@@ -9,7 +9,7 @@ use alertstorm_model::scenario::Plan;
 use kube::Client;
 use serde::{Deserialize, Serialize};
 
-use crate::connection::{ConnectionError, Lanes};
+use crate::connection::{Caller, ConnectionError, Lanes};
 use crate::identity::node_name;
 use crate::reach::Reach;
 
@@ -39,11 +39,20 @@ pub enum Identities {
     Accounts,
 }
 
+/// Bearer tokens with which hollow nodes speak to the API server.
+#[derive(Clone)]
+pub struct NodeTokens {
+    /// Of the kubelets, by the number of their node.
+    pub kubelets: Vec<String>,
+    /// Of KWOK, which simulates all nodes with one identity: the administrator's.
+    pub kwok: String,
+}
+
 /// What runs the nodes and their pods.
 #[derive(Clone)]
 pub enum Agents {
-    /// Hollow kubelets in the harness; a token for each node.
-    Hollow(Vec<String>),
+    /// Hollow nodes in the harness.
+    Hollow(NodeTokens),
     /// Real kubelets with real pods.
     Pods(Box<PodSpec>),
 }
@@ -51,7 +60,7 @@ pub enum Agents {
 impl std::fmt::Debug for Agents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Hollow(nodes) => write!(f, "{} hollow nodes", nodes.len()),
+            Self::Hollow(tokens) => write!(f, "{} hollow nodes", tokens.kubelets.len()),
             Self::Pods(spec) => spec.fmt(f),
         }
     }
@@ -191,7 +200,8 @@ pub struct Clients {
     nodes: Lanes,
     agents: Lanes,
     tokens: Tokens,
-    node_tokens: Vec<String>,
+    /// None with real kubelets.
+    node_tokens: Option<NodeTokens>,
     namespace: String,
 }
 
@@ -216,13 +226,14 @@ impl Clients {
         let calls = plan.scenario().controller.client.connections.get() as usize;
         let lanes = |name, at_once| Lanes::new(name, &platform.api_server, &tls, at_once);
         let node_tokens = match &platform.agents {
-            Agents::Hollow(tokens) => tokens.clone(),
-            Agents::Pods(_) => Vec::new(),
+            Agents::Hollow(tokens) => Some(tokens.clone()),
+            Agents::Pods(_) => None,
         };
+        let nodes = node_tokens.as_ref().map_or(0, |tokens| tokens.kubelets.len());
         Ok(Self {
             backend: lanes("backend", calls + 8)?,
             // A few concurrent calls for each node.
-            nodes: lanes("nodes", node_tokens.len() * 3)?,
+            nodes: lanes("nodes", nodes * 3)?,
             agents: lanes("agents", plan.scenario().controller.concurrency.get() as usize / 4)?,
             tokens: tokens.clone(),
             node_tokens,
@@ -234,8 +245,8 @@ impl Clients {
     ///
     /// # Errors
     /// [`ConnectionError::Token`].
-    pub fn backend(&self) -> Result<Client, ConnectionError> {
-        self.backend.client("backend", &self.tokens.backend, &self.namespace)
+    pub fn backend(&self) -> Result<Caller, ConnectionError> {
+        self.backend.caller("backend", &self.tokens.backend, &self.namespace)
     }
 
     /// The client that reads metrics.
@@ -250,9 +261,19 @@ impl Clients {
     ///
     /// # Errors
     /// [`ConnectionError::NoNode`]; [`ConnectionError::Token`].
-    pub fn node(&self, number: usize) -> Result<Client, ConnectionError> {
-        let token = self.node_tokens.get(number).ok_or(ConnectionError::NoNode(number))?;
-        self.nodes.client(&node_name(number), token, &self.namespace)
+    pub fn node(&self, number: usize) -> Result<Caller, ConnectionError> {
+        let token = self.node_tokens.as_ref().and_then(|tokens| tokens.kubelets.get(number));
+        let token = token.ok_or(ConnectionError::NoNode(number))?;
+        self.nodes.caller(&node_name(number), token, &self.namespace)
+    }
+
+    /// The client of KWOK.
+    ///
+    /// # Errors
+    /// [`ConnectionError::NoNode`] with real kubelets; [`ConnectionError::Token`].
+    pub fn kwok(&self) -> Result<Caller, ConnectionError> {
+        let tokens = self.node_tokens.as_ref().ok_or(ConnectionError::NoNode(0))?;
+        self.nodes.caller("kwok", &tokens.kwok, &self.namespace)
     }
 
     /// The client of the agent in `pod`, with the pod's token.
@@ -280,6 +301,7 @@ mod tests {
     #[test]
     fn debug_output_contains_no_secret() {
         let secret = || SECRET.to_owned();
+        let node_tokens = || NodeTokens { kubelets: vec![secret()], kwok: secret() };
         let tokens = Tokens { backend: secret(), scraper: secret(), vault: secret() };
         let around = Surroundings {
             api_server: "https://127.0.0.1:6443".to_owned(),
@@ -303,13 +325,13 @@ mod tests {
             nodes: lanes.clone(),
             agents: lanes,
             tokens: tokens.clone(),
-            node_tokens: vec![secret()],
+            node_tokens: Some(node_tokens()),
             namespace: "default".to_owned(),
         };
         let shown = [
             format!("{tokens:?}"),
             format!("{:?}", Identities::Users(tokens)),
-            format!("{:?}", Agents::Hollow(vec![secret()])),
+            format!("{:?}", Agents::Hollow(node_tokens())),
             format!("{around:?}"),
             format!("{clients:?}"),
         ];

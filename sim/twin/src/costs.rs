@@ -107,8 +107,6 @@ pub(crate) const SCHEDULER_NODE: Span = Span::micros(12);
 pub(crate) const SCHEDULER_CALL: Span = Span::micros(500);
 /// KWOK's work for one stage of a pod: 6.7 ms for the two stages of a Job.
 pub(crate) const KWOK_STAGE: Span = Span::micros(3_350);
-/// KWOK's `podPlayStageParallelism`: stages played at the same time.
-pub(crate) const KWOK_PARALLELISM: u32 = 4;
 /// A kubelet's own work for one call; it counts only if all processes share one machine.
 pub(crate) const KUBELET_CALL: Span = Span::micros(400);
 

@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 
 use alertstorm_model::event::Component;
 use alertstorm_model::investigation::{Outcome, Stage};
+use alertstorm_model::kubelet::KWOK_PARALLELISM;
 use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::time::{Span, Time};
 
 use crate::agenda::Ev;
 use crate::arena::Key;
 use crate::call::{Client, KwokStage, Then};
-use crate::costs::{self, Op};
+use crate::costs::Op;
 use crate::investigation::Inv;
 use crate::pool::{Pool, PoolKind};
 use crate::world::World;
@@ -25,7 +26,7 @@ pub(crate) struct Kwok {
 
 impl Default for Kwok {
     fn default() -> Self {
-        let pool = Pool::new(PoolKind::Kwok, costs::KWOK_PARALLELISM);
+        let pool = Pool::new(PoolKind::Kwok, KWOK_PARALLELISM);
         Self { waiting: VecDeque::new(), pool }
     }
 }

@@ -48,7 +48,8 @@ fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, Inbox) {
         reach: Reach::default(),
     }));
     let names = Names::of_run(&"a1".parse().expect("an id"));
-    let jobs = Jobs::new(Arc::clone(&plan), names, client, pods, reporter.clone(), Part::WHOLE);
+    let jobs =
+        Jobs::new(Arc::clone(&plan), names, client.into(), pods, reporter.clone(), Part::WHOLE);
     (plan, jobs, reporter, inbox)
 }
 

@@ -8,16 +8,19 @@ use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::Time;
 use alertstorm_platform::call;
+use alertstorm_platform::connection::{Caller, PatchKind};
 use alertstorm_platform::identity::node_name;
+use alertstorm_platform::objects::collection;
+use http::Method;
 use jiff::Timestamp;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Event as KubeEvent, Node, Pod};
-use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, Client, ResourceExt};
+use kube::ResourceExt;
+use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::shared::Shared;
+use crate::seen::SeenPod;
 use crate::throttle::Throttle;
 
 /// `nodeLeaseDurationSeconds`; kubelet's default.
@@ -29,6 +32,21 @@ const EVENT_QPS: f64 = 50.0;
 /// The kubelet's default of `eventBurst`.
 const EVENT_BURST: u32 = 100;
 
+/// The path of the nodes.
+const NODES: &str = "/api/v1/nodes";
+
+/// The resource version of an object.
+#[derive(Deserialize)]
+struct Versioned {
+    metadata: Version,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Version {
+    resource_version: String,
+}
+
 /// The kubelet of one node.
 pub(super) struct Kubelet {
     /// The Node's name.
@@ -36,10 +54,12 @@ pub(super) struct Kubelet {
     /// From 0.
     pub number: usize,
     pub shared: Arc<Shared>,
-    pub client: Client,
+    pub caller: Caller,
     /// `kubeAPIQPS` and `kubeAPIBurst`; none for KWOK.
     pub throttle: Option<Throttle>,
     events: Throttle,
+    /// The resource version of the node's Lease, after its last renewal.
+    lease: Mutex<Option<String>>,
     /// The first relist, from the run's start.
     relist_offset: Duration,
     /// When the image's pull ends; set by the first pod.
@@ -54,7 +74,7 @@ fn relist_offset(plan: &Plan, number: usize) -> Duration {
 }
 
 impl Kubelet {
-    pub fn new(shared: Arc<Shared>, number: usize, client: Client) -> Self {
+    pub fn new(shared: Arc<Shared>, number: usize, caller: Caller) -> Self {
         let knobs = &shared.plan.scenario().cluster.node;
         // KWOK simulates many nodes with one client that has no limit.
         let kwok = knobs.runtime == NodeRuntime::Kwok;
@@ -65,9 +85,10 @@ impl Kubelet {
             throttle: (!kwok).then_some(throttle),
             events: Throttle::new(EVENT_QPS, EVENT_BURST),
             relist_offset: relist_offset(&shared.plan, number),
+            lease: Mutex::default(),
             image: tokio::sync::OnceCell::new(),
             shared,
-            client,
+            caller,
         }
     }
 
@@ -78,8 +99,19 @@ impl Kubelet {
         }
     }
 
-    pub fn pods(&self) -> Api<Pod> {
-        Api::default_namespaced(self.client.clone())
+    /// Whether KWOK simulates the node.
+    pub fn is_kwok(&self) -> bool {
+        self.shared.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok
+    }
+
+    /// The path of a pod of the run.
+    pub fn pod(&self, name: &str) -> String {
+        format!("{}/{name}", self.objects("Pod"))
+    }
+
+    /// The path of a kind's objects in the run's namespace.
+    pub fn objects(&self, kind: &str) -> String {
+        collection(kind, self.shared.names.namespace())
     }
 
     /// When the kubelet next lists its containers. It reports changes of a container only then.
@@ -142,47 +174,54 @@ impl Kubelet {
             },
             "status": self.status(),
         });
-        let node: Node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
-        let api: Api<Node> = Api::all(self.client.clone());
-        let created =
-            call::patiently(PATIENCE, || async { api.create(&PostParams::default(), &node).await });
-        match created.await {
+        let create = || self.caller.create(NODES, &node);
+        match call::patiently(PATIENCE, create).await {
             Err(error) if call::is_conflict(&error) => self.report_status().await?,
-            created => drop(created?),
+            created => created?,
         }
         self.renew().await
     }
 
     /// Patches the Node's status.
     pub async fn report_status(&self) -> Result<(), kube::Error> {
-        let api: Api<Node> = Api::all(self.client.clone());
-        let patch = json!({"status": self.status()});
-        let patch = Patch::Strategic(&patch);
-        api.patch_status(&self.name, &PatchParams::default(), &patch).await.map(drop)
+        let (path, patch) =
+            (format!("{NODES}/{}/status", self.name), json!({"status": self.status()}));
+        self.caller.patch(&path, PatchKind::Strategic, &patch).await
     }
 
-    /// Renews the Lease, or creates it if there is none.
+    /// Renews the Lease with an update, or creates it if there is none.
     pub async fn renew(&self) -> Result<(), kube::Error> {
-        let api: Api<Lease> = Api::namespaced(self.client.clone(), "kube-node-lease");
-        let spec = json!({
-            "holderIdentity": self.name,
-            "leaseDurationSeconds": LEASE_DURATION_S,
-            "renewTime": format!("{:.6}", Timestamp::now()),
+        let mut version = self.lease.lock().await;
+        let leases = collection("Lease", "kube-node-lease");
+        let path = format!("{leases}/{}", self.name);
+        // Not known after the start, and not right after another writer: kubelet reads it then.
+        let known = match version.take() {
+            Some(known) => Some(known),
+            None => match self.caller.get::<Versioned>(&path).await {
+                Err(error) if call::is_gone(&error) => None,
+                found => Some(found?.metadata.resource_version),
+            },
+        };
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self.name, "resourceVersion": known},
+            "spec": {
+                "holderIdentity": self.name,
+                "leaseDurationSeconds": LEASE_DURATION_S,
+                "renewTime": format!("{:.6}", Timestamp::now()),
+            },
         });
-        let patch = json!({"spec": spec});
-        let renewed = api.patch(&self.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
-        match renewed {
-            Err(error) if call::is_gone(&error) => {
-                let lease = json!({"metadata": {"name": self.name}, "spec": spec});
-                let lease = serde_json::from_value(lease).map_err(kube::Error::SerdeError)?;
-                api.create(&PostParams::default(), &lease).await.map(drop)
-            }
-            renewed => renewed.map(drop),
-        }
+        let renewed: Versioned = match known {
+            Some(_) => self.caller.request(Method::PUT, &path, &lease).await?,
+            None => self.caller.request(Method::POST, &leases, &lease).await?,
+        };
+        *version = Some(renewed.metadata.resource_version);
+        Ok(())
     }
 
     /// Creates an event of a pod in the background, once the events' bucket has a token.
-    pub fn event(self: &Arc<Self>, pod: &Pod, reason: &'static str, message: &'static str) {
+    pub fn event(self: &Arc<Self>, pod: &SeenPod, reason: &'static str, message: &'static str) {
         let involved = json!({
             "apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "namespace": pod.namespace(),
             "uid": pod.uid().unwrap_or_default(),
@@ -193,15 +232,15 @@ impl Kubelet {
             kubelet.events.take().await;
             let now = Timestamp::now().to_string();
             let event = json!({
-                "metadata": {"name": name},
+                "apiVersion": "v1", "kind": "Event",
+                "metadata": {"name": name, "namespace": kubelet.shared.names.namespace()},
                 "involvedObject": involved, "reason": reason, "message": message, "type": "Normal",
                 "source": {"component": "kubelet", "host": kubelet.name},
                 "firstTimestamp": now, "lastTimestamp": now, "count": 1,
             });
-            let Ok(event) = serde_json::from_value::<KubeEvent>(event) else { return };
-            let api: Api<KubeEvent> = Api::default_namespaced(kubelet.client.clone());
+            let path = kubelet.objects("Event");
             // An event that is not accepted is dropped, as a kubelet does.
-            if let Err(error) = api.create(&PostParams::default(), &event).await {
+            if let Err(error) = kubelet.caller.create(&path, &event).await {
                 tracing::debug!(%error, "the API server did not accept a pod's event");
             }
         });

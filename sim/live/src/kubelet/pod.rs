@@ -7,17 +7,16 @@ use std::sync::Arc;
 use alertstorm_agent::{Places, Task};
 use alertstorm_model::alert::Alert;
 use alertstorm_model::event::Fact;
-use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity};
+use alertstorm_model::investigation::{InvestigationId, Outcome, Severity};
 use alertstorm_model::kubelet::AGENT_START;
-use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::Time;
 use alertstorm_platform::call;
+use alertstorm_platform::connection::PatchKind;
 use alertstorm_platform::identity::investigation_of;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -26,10 +25,11 @@ use super::node::{Kubelet, PATIENCE};
 use super::resident::Resident;
 use super::volume::{Identity, mounted};
 use crate::reporter::{Observation, Reporter, duration};
+use crate::seen::SeenPod;
 
 /// A pod and its investigation.
 struct Subject {
-    pod: Pod,
+    pod: Box<SeenPod>,
     alert: Alert,
     ip: Ipv4Addr,
 }
@@ -41,35 +41,33 @@ enum Container {
 }
 
 /// Runs a pod until it is deleted. `stop` is set when its deletion is requested.
-pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Pod, stop: watch::Receiver<bool>) {
+pub(super) async fn run(kubelet: Arc<Kubelet>, pod: Box<SeenPod>, mut stop: watch::Receiver<bool>) {
     let Some(alert) = alert_of(&pod) else { return };
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     // A pod keeps its IP, also after a power loss.
-    let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse().ok());
-    let ip = given.unwrap_or_else(|| kubelet.shared.pod_ip());
-    let subject = Subject { ip, alert, pod: pod.clone() };
-    tracing::debug!(pod = pod.name_any(), node = kubelet.name, phase, %ip, "pod taken over");
+    let ip = pod.ip.unwrap_or_else(|| kubelet.shared.pod_ip());
+    let subject = Subject { ip, alert, pod };
+    let (name, phase) = (subject.pod.name_any(), subject.pod.phase.as_deref());
+    tracing::debug!(pod = name, node = kubelet.name, phase, %ip, "pod taken over");
     match phase {
-        Some("Succeeded" | "Failed") => delete(&kubelet, &subject, stop).await,
+        Some("Succeeded" | "Failed") => {}
         Some("Running") => {
             // Its container ran before the node lost its power.
             let outcome = Outcome::Evicted;
             kubelet.shared.agent_reports.reporter.fact(alert.id, Fact::Ended { outcome });
-            report(&kubelet, &subject, &Container::Ended { started: None, outcome }).await;
-            delete(&kubelet, &subject, stop).await;
+            let ended = Container::Ended { started: None, outcome };
+            Box::pin(report(&kubelet, &subject, &ended)).await;
         }
-        _ if kubelet.shared.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok => {
-            kwok(&kubelet, &subject).await;
-        }
-        _ => start(&kubelet, &subject, stop).await,
+        // Boxed, so that a pod that has ended does not have room for an agent until its deletion.
+        _ => Box::pin(start(&kubelet, &subject, stop.clone())).await,
     }
+    stopped(&mut stop).await;
+    Box::pin(delete_now(&kubelet, &subject.pod)).await;
 }
 
 /// The alert of the pod's Job, from the pod's name and labels. An agent needs only its id and
 /// domain.
-fn alert_of(pod: &Pod) -> Option<Alert> {
-    let id = investigation_of(&pod.name_any())?;
-    let domain: Domain = pod.labels().get("alertstorm.dev/domain")?.parse().ok()?;
+fn alert_of(pod: &SeenPod) -> Option<Alert> {
+    let (id, domain) = (investigation_of(&pod.name_any())?, pod.domain?);
     Some(Alert { id, intended: Time::ZERO, domain, severity: Severity::Low, fingerprint: 0 })
 }
 
@@ -79,7 +77,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// Starts the pod's container, runs its agent, and reports the status.
+/// Starts the pod's container, runs its agent, and reports its status up to its end.
 async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
     let reporter = &kubelet.shared.agent_reports.reporter;
     let (id, pod) = (subject.alert.id, &subject.pod);
@@ -91,8 +89,7 @@ async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
         // Its deletion was requested before its container started.
         let outcome = Outcome::Evicted;
         reporter.fact(id, Fact::Ended { outcome });
-        report(kubelet, subject, &Container::Ended { started: None, outcome }).await;
-        return delete(kubelet, subject, stop).await;
+        return report(kubelet, subject, &Container::Ended { started: None, outcome }).await;
     };
     let started = Timestamp::now();
     kubelet.event(pod, "Started", "Container started");
@@ -123,7 +120,6 @@ async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
     reporter.fact(id, Fact::Ended { outcome });
     sleep_until(kubelet.next_relist()).await;
     report(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
-    delete(kubelet, subject, stop).await;
 }
 
 /// The servers that the agent connects to, and its other environment.
@@ -183,51 +179,55 @@ async fn prepare(kubelet: &Arc<Kubelet>, subject: &Subject) -> Identity {
     kubelet.event(pod, "Pulled", "Container image already present on machine");
     kubelet.event(pod, "Created", "Container created");
     let reporter = &kubelet.shared.agent_reports.reporter;
-    let identity = mounted(&kubelet.client, kubelet.throttle.as_ref(), pod, reporter).await;
+    let identity = mounted(&kubelet.caller, kubelet.throttle.as_ref(), pod, reporter).await;
     sleep_until(started_at).await;
     identity
 }
 
-/// KWOK's `fast` stages: the pod runs and completes immediately, with a PATCH for each.
-async fn kwok(kubelet: &Arc<Kubelet>, subject: &Subject) {
-    let started = Timestamp::now();
-    let running = Container::Running { started };
-    patch(kubelet, subject, &running).await;
-    let outcome = Outcome::Resolved;
-    kubelet.shared.agent_reports.reporter.fact(subject.alert.id, Fact::Ended { outcome });
-    patch(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
+/// Whose object it is.
+#[derive(Deserialize)]
+struct Identified {
+    metadata: Uid,
+}
+
+#[derive(Deserialize)]
+struct Uid {
+    uid: Option<String>,
 }
 
 /// Updates the pod's status: a GET and a PATCH, as a kubelet does.
 async fn report(kubelet: &Kubelet, subject: &Subject, container: &Container) {
-    let (pods, name) = (kubelet.pods(), subject.pod.name_any());
+    let path = kubelet.pod(&subject.pod.name_any());
     let read = call::patiently(PATIENCE, || async {
         kubelet.turn().await;
-        pods.get(&name).await
+        kubelet.caller.get::<Identified>(&path).await
     });
     match read.await {
         // The pod was deleted, or replaced by another one of the same name.
         Err(error) if call::is_gone(&error) => {}
-        Ok(found) if found.uid() != subject.pod.uid() => {}
+        Ok(found) if found.metadata.uid != subject.pod.uid() => {}
         _ => patch(kubelet, subject, container).await,
     }
 }
 
 /// Patches the pod's status.
 async fn patch(kubelet: &Kubelet, subject: &Subject, container: &Container) {
-    let (pods, name) = (kubelet.pods(), subject.pod.name_any());
+    let name = subject.pod.name_any();
+    let path = kubelet.pod(&name) + "/status";
     let status = status(subject, container);
     tracing::debug!(pod = name, phase = status["status"]["phase"].as_str(), "pod phase");
     let done = call::patiently(PATIENCE, || async {
         kubelet.turn().await;
-        pods.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&status)).await
+        kubelet.caller.patch(&path, PatchKind::Strategic, &status).await
     });
-    match done.await {
+    failed(kubelet, "update the status of", &name, done.await);
+}
+
+/// Reports that something could not be done with a pod, unless the pod does not exist any more.
+pub(super) fn failed(kubelet: &Kubelet, what: &str, pod: &str, done: Result<(), kube::Error>) {
+    match done {
         Err(error) if !call::is_gone(&error) => {
-            let text = format!(
-                "failed to update the status of the pod {name}: {}",
-                call::describe(&error)
-            );
+            let text = format!("failed to {what} the pod {pod}: {}", call::describe(&error));
             kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
         }
         _ => {}
@@ -285,22 +285,22 @@ fn status(subject: &Subject, container: &Container) -> Value {
     })
 }
 
-/// Waits until the deletion of the ended pod is requested, and then removes it from the API server
-/// with a grace period of zero.
-async fn delete(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Receiver<bool>) {
-    stopped(&mut stop).await;
-    let (pods, name) = (kubelet.pods(), subject.pod.name_any());
-    let mut params = DeleteParams::default().grace_period(0);
-    params.preconditions = Some(Preconditions { uid: subject.pod.uid(), resource_version: None });
+/// Removes a pod from the API server with a grace period of zero.
+pub(super) async fn delete_now(kubelet: &Kubelet, pod: &SeenPod) {
+    let name = pod.name_any();
+    let path = kubelet.pod(&name);
+    let options = json!({
+        "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
+        "preconditions": {"uid": pod.uid()},
+    });
     let done = call::patiently(PATIENCE, || async {
         kubelet.turn().await;
-        pods.delete(&name, &params).await
+        kubelet.caller.delete(&path, &options).await
     });
-    match done.await {
-        Err(error) if !call::is_gone(&error) && !call::is_conflict(&error) => {
-            let text = format!("failed to delete the pod {name}: {}", call::describe(&error));
-            kubelet.shared.agent_reports.reporter.send(Observation::Remark(text));
-        }
-        _ => {}
-    }
+    let done = match done.await {
+        // Another pod has its name.
+        Err(error) if call::is_conflict(&error) => Ok(()),
+        done => done,
+    };
+    failed(kubelet, "delete", &name, done);
 }

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use alertstorm_agent::names::Names;
 use alertstorm_agent::{postgres, vault::Address};
+use alertstorm_model::kubelet::KWOK_PARALLELISM;
 use alertstorm_model::scenario::Plan;
 use alertstorm_platform::{Clients, Platform};
+use tokio::sync::Semaphore;
 
 use crate::agent_reports::AgentReports;
 
@@ -28,6 +30,8 @@ pub struct Shared {
     pub vault: Address,
     /// How agents connect to PostgreSQL.
     pub postgres: postgres::Address,
+    /// KWOK's workers that are free.
+    pub kwok_workers: Semaphore,
     next_ip: AtomicU32,
 }
 
@@ -42,7 +46,17 @@ impl Shared {
         let (vault, postgres) = (platform.vault.clone(), platform.postgres.clone());
         let names = platform.names.clone();
         let next_ip = AtomicU32::new(POD_NETWORK);
-        Arc::new(Self { plan, agent_reports, clients, names, vault, postgres, next_ip })
+        let kwok_workers = Semaphore::new(KWOK_PARALLELISM as usize);
+        Arc::new(Self {
+            plan,
+            agent_reports,
+            clients,
+            names,
+            vault,
+            postgres,
+            kwok_workers,
+            next_ip,
+        })
     }
 
     /// An IP that no other pod of the run has.

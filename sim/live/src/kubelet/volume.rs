@@ -2,14 +2,16 @@
 
 use alertstorm_model::kubelet::mount_pause;
 use alertstorm_platform::call;
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, ServiceAccount};
-use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use alertstorm_platform::connection::Caller;
+use alertstorm_platform::objects::collection;
+use http::Method;
+use kube::ResourceExt;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::time::sleep;
 
 use crate::reporter::{Reporter, duration};
+use crate::seen::SeenPod;
 use crate::throttle::Throttle;
 
 /// The tokens of a pod's ServiceAccount.
@@ -32,14 +34,14 @@ struct Volume {
 /// again until it is dropped, as a kubelet does for as long as the pod exists; what was read is
 /// kept, as in a kubelet's caches.
 pub(super) async fn mounted(
-    client: &Client,
+    caller: &Caller,
     throttle: Option<&Throttle>,
-    pod: &Pod,
+    pod: &SeenPod,
     reporter: &Reporter,
 ) -> Identity {
     let (mut volume, mut failures) = (Volume::default(), 0);
     loop {
-        match mount(client, throttle, pod, &mut volume).await {
+        match mount(caller, throttle, pod, &mut volume).await {
             Ok(identity) => return identity,
             Err(error) => {
                 let error = format!("{}: {error}", pod.name_any());
@@ -58,26 +60,26 @@ async fn turn(throttle: Option<&Throttle>) {
 }
 
 async fn mount(
-    client: &Client,
+    caller: &Caller,
     throttle: Option<&Throttle>,
-    pod: &Pod,
+    pod: &SeenPod,
     volume: &mut Volume,
 ) -> Result<Identity, String> {
     if !volume.has_bundle {
-        let bundles: Api<ConfigMap> = Api::default_namespaced(client.clone());
+        let path = format!("{}/kube-root-ca.crt", objects("ConfigMap", pod));
         turn(throttle).await;
-        let read = bundles.get("kube-root-ca.crt").await;
+        let read = caller.check(&path).await;
         read.map_err(|error| call::describe(&error))?;
         volume.has_bundle = true;
     }
     let vault = match volume.vault.clone() {
         Some(known) => known,
-        None => token(client, throttle, pod, Some("vault")).await?,
+        None => token(caller, throttle, pod, Some("vault")).await?,
     };
     volume.vault = Some(vault.clone());
     let kubernetes = match volume.kubernetes.clone() {
         Some(known) => known,
-        None => token(client, throttle, pod, None).await?,
+        None => token(caller, throttle, pod, None).await?,
     };
     volume.kubernetes = Some(kubernetes.clone());
     Ok(Identity { vault, kubernetes })
@@ -85,14 +87,13 @@ async fn mount(
 
 /// Requests a token that is bound to the pod, as a kubelet does.
 async fn token(
-    client: &Client,
+    caller: &Caller,
     throttle: Option<&Throttle>,
-    pod: &Pod,
+    pod: &SeenPod,
     audience: Option<&str>,
 ) -> Result<String, String> {
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
-    let account = account.unwrap_or("default");
-    let request = json!({"spec": {
+    let account = pod.account.as_deref().unwrap_or("default");
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {
         "audiences": audience.into_iter().collect::<Vec<_>>(),
         // What a kubelet requests for the default token volume. For its own audience the API server
         // extends exactly this lifetime to a year (WarnOnlyBoundTokenExpirationPeriod in
@@ -103,14 +104,35 @@ async fn token(
             "uid": pod.uid().unwrap_or_default(),
         },
     }});
-    let request: TokenRequest =
-        serde_json::from_value(request).map_err(|error| error.to_string())?;
-    let accounts: Api<ServiceAccount> = Api::default_namespaced(client.clone());
+    let path = format!("{}/{account}/token", objects("ServiceAccount", pod));
     turn(throttle).await;
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-    let status = answer.map_err(|error| call::describe(&error))?.status;
-    let token = status.and_then(|status| status.token).filter(|token| !token.is_empty());
-    token.ok_or_else(|| "the answer to a TokenRequest has no token".to_owned())
+    let answer: Answer = caller
+        .request(Method::POST, &path, &request)
+        .await
+        .map_err(|error| call::describe(&error))?;
+    let token = answer.status.token;
+    if token.is_empty() {
+        return Err("the answer to a TokenRequest has no token".to_owned());
+    }
+    Ok(token)
+}
+
+/// The path of a kind's objects in the pod's namespace.
+fn objects(kind: &str, pod: &SeenPod) -> String {
+    collection(kind, pod.metadata.namespace.as_deref().unwrap_or("default"))
+}
+
+/// The response to a TokenRequest.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    status: TokenStatus,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TokenStatus {
+    token: String,
 }
 
 #[cfg(test)]
@@ -118,6 +140,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use http::{Request, Response};
+    use kube::Client;
     use kube::client::Body;
     use tokio::time::Instant;
 
@@ -125,7 +148,7 @@ mod tests {
     use crate::reporter::Clock;
 
     /// A client of an API server that gives these answers in turn, and the paths of the requests.
-    fn client(answers: Vec<(u16, serde_json::Value)>) -> (Client, Arc<Mutex<Vec<String>>>) {
+    fn client(answers: Vec<(u16, serde_json::Value)>) -> (Caller, Arc<Mutex<Vec<String>>>) {
         let (answers, paths) = (Arc::new(Mutex::new(answers.into_iter())), Arc::default());
         let asked: Arc<Mutex<Vec<String>>> = Arc::clone(&paths);
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -136,7 +159,7 @@ mod tests {
                 Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
             }
         });
-        (Client::new(service, "a"), paths)
+        (Client::new(service, "a").into(), paths)
     }
 
     fn refused(code: u16) -> (u16, serde_json::Value) {
@@ -153,7 +176,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_request_that_fails_is_retried_and_what_was_read_is_kept() {
         let bundle = json!({"metadata": {"name": "kube-root-ca.crt"}});
-        let (client, paths) = client(vec![
+        let (caller, paths) = client(vec![
             refused(404),
             (200, bundle),
             issued("for-vault"),
@@ -164,7 +187,7 @@ mod tests {
         ]);
         let (reporter, _inbox) = Reporter::new(Clock::default());
         let began = Instant::now();
-        let identity = mounted(&client, None, &Pod::default(), &reporter).await;
+        let identity = mounted(&caller, None, &SeenPod::default(), &reporter).await;
         assert_eq!(identity.vault, "for-vault");
         assert_eq!(identity.kubernetes, "for-kubernetes");
         assert_eq!(began.elapsed().as_millis().div_ceil(500), 15, "0.5 + 1 + 2 + 4 s");

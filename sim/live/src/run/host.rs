@@ -19,7 +19,7 @@ use super::error::RunError;
 use crate::agent_reports::AgentReports;
 use crate::engine::Host;
 use crate::faults;
-use crate::kubelet::HollowNode;
+use crate::kubelet::{self, HollowNode};
 use crate::leases;
 use crate::pods::Pods;
 use crate::reporter::Observation;
@@ -61,7 +61,7 @@ impl Run {
         tasks: &mut JoinSet<()>,
     ) -> Result<(), RunError> {
         if !self.sharded {
-            self.watch(&clients.backend()?, selector, tasks);
+            self.watch(clients.backend()?.client(), selector, tasks);
         }
         let (provider, booked) = (Arc::clone(&self.provider), Arc::clone(&self.booked));
         // After Vault lost its storage its list is empty, which must not count as revocations.
@@ -97,7 +97,7 @@ impl Run {
             let pods = Pods::new(self.agent_reports.clone(), backend.clone());
             return Box::new(move |change| pods.change(&change));
         }
-        if !self.plan.scenario().cluster.node.shared_watch {
+        if !kubelet::shares_watch(&self.plan.scenario().cluster.node) {
             return Box::new(|_| {});
         }
         let reporter = self.agent_reports.reporter.clone();
@@ -105,8 +105,7 @@ impl Run {
             self.nodes.iter().map(|node| (node.name().to_owned(), node.changes())).collect();
         Box::new(move |change| {
             let (PodChange::Is(pod) | PodChange::Gone(pod)) = &change else { return };
-            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-            let Some(node) = node else { return };
+            let Some(node) = pod.node.clone() else { return };
             let sent = senders.get(&node).map(|changes| changes.try_send(change));
             if let Some(Err(TrySendError::Full(_))) = sent {
                 let why =

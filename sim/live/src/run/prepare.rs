@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use alertstorm_agent::trust;
 use alertstorm_agent::vault::VaultError;
+use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_platform::identity::node_name;
 use alertstorm_platform::provider::Progress;
 use alertstorm_platform::{
@@ -133,9 +134,10 @@ async fn register(
     tasks: &mut JoinSet<()>,
 ) -> Result<Vec<HollowNode>, RunError> {
     let mut nodes = Vec::with_capacity(count);
+    let is_kwok = shared.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok;
     for number in 0..count {
-        let client = clients.node(number)?;
-        nodes.push(HollowNode::start(Arc::clone(shared), number, client, tasks).await?);
+        let caller = if is_kwok { clients.kwok()? } else { clients.node(number)? };
+        nodes.push(HollowNode::start(Arc::clone(shared), number, caller, tasks).await?);
     }
     Ok(nodes)
 }

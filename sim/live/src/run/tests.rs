@@ -11,7 +11,7 @@ use alertstorm_agent::{postgres, trust};
 use alertstorm_model::event::Event;
 use alertstorm_model::scenario::{FaultKind, NoFiles, Plan, load};
 use alertstorm_platform::provider::{Program, Provider, ProviderError, Usage};
-use alertstorm_platform::{Agents, Identities, Platform, Surroundings, Tokens, Trails};
+use alertstorm_platform::{Agents, Identities, NodeTokens, Platform, Surroundings, Tokens, Trails};
 use futures::future::BoxFuture;
 use kube::Client;
 use kube::client::Body;
@@ -67,7 +67,7 @@ impl Provider for NoVault {
                 scraper: token(),
                 vault: token(),
             }),
-            agents: Agents::Hollow(vec![token()]),
+            agents: Agents::Hollow(NodeTokens { kubelets: vec![token()], kwok: token() }),
             vault: Address { url, namespace: None, tls },
             around: Surroundings {
                 api_server: String::new(),

@@ -134,7 +134,8 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let plan = Arc::new(part.of_plan(&plan)?);
     let lanes = lanes(&plan)?;
     let token = file(&format!("{}/kubernetes", manifests::TOKENS))?;
-    let client = lanes.client("backend", token.trim(), orders.names.namespace())?;
+    let backend = lanes.caller("backend", token.trim(), orders.names.namespace())?;
+    let client = backend.client().clone();
     let wire = Wire::default();
     wire.send(ShardMessage::Hello { shard: part.index() });
     let begin = begin(&client, part).await?;
@@ -149,14 +150,8 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     };
     let agents = Agents::Pods(Box::new(orders.pods));
     let (book, mut sink) = (agent_reports.book.clone(), wire.clone());
-    let jobs = Jobs::new(
-        Arc::clone(&plan),
-        orders.names.clone(),
-        client.clone(),
-        agents,
-        reporter.clone(),
-        part,
-    );
+    let jobs =
+        Jobs::new(Arc::clone(&plan), orders.names.clone(), backend, agents, reporter.clone(), part);
     let selector = jobs.selector();
     let mut known: BTreeSet<InvestigationId> =
         begin.memory.iter().flat_map(super::wire::Memory::investigations).collect();

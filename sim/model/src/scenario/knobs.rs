@@ -92,7 +92,8 @@ words! {
     pub enum NodeRuntime {
         /// A kubelet and a container runtime.
         Kubelet = "kubelet",
-        /// KWOK with its `fast` stages: pods run and complete at once.
+        /// KWOK with its `fast` stages: pods run and complete at once, and no agent runs. With `--on
+        /// local` the hollow nodes play these stages with KWOK's calls. Real kubelets ignore it.
         Kwok = "kwok",
     }
 }

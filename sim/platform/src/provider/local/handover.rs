@@ -14,7 +14,7 @@ use kube::Client;
 use super::{Local, LocalError, io_error, servers};
 use crate::connection::Lanes;
 use crate::platform::{
-    Agents, Identities, MetricsOf, Page, Platform, Surroundings, Tokens, Trails,
+    Agents, Identities, MetricsOf, NodeTokens, Page, Platform, Surroundings, Tokens, Trails,
 };
 use crate::provider::{Program, Provider, ProviderError, Usage};
 
@@ -59,7 +59,10 @@ impl Local {
                 scraper: self.secrets.scraper.clone(),
                 vault: self.secrets.vault_reviewer.clone(),
             }),
-            agents: Agents::Hollow(self.secrets.nodes.clone()),
+            agents: Agents::Hollow(NodeTokens {
+                kubelets: self.secrets.nodes.clone(),
+                kwok: self.secrets.admin.clone(),
+            }),
             vault: self.address.clone(),
             around: Surroundings {
                 api_server: layout.api_server(),

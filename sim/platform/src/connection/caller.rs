@@ -1,0 +1,239 @@
+//! Requests that are sent for every investigation. kube's client hands each request to another task,
+//! converts the object to its type before it is sent, and parses the whole response; a caller sends
+//! JSON from the task that asks, and reads of the response what it needs.
+
+use std::sync::Arc;
+
+use futures::future::poll_fn;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use kube::client::Body;
+use kube::core::Status;
+use kube::{Client, Error};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tower::BoxError;
+
+use super::Identified;
+
+/// How the API server combines a patch with the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    /// `application/merge-patch+json`: lists are replaced.
+    Merge,
+    /// `application/strategic-merge-patch+json`: lists are merged by the keys of their type.
+    Strategic,
+}
+
+/// One identity's requests to the API server; clones share its connections.
+#[derive(Clone)]
+pub struct Caller {
+    client: Client,
+    /// The connections; `None` if only the client knows them.
+    direct: Option<Arc<Identified>>,
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a caller for the namespace {}", self.client.default_namespace())
+    }
+}
+
+/// A caller whose requests take the client's way.
+impl From<Client> for Caller {
+    fn from(client: Client) -> Self {
+        Self { client, direct: None }
+    }
+}
+
+impl Caller {
+    pub(super) fn new(identified: Arc<Identified>, namespace: &str) -> Self {
+        let client = Client::new(identified.as_ref().clone(), namespace);
+        Self { client, direct: Some(identified) }
+    }
+
+    /// kube's client with the same identity, for watches and for requests that are rare.
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Reads an object, as far as `T` has its fields.
+    ///
+    /// # Errors
+    /// If the request fails, or its response is not a `T`.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let read = self.send(Method::GET, path, None, Vec::new(), true).await?;
+        serde_json::from_slice(&read).map_err(Error::SerdeError)
+    }
+
+    /// Reads an object, and of the response only whether it succeeded.
+    ///
+    /// # Errors
+    /// If the request fails.
+    pub async fn check(&self, path: &str) -> Result<(), Error> {
+        self.send(Method::GET, path, None, Vec::new(), false).await.map(drop)
+    }
+
+    /// Creates an object.
+    ///
+    /// # Errors
+    /// If the request fails.
+    pub async fn create(&self, path: &str, object: &impl Serialize) -> Result<(), Error> {
+        let body = serde_json::to_vec(object).map_err(Error::SerdeError)?;
+        self.send(Method::POST, path, Some(JSON), body, false).await.map(drop)
+    }
+
+    /// Sends an object, and reads the response, as far as `T` has its fields.
+    ///
+    /// # Errors
+    /// If the request fails, or its response is not a `T`.
+    pub async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        object: &impl Serialize,
+    ) -> Result<T, Error> {
+        let body = serde_json::to_vec(object).map_err(Error::SerdeError)?;
+        let read = self.send(method, path, Some(JSON), body, true).await?;
+        serde_json::from_slice(&read).map_err(Error::SerdeError)
+    }
+
+    /// Patches an object.
+    ///
+    /// # Errors
+    /// If the request fails.
+    pub async fn patch(
+        &self,
+        path: &str,
+        kind: PatchKind,
+        patch: &impl Serialize,
+    ) -> Result<(), Error> {
+        let body = serde_json::to_vec(patch).map_err(Error::SerdeError)?;
+        let content = match kind {
+            PatchKind::Merge => "application/merge-patch+json",
+            PatchKind::Strategic => "application/strategic-merge-patch+json",
+        };
+        self.send(Method::PATCH, path, Some(content), body, false).await.map(drop)
+    }
+
+    /// Deletes an object with these options.
+    ///
+    /// # Errors
+    /// If the request fails.
+    pub async fn delete(&self, path: &str, options: &impl Serialize) -> Result<(), Error> {
+        let body = serde_json::to_vec(options).map_err(Error::SerdeError)?;
+        self.send(Method::DELETE, path, Some(JSON), body, false).await.map(drop)
+    }
+
+    /// The body of a response. Unless it is to be `read`, that of a success is empty.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content: Option<&'static str>,
+        body: Vec<u8>,
+        read: bool,
+    ) -> Result<Vec<u8>, Error> {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(content) = content {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static(content));
+        }
+        let request = request.body(Body::from(body)).map_err(Error::HttpError)?;
+        let (status, body) = match &self.direct {
+            Some(identified) => {
+                let answer = identified.dispatch(request).await.map_err(unsent)?;
+                received(answer, read).await.map_err(unsent)?
+            }
+            None => received(self.client.send(request).await?, read).await.map_err(unsent)?,
+        };
+        if status.is_client_error() || status.is_server_error() {
+            return Err(Error::Api(refusal(status, &body).boxed()));
+        }
+        Ok(body)
+    }
+}
+
+const JSON: &str = "application/json";
+
+/// Why a request has no response, as kube's client would return it.
+fn unsent(error: impl Into<BoxError>) -> Error {
+    match error.into().downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => match error.downcast::<hyper::Error>() {
+            Ok(error) => Error::HyperError(*error),
+            Err(error) => Error::Service(error),
+        },
+    }
+}
+
+/// The Status in a response that is not a success; one of its text if it contains none.
+fn refusal(code: StatusCode, body: &[u8]) -> Status {
+    serde_json::from_slice::<Status>(body).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(body);
+        Status::failure(text.trim(), "no Status in the response").with_code(code.as_u16())
+    })
+}
+
+/// Status and body of a response. The body is read to its end in any case, so that the connection
+/// can be used again; a successful one is kept only if it is to be `read`.
+async fn received<B>(answer: Response<B>, read: bool) -> Result<(StatusCode, Vec<u8>), BoxError>
+where
+    B: hyper::body::Body<Data = hyper::body::Bytes> + Send,
+    B::Error: Into<BoxError>,
+{
+    let (status, mut body) = (answer.status(), std::pin::pin!(answer.into_body()));
+    let mut all = Vec::new();
+    while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        let frame = frame.map_err(Into::into)?;
+        if let Some(data) = frame.data_ref()
+            && (read || !status.is_success())
+        {
+            all.extend_from_slice(data);
+        }
+    }
+    Ok((status, all))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+    use crate::call;
+
+    /// A client of an API server that answers every request with `code` and `body`.
+    fn answering(code: u16, body: &'static str) -> Caller {
+        let service = tower::service_fn(move |_: Request<Body>| async move {
+            let body = Body::from(body.as_bytes().to_vec());
+            Ok::<_, std::io::Error>(Response::builder().status(code).body(body).unwrap())
+        });
+        Client::new(service, "a").into()
+    }
+
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+
+    #[tokio::test]
+    async fn a_response_is_read_as_far_as_the_type_has_its_fields() {
+        let caller = answering(200, r#"{"name":"b","more":[1,{"c":null}]}"#);
+        assert_eq!(caller.get::<Named>("/b").await.unwrap().name, "b");
+        caller.create("/", &json!({})).await.unwrap();
+        let error = answering(200, r#"{"more":1}"#).get::<Named>("/b").await.err();
+        assert!(matches!(error, Some(Error::SerdeError(_))), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_the_status_of_the_response_or_its_text() {
+        let status =
+            r#"{"kind":"Status","code":409,"message":"it exists","reason":"AlreadyExists"}"#;
+        let error = answering(409, status).create("/", &json!({})).await.unwrap_err();
+        assert!(call::is_conflict(&error), "{error:?}");
+        assert_eq!(call::describe(&error), "409 it exists");
+        let error = answering(503, "busy\n").check("/b").await.unwrap_err();
+        assert!(call::is_transient(&error), "{error:?}");
+        assert_eq!(call::describe(&error), "503 busy");
+    }
+}
