@@ -43,10 +43,10 @@ chaos only="":
 conformance-kind:
     cargo test --workspace --features live --test conformance -- --ignored kind:: --test-threads=1
 
-# Measure 1,000 Jobs on real servers, against KWOK and a plain client (needs the servers and Go).
-beside-kwok jobs="1000":
+# Measure 300 to 10,000 Jobs on real servers, against KWOK and a plain client (needs the servers and Go).
+ladder *steps:
     cargo build --release --features live
-    benches/beside-kwok/measure.sh {{jobs}}
+    benches/ladder/measure.sh {{steps}}
 
 # Measure the gate's false alarms between identical runs, and how many planted slowdowns it finds (needs the servers).
 gate-noise runs="24" planted="12":

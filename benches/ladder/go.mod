@@ -1,5 +1,5 @@
 // KWOK, for the comparison in measure.sh.
-module alertstorm.dev/beside-kwok
+module alertstorm.dev/ladder
 
 go 1.26.0
 
