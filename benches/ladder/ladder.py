@@ -101,7 +101,9 @@ class Platform:
                     calls[label["verb"], what] += float(found[2])
             elif found := OF_WATCH.match(line):
                 label = dict(LABEL.findall(found[2]))
-                events[label.get("resource", label.get("kind", "")).lower(), found[1]] += float(found[3])
+                if label["resource"] in ("pods", "jobs", "nodes", "leases"):
+                    unit, by = ("kB", 1_000) if found[1] == "sizes_sum" else ("events", 1)
+                    events[label["resource"], unit] += float(found[3]) / by
             elif found := RUNNING.match(line):
                 label = dict(LABEL.findall(found[1]))
                 if label["verb"] == "WATCH":
@@ -148,9 +150,9 @@ def difference(after, before, jobs):
     """Per Job: calls, watch events and bytes, server CPU."""
     return {
         "calls": {" ".join(key): (n - before["calls"][key]) / jobs for key, n in after["calls"].items()
-                  if n - before["calls"][key] >= jobs / 50},
+                  if n > before["calls"][key]},
         "events": {" ".join(key): (n - before["events"][key]) / jobs for key, n in after["events"].items()
-                   if n - before["events"][key] >= jobs / 50},
+                   if n > before["events"][key]},
         "watches": {key: int(n) for key, n in after["watches"].items() if key in ("pods", "jobs", "nodes", "leases")},
         "servers": {name: (n - before["cpu"][name]) / jobs for name, n in after["cpu"].items()},
     }
@@ -331,8 +333,8 @@ def table(head, rows):
 def breakdown(results, part, title):
     """One table of a part of the results: a row for each kind, a column for each measurement."""
     of = [(f"{jobs:,} {who}", r[part]) for jobs, who, r in results]
-    kinds = sorted({kind for _, values in of for kind in values},
-                   key=lambda kind: -max(values.get(kind, 0) for _, values in of))
+    most = lambda kind: max(values.get(kind, 0) for _, values in of)
+    kinds = sorted({kind for _, values in of for kind in values if most(kind) >= 0.05}, key=lambda kind: -most(kind))
     print(f"\n{title}")
     table(["", *(name for name, _ in of)],
           [[kind, *(number(values.get(kind, 0), 0 if part == "watches" else 2) for _, values in of)] for kind in kinds])
@@ -365,7 +367,7 @@ def main():
           f"investigations that were alive at once.\n")
     table(HEAD, [row(*result) for result in results])
     breakdown(results, "calls", "Calls to the API server per Job, of all its clients")
-    breakdown(results, "events", "Watch events and their bytes per Job, to all clients")
+    breakdown(results, "events", "Watch events and their size per Job, to all clients")
     breakdown(results, "watches", "Watches that were open")
     breakdown(results, "servers", "Processor time of the servers per Job in ms")
     if args.out:
