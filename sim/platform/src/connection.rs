@@ -28,6 +28,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Service};
 
 use body::{Bounded, Interrupted, ReadLag};
+use caller::Sends;
 use lane::{Answer, Lane};
 use limits::Kind;
 use outstanding::{Outstanding, Ticket};
@@ -126,7 +127,8 @@ impl Lanes {
         token: &str,
         namespace: &str,
     ) -> Result<Caller, ConnectionError> {
-        Ok(Caller::new(Arc::new(self.identified(identity, token)?), namespace))
+        let identified = self.identified(identity, token)?;
+        Ok(Caller::new(Client::new(identified.clone(), namespace), Arc::new(identified)))
     }
 
     fn identified(&self, identity: &str, token: &str) -> Result<Identified, ConnectionError> {
@@ -221,6 +223,12 @@ impl Identified {
         let lane = self.lanes.pick(Kind::of(request));
         let ticket = shared.outstanding.record(request, Arc::clone(&self.identity), &lane);
         Ok((lane, ticket))
+    }
+}
+
+impl Sends for Identified {
+    fn send(&self, request: Request<Body>) -> <Self as Service<Request<Body>>>::Future {
+        Box::pin(self.dispatch(request))
     }
 }
 

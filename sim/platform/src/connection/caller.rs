@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use futures::future::poll_fn;
+use futures::future::{BoxFuture, poll_fn};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use kube::client::Body;
@@ -14,7 +14,16 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tower::BoxError;
 
-use super::Identified;
+use super::body::Bounded;
+
+/// The connections of one identity.
+pub(super) trait Sends: Send + Sync {
+    /// Sends a request.
+    fn send(
+        &self,
+        request: Request<Body>,
+    ) -> BoxFuture<'static, Result<Response<Bounded>, BoxError>>;
+}
 
 /// How the API server combines a patch with the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +39,7 @@ pub enum PatchKind {
 pub struct Caller {
     client: Client,
     /// The connections; `None` if only the client knows them.
-    direct: Option<Arc<Identified>>,
+    direct: Option<Arc<dyn Sends>>,
 }
 
 impl std::fmt::Debug for Caller {
@@ -47,9 +56,8 @@ impl From<Client> for Caller {
 }
 
 impl Caller {
-    pub(super) fn new(identified: Arc<Identified>, namespace: &str) -> Self {
-        let client = Client::new(identified.as_ref().clone(), namespace);
-        Self { client, direct: Some(identified) }
+    pub(super) fn new(client: Client, direct: Arc<dyn Sends>) -> Self {
+        Self { client, direct: Some(direct) }
     }
 
     /// kube's client with the same identity, for watches and for requests that are rare.
@@ -140,8 +148,8 @@ impl Caller {
         }
         let request = request.body(Body::from(body)).map_err(Error::HttpError)?;
         let (status, body) = match &self.direct {
-            Some(identified) => {
-                let answer = identified.dispatch(request).await.map_err(unsent)?;
+            Some(direct) => {
+                let answer = direct.send(request).await.map_err(unsent)?;
                 received(answer, read).await.map_err(unsent)?
             }
             None => received(self.client.send(request).await?, read).await.map_err(unsent)?,
