@@ -8,7 +8,11 @@ path "sys/policies/acl/alertstorm-*" { capabilities = ["create", "read", "update
 path "alertstorm-*" { capabilities = ["create", "read", "update", "list"] }
 path "auth/alertstorm-*" { capabilities = ["create", "read", "update"] }
 
-# The ledger: the leases of its own mounts, those that Vault gave up to revoke, and Vault's own counters.
+# The ledger: the leases of its own mounts and the tokens of its own auth methods, the leases that Vault gave up
+# to revoke, and Vault's own counters. A token is looked up and revoked by its accessor, which only its agent reports.
 path "sys/leases/lookup/alertstorm-*" { capabilities = ["list", "sudo"] }
+path "sys/leases/lookup/auth/alertstorm-*" { capabilities = ["list", "sudo"] }
+path "auth/token/lookup-accessor" { capabilities = ["update"] }
+path "auth/token/revoke-accessor" { capabilities = ["update"] }
 path "sys/leases" { capabilities = ["read", "list", "sudo"] }
 path "sys/metrics" { capabilities = ["read"] }

@@ -45,6 +45,16 @@ pub fn table(runs: &[Report]) -> String {
     for (name, of) in leases {
         table.counts(name, &runs.iter().map(of).collect::<Vec<_>>());
     }
+    table.section("vault tokens");
+    let tokens: [Count; 4] = [
+        ("issued", |run| run.vault_tokens.counts.issued),
+        ("revoked", |run| run.vault_tokens.counts.revoked),
+        ("expired", |run| run.vault_tokens.counts.expired),
+        ("orphaned", |run| run.vault_tokens.counts.orphaned),
+    ];
+    for (name, of) in tokens {
+        table.counts(name, &runs.iter().map(of).collect::<Vec<_>>());
+    }
     table.section("calls to the API server");
     for (verb, resource) in calls(runs) {
         let of = |run: &Report| -> u64 {

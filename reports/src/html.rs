@@ -90,7 +90,7 @@ pub fn page(report: &Report) -> Result<String, askama::Error> {
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {
     let leases = &report.leases;
-    let counts = &leases.counts;
+    let (counts, tokens) = (&leases.counts, &report.vault_tokens);
     let mut facts = vec![
         ("Leases issued", grouped(counts.issued)),
         ("… renewed (times)", grouped(counts.renewed)),
@@ -106,6 +106,15 @@ fn facts(report: &Report) -> Vec<(&'static str, String)> {
         ),
         ("Lease churn, mean", format!("{:.2} /s", leases.churn_mean_per_s)),
         ("Failed revocations", grouped(counts.revoke_failures)),
+        ("Vault tokens issued", grouped(tokens.counts.issued)),
+        ("… revoked", grouped(tokens.counts.revoked)),
+        ("… expired", grouped(tokens.counts.expired)),
+        ("… alive at the end", grouped(tokens.counts.active)),
+        ("… orphaned", grouped(tokens.counts.orphaned)),
+        (
+            "Orphaned tokens' exposure, longest",
+            Span::from_secs_f64(tokens.orphan_exposure_max_s).to_string(),
+        ),
         ("TokenReviews", grouped(report.token_reviews)),
         ("Reads", grouped(report.actions.reads)),
         ("Writes", grouped(report.actions.writes)),

@@ -17,5 +17,5 @@ pub mod terminal;
 
 pub use report::{
     Advice, Attribution, Bottleneck, Cost, Harness, LeaseReport, OutcomeCount, Report, SCHEMA,
-    Tried, TwinOf, World,
+    TokenReport, Tried, TwinOf, World,
 };

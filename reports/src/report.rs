@@ -1,6 +1,6 @@
 //! `report.json`, version 1: its fields, and how they are computed from measures.
 
-use alertstorm_analysis::ledger::LeaseCounts;
+use alertstorm_analysis::ledger::{LeaseCounts, TokenCounts};
 use alertstorm_analysis::measure::{
     Accounting, Actions, From, LatencyRow, Measures, PathShare, Series,
 };
@@ -76,6 +76,9 @@ pub struct Report {
     pub slos: Vec<SloResult>,
     /// Leases issued by Vault, and how they ended.
     pub leases: LeaseReport,
+    /// Tokens issued by Vault for agents' logins, and how they ended. They are no part of `leases`.
+    #[serde(default)]
+    pub vault_tokens: TokenReport,
     /// TokenReviews that Vault requested from the API server; one per login with Kubernetes auth.
     pub token_reviews: u64,
     /// Share of Vault's audit log that identifies one investigation.
@@ -210,6 +213,30 @@ pub struct LeaseReport {
     pub revocation_lag_p99_s: Option<f64>,
 }
 
+/// Tokens issued by Vault for agents' logins, and how they ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenReport {
+    /// Totals of the ledger.
+    #[serde(flatten)]
+    pub counts: TokenCounts,
+    /// Longest time in seconds that an orphan was alive after its investigation, up to the end of the
+    /// run; 0 without orphans.
+    pub orphan_exposure_max_s: f64,
+    /// Mean over orphans of the time in seconds that they were alive after their investigation.
+    pub orphan_exposure_mean_s: f64,
+}
+
+impl TokenReport {
+    fn new(measures: &Measures) -> Self {
+        let (mean, max) = measures.token_exposure();
+        Self {
+            counts: measures.tokens(),
+            orphan_exposure_max_s: max.as_secs_f64(),
+            orphan_exposure_mean_s: mean,
+        }
+    }
+}
+
 /// Share of Vault's audit log that identifies one investigation. Only entries that carry an agent's
 /// identity count.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -311,6 +338,7 @@ impl Report {
                 churn_peak_per_s: measures.series.churn_peak_per_s(),
                 revocation_lag_p99_s: measures.revocation_lag.quantile(0.99).map(Span::as_secs_f64),
             },
+            vault_tokens: TokenReport::new(measures),
             token_reviews: sample.token_reviews,
             attribution: Attribution {
                 entries: sample.audit.entries,

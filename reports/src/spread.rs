@@ -40,7 +40,7 @@ pub struct SeedSpread {
 /// A figure of a report.
 type Figure = fn(&Report) -> Option<f64>;
 
-const FIGURES: [(&str, Figure); 8] = [
+const FIGURES: [(&str, Figure); 9] = [
     ("job startup p50, s", |r| r.latency("pod_running")?.p50_s),
     ("job startup p99, s", |r| r.latency("pod_running")?.p99_s),
     ("agent ready p50, s", |r| r.latency("credentials_ready")?.p50_s),
@@ -48,6 +48,7 @@ const FIGURES: [(&str, Figure); 8] = [
     ("job finished p99, s", |r| r.latency("job_finished")?.p99_s),
     ("leases at peak", |r| Some(r.leases.counts.active_peak as f64)),
     ("leases orphaned", |r| Some(r.leases.counts.orphaned as f64)),
+    ("vault tokens orphaned", |r| Some(r.vault_tokens.counts.orphaned as f64)),
     ("alerts shed", |r| Some(r.accounting.shed as f64)),
 ];
 

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use alertstorm_analysis::ledger::TokenCounts;
 use alertstorm_analysis::measure::PathShare;
 use alertstorm_analysis::verdict::slo::SloResult;
 use alertstorm_model::event::{Audited, Component};
@@ -79,11 +80,14 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     if leases.counts.issued > 0 {
         let counts = &leases.counts;
         line(out, "leases", &lease_words(report))?;
-        if counts.orphaned > 0 {
-            let max = Span::from_secs_f64(leases.orphan_exposure_max_s);
-            let mean = Span::from_secs_f64(leases.orphan_exposure_mean_s);
-            line(out, "", &format!("orphans stayed alive {mean} on average, {max} at most"))?;
-        }
+        let (mean, max) = (leases.orphan_exposure_mean_s, leases.orphan_exposure_max_s);
+        exposure(out, counts.orphaned, mean, max)?;
+    }
+    let tokens = &report.vault_tokens;
+    if tokens.counts.issued > 0 {
+        line(out, "vault tokens", &token_words(&tokens.counts))?;
+        let (mean, max) = (tokens.orphan_exposure_mean_s, tokens.orphan_exposure_max_s);
+        exposure(out, tokens.counts.orphaned, mean, max)?;
     }
     if let Some(share) = report.attribution.share {
         let (entries, identity) = (grouped(report.attribution.entries), report.identity);
@@ -118,6 +122,15 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
         leases.alive,
     );
     line(out, "audited", &text)?;
+    let tokens = &audited.tokens;
+    let agrees = if tokens.agrees() { "reconciled with" } else { "does not reconcile with" };
+    let text = format!(
+        "{} Vault tokens in the ledger, {agrees} vault's list and trail · {} alive at the end, and \
+         revoked by the harness",
+        grouped(tokens.booked),
+        tokens.alive,
+    );
+    line(out, "", &text)?;
     let denials = &audited.denials;
     let all = [denials.rbac, denials.vault_policy, denials.database_grant];
     let received: u64 = all.iter().map(|(received, _)| received).sum();
@@ -153,6 +166,30 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
 
 fn line(out: &mut String, name: &str, text: &str) -> fmt::Result {
     writeln!(out, "  {name:<17} {text}")
+}
+
+/// How long orphans outlived their investigation, in seconds.
+fn exposure(out: &mut String, orphaned: u64, mean: f64, max: f64) -> fmt::Result {
+    if orphaned == 0 {
+        return Ok(());
+    }
+    let (mean, max) = (Span::from_secs_f64(mean), Span::from_secs_f64(max));
+    line(out, "", &format!("orphans stayed alive {mean} on average, {max} at most"))
+}
+
+fn token_words(counts: &TokenCounts) -> String {
+    let mut words = format!(
+        "issued {} · revoked {} · expired {} · at peak {} · orphaned {}",
+        grouped(counts.issued),
+        grouped(counts.revoked),
+        grouped(counts.expired),
+        grouped(counts.active_peak),
+        grouped(counts.orphaned)
+    );
+    if counts.active > 0 {
+        let _ = write!(words, " · still active {}", grouped(counts.active));
+    }
+    words
 }
 
 fn lease_words(report: &Report) -> String {

@@ -27,6 +27,8 @@ macro_rules! every_promise {
             a_job_ends_at_its_deadline,
             an_agent_over_its_memory_limit_is_killed,
             the_lease_of_a_crashed_agent_is_an_orphan_until_it_expires,
+            the_token_of_a_crashed_agent_is_an_orphan_also_without_a_lease,
+            the_token_of_a_crashed_agent_expires_in_the_ledger,
             a_restarted_controller_creates_no_second_job,
             an_outage_of_the_api_server_loses_nothing,
             an_outage_of_etcd_loses_nothing,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Stage};
 use alertstorm_model::phase::{Action, Phase, Refuser, Verb};
+use alertstorm_model::time::Span;
 
 use crate::arm::{Arm, Ran};
 
@@ -59,6 +60,8 @@ pub fn deeds(ran: &Ran) -> Vec<String> {
 /// Checks that every alert and every lease has ended.
 pub fn accounts_for_all(ran: &Ran) {
     let (accounting, leases) = (ran.measures.accounting, ran.measures.leases());
+    let tokens = ran.measures.tokens();
+    assert!(tokens.balances(), "{tokens:?}");
     assert!(accounting.balances(), "{accounting:?}");
     assert_eq!(accounting.alerts, ran.plan.alerts_expected());
     assert_eq!(accounting.unfinished, 0, "{accounting:?}");
@@ -110,6 +113,8 @@ pub fn every_lease_is_in_the_ledger_and_none_remains(arm: Arm) {
     accounts_for_all(&ran);
     let leases = ran.measures.leases();
     assert_eq!((leases.issued, leases.revoked, leases.orphaned), (8, 8, 0), "{leases:?}");
+    let tokens = ran.measures.tokens();
+    assert_eq!((tokens.issued, tokens.revoked, tokens.orphaned), (8, 8, 0), "{tokens:?}");
     // Renewed at two thirds of its TTL, before the agent is done.
     let renewing = arm.run(PATIENT, &[("vault.secrets.database.ttl", "9s")]).measures.leases();
     assert_eq!((renewing.renewed, renewing.expired), (8, 0), "{renewing:?}");
@@ -178,6 +183,8 @@ pub fn a_job_ends_at_its_deadline(arm: Arm) {
     assert_eq!(outcomes(&ran), BTreeMap::from([(Outcome::DeadlineExceeded, 3)]));
     let leases = ran.measures.leases();
     assert_eq!(leases.orphaned, 0, "an agent that is asked to stop revokes its leases: {leases:?}");
+    let tokens = ran.measures.tokens();
+    assert_eq!((tokens.revoked, tokens.orphaned), (3, 0), "and its token: {tokens:?}");
 }
 
 pub fn an_agent_over_its_memory_limit_is_killed(arm: Arm) {
@@ -204,6 +211,42 @@ pub fn the_lease_of_a_crashed_agent_is_an_orphan_until_it_expires(arm: Arm) {
     assert_eq!((leases.issued, leases.orphaned, leases.expired), (4, 4, 4), "{leases:?}");
     let (_, longest) = ran.measures.exposure();
     assert!((3.0..12.0).contains(&longest.as_secs_f64()), "{longest}");
+}
+
+pub fn the_token_of_a_crashed_agent_is_an_orphan_also_without_a_lease(arm: Arm) {
+    let set = [
+        ("agents", "profiles/crashes.yaml"),
+        ("alerts", "[{flood: 4, mix: {database: 1}}]"),
+        // Secrets of this engine have no lease.
+        ("vault.secrets.database.engine", "kv"),
+    ];
+    let ran = arm.run(PATIENT, &set);
+    accounts_for_all(&ran);
+    let (leases, tokens) = (ran.measures.leases(), ran.measures.tokens());
+    assert_eq!((leases.issued, leases.orphaned), (0, 0), "{leases:?}");
+    assert_eq!((tokens.issued, tokens.orphaned), (4, 4), "{tokens:?}");
+    assert_eq!(ran.measures.orphaned(), 4, "what an objective limits");
+    assert!(ran.measures.token_exposure().1 > Span::ZERO);
+    // Live, the harness revokes what is alive at the end.
+    let is_live = ran.measures.provider.is_some();
+    assert_eq!(tokens.revoked, if is_live { 4 } else { 0 }, "{tokens:?}");
+}
+
+pub fn the_token_of_a_crashed_agent_expires_in_the_ledger(arm: Arm) {
+    let set = [
+        ("agents", "profiles/crashes.yaml"),
+        ("alerts", "[{flood: 2, mix: {database: 1}}]"),
+        ("vault.token_ttl", "8s"),
+        ("vault.secrets.database.ttl", "1m"),
+    ];
+    let ran = arm.run(PATIENT, &set);
+    accounts_for_all(&ran);
+    let (leases, tokens) = (ran.measures.leases(), ran.measures.tokens());
+    assert_eq!(tokens.expired, 2, "{tokens:?}");
+    // A lease ends with its token: Vault issues it for a minute all the same, so that it counts as
+    // revoked there.
+    assert_eq!(leases.expired + leases.revoked, 2, "{leases:?}");
+    assert_eq!(tokens.orphaned, 2, "{tokens:?}");
 }
 
 /// Runs a scenario with one fault.

@@ -24,14 +24,21 @@ pub enum CredentialResult {
     Unavailable,
 }
 
+/// A token, and a client that sends it.
+#[derive(Clone)]
+struct Session {
+    vault: Arc<Vault>,
+    accessor: String,
+}
+
 /// The credentials of one agent.
 pub struct Credentials<'a, W> {
     task: &'a Task,
     places: &'a Places,
     world: Arc<W>,
-    vault: Option<Arc<Vault>>,
+    session: Option<Session>,
     /// A login whose response has not been handled. It continues if the agent's step is cancelled.
-    login: Option<JoinHandle<Option<Vault>>>,
+    login: Option<JoinHandle<Option<Session>>>,
     database: Option<(String, String)>,
     /// Run in the background until the agent ends.
     renewals: JoinSet<()>,
@@ -47,7 +54,7 @@ impl<'a, W: World> Credentials<'a, W> {
             task,
             places,
             world: Arc::clone(world),
-            vault: None,
+            session: None,
             login: None,
             database: None,
             renewals: JoinSet::new(),
@@ -68,18 +75,20 @@ impl<'a, W: World> Credentials<'a, W> {
         let (id, world) = (self.task.id, Arc::clone(&self.world));
         // A task of its own: Vault creates the token even if the agent is stopped before the response.
         self.login = Some(tokio::spawn(async move {
+            let sent = world.now();
             let answer = vault.write(&path, body).await.ok()?;
             let Some(token) = answer.token else {
                 tracing::warn!(%id, "Vault's answer to a login has no token");
                 return None;
             };
-            world.report(AgentReport::Login);
+            let ttl = Span::secs(token.ttl_s);
+            world.report(AgentReport::Login(token.accessor.clone(), sent, ttl));
             vault.set_token(&token.secret);
-            Some(vault)
+            Some(Session { vault: Arc::new(vault), accessor: token.accessor })
         }));
         match self.logged_in().await {
-            Some(vault) => {
-                self.vault = Some(Arc::new(vault));
+            Some(session) => {
+                self.session = Some(session);
                 true
             }
             None => false,
@@ -87,23 +96,23 @@ impl<'a, W: World> Credentials<'a, W> {
     }
 
     /// The result of the pending login; none if there is none, or it failed.
-    async fn logged_in(&mut self) -> Option<Vault> {
-        let vault = self.login.as_mut()?.await.ok().flatten();
+    async fn logged_in(&mut self) -> Option<Session> {
+        let session = self.login.as_mut()?.await.ok().flatten();
         self.login = None;
-        vault
+        session
     }
 
     /// Revokes the token that a login returns which was pending when the agent was stopped.
     pub async fn revoke_pending_login(&mut self) {
-        if let Some(vault) = self.logged_in().await {
-            self.revoke(Arc::new(vault)).await;
+        if let Some(session) = self.logged_in().await {
+            self.revoke(session).await;
         }
     }
 
     /// Requests a credential for the systems of a domain.
     pub async fn take(&mut self, domain: Domain) -> CredentialResult {
         let (id, source) = (self.task.id, self.task.source(domain));
-        let Some(vault) = self.vault.clone() else { return CredentialResult::Unavailable };
+        let Some(vault) = self.vault() else { return CredentialResult::Unavailable };
         let config = (id.0 % u64::from(source.configs.get())) as u32;
         let role = credential_role(self.task.phase, self.task.domain, domain, config);
         let path = self.task.names.credential_path(source.engine, domain, &role);
@@ -152,7 +161,7 @@ impl<'a, W: World> Credentials<'a, W> {
     /// Vault sends 403 for both a missing policy and an invalid token. If the token is invalid, the
     /// agent logs in again.
     async fn denied(&mut self) -> CredentialResult {
-        let Some(vault) = &self.vault else { return CredentialResult::Unavailable };
+        let Some(vault) = self.vault() else { return CredentialResult::Unavailable };
         match vault.read("auth/token/lookup-self").await {
             Ok(_) => CredentialResult::Refused,
             Err(VaultError::Denied) => {
@@ -166,7 +175,7 @@ impl<'a, W: World> Credentials<'a, W> {
     /// Renews a lease after two thirds of its time-to-live ([`Agent::renew_after`]), until Vault no
     /// longer extends it.
     fn renew_later(&mut self, id: String, ttl: Span, full: Span) {
-        let Some(vault) = self.vault.clone() else { return };
+        let Some(vault) = self.vault() else { return };
         let world = Arc::clone(&self.world);
         self.renewals.spawn(async move {
             let mut left = ttl;
@@ -200,11 +209,16 @@ impl<'a, W: World> Credentials<'a, W> {
     /// Revokes the token, and with it every lease; whether that succeeded.
     pub async fn release(&mut self) -> bool {
         self.renewals.abort_all();
-        let Some(vault) = self.vault.take() else { return false };
-        self.revoke(vault).await
+        let Some(session) = self.session.take() else { return false };
+        self.revoke(session).await
     }
 
-    async fn revoke(&self, vault: Arc<Vault>) -> bool {
+    /// The client with the agent's token, after its login.
+    fn vault(&self) -> Option<Arc<Vault>> {
+        self.session.as_ref().map(|session| Arc::clone(&session.vault))
+    }
+
+    async fn revoke(&self, Session { vault, accessor }: Session) -> bool {
         let world = Arc::clone(&self.world);
         let released = tokio::spawn(async move {
             let revoked = vault.write("auth/token/revoke-self", json!({})).await;
@@ -212,7 +226,7 @@ impl<'a, W: World> Credentials<'a, W> {
                 .inspect_err(|error| tracing::debug!(%error, "a token could not be revoked"))
                 .is_ok();
             if revoked {
-                world.report(AgentReport::Returned);
+                world.report(AgentReport::Returned(accessor));
             }
             revoked
         });
@@ -226,7 +240,7 @@ impl<'a, W: World> Credentials<'a, W> {
 
     /// Reads or writes a path that stands for a system (see [`Names::systems`](crate::names::Names::systems)).
     pub async fn system(&mut self, path: &str, verb: Verb) -> CredentialResult {
-        let Some(vault) = self.vault.clone() else {
+        let Some(vault) = self.vault() else {
             return CredentialResult::Unavailable;
         };
         let done = match verb.writes() {

@@ -189,7 +189,7 @@ mod tests {
 
     use alertstorm_model::quantity::Bytes;
     use alertstorm_model::scenario::{NoFiles, load};
-    use alertstorm_model::time::Time;
+    use alertstorm_model::time::{Span, Time};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::oneshot;
@@ -294,6 +294,7 @@ mod tests {
         let revoked = vault.await.expect("Vault got the revocation");
         assert!(revoked.to_lowercase().contains("x-vault-token: of-the-test"), "{revoked}");
         let reports = world.0.lock().expect("no panic").clone();
-        assert_eq!(reports, [AgentReport::Login, AgentReport::Returned]);
+        let login = AgentReport::Login("a".to_owned(), Time::ZERO, Span::secs(60));
+        assert_eq!(reports, [login, AgentReport::Returned("a".to_owned())]);
     }
 }

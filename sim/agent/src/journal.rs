@@ -19,7 +19,7 @@ use crate::world::AgentReport;
 /// 12 KiB: MaxPodTerminationMessageLogLength in pkg/kubelet/container/runtime.go).
 pub const MESSAGE_MAX: usize = 4096;
 /// The version of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// An event, and its time: nanoseconds since the agent's start, on a monotonic clock.
 pub type Entry = (Time, AgentReport);
@@ -177,6 +177,6 @@ mod tests {
     #[test]
     fn a_message_that_is_no_journal_of_this_version_is_ignored() {
         assert_eq!(Journal::read("Error: no such file"), None);
-        assert_eq!(Journal::read(r#"{"v":2,"start":0,"log":[]}"#), None);
+        assert_eq!(Journal::read(r#"{"v":1,"start":0,"log":[]}"#), None);
     }
 }

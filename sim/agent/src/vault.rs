@@ -65,11 +65,15 @@ impl std::fmt::Debug for Answer {
 pub struct Token {
     /// The token itself.
     pub secret: String,
+    /// Its accessor, with which it can be looked up and revoked, and not used.
+    pub accessor: String,
+    /// Its time-to-live in seconds.
+    pub ttl_s: u64,
 }
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a token")
+        write!(f, "a token of {} s", self.ttl_s)
     }
 }
 
@@ -221,7 +225,11 @@ impl Vault {
             code: answer.response.status().as_u16(),
             message: "the response is not JSON as Vault sends it".to_owned(),
         })?;
-        let token = parsed.auth.map(|auth| Token { secret: auth.client_token });
+        let token = parsed.auth.map(|auth| Token {
+            secret: auth.client_token,
+            accessor: auth.accessor,
+            ttl_s: auth.lease_duration,
+        });
         Ok(Answer {
             data: parsed.data.unwrap_or_default(),
             token,
@@ -349,7 +357,11 @@ mod tests {
     fn debug_output_contains_no_secret() {
         let answer = Answer {
             data: serde_json::json!({"password": "a-secret-of-the-test"}),
-            token: Some(Token { secret: "a-secret-of-the-test".to_owned() }),
+            token: Some(Token {
+                secret: "a-secret-of-the-test".to_owned(),
+                accessor: "a".to_owned(),
+                ttl_s: 60,
+            }),
             lease_id: "database/creds/reader/1".to_owned(),
             ..Answer::default()
         };

@@ -28,9 +28,10 @@ pub enum AgentReport {
     /// An action or a credential was denied, and by which system.
     #[serde(rename = "d")]
     Denied(Verb, Domain, Refuser),
-    /// The Vault login succeeded.
+    /// The Vault login succeeded: the accessor of the token, when the request was sent, the
+    /// token's time-to-live.
     #[serde(rename = "l")]
-    Login,
+    Login(String, Time, Span),
     /// Vault created this PostgreSQL user for it.
     #[serde(rename = "u")]
     User(String),
@@ -41,9 +42,9 @@ pub enum AgentReport {
     /// Vault renewed a lease: its id, when the request was sent, the new time-to-live.
     #[serde(rename = "r")]
     Renewed(String, Time, Span),
-    /// It revoked its own token, and with it all of its leases.
+    /// It revoked its own token, by the accessor, and with it all of its leases.
     #[serde(rename = "b")]
-    Returned,
+    Returned(String),
 }
 
 impl AgentReport {
@@ -57,6 +58,7 @@ impl AgentReport {
                 Self::Issued(lease, domain, moved(asked), ttl)
             }
             Self::Renewed(lease, asked, ttl) => Self::Renewed(lease, moved(asked), ttl),
+            Self::Login(accessor, asked, ttl) => Self::Login(accessor, moved(asked), ttl),
             other => other,
         }
     }

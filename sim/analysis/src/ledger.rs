@@ -1,8 +1,11 @@
-//! The ledger of leases. At every instant and for every investigation: issued = active + revoked +
-//! expired + irrevocable.
+//! The ledger of leases, and of the Vault tokens that they are issued to. At every instant and for
+//! every investigation: leases issued = active + revoked + expired + irrevocable, and tokens issued =
+//! active + revoked + expired. A token cannot be irrevocable: Vault accepts it no more once its
+//! revocation has begun (`tokenRevocationPending` in vault/token_store.go).
 //!
-//! An *orphan* is a lease that is active after its investigation ended. A lease that was returned
-//! and awaits its revocation is no orphan; it becomes one when an attempt to revoke it fails.
+//! An *orphan* is a lease or a token that is active after its investigation ended: a token mints
+//! further leases for as long as it lives. A lease that was returned and awaits its revocation is no
+//! orphan; it becomes one when an attempt to revoke it fails.
 //!
 //! ```
 //! use alertstorm_analysis::ledger::Ledger;
@@ -38,7 +41,7 @@ use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Stage};
 use alertstorm_model::time::{Span, Time};
 
-/// Totals of the ledger. Every lease issued is in exactly one of `revoked`, `expired`,
+/// Totals of the leases in the ledger. Every lease issued is in exactly one of `revoked`, `expired`,
 /// `irrevocable` and `active`; the other fields count events or overlap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeaseCounts {
@@ -70,13 +73,40 @@ impl LeaseCounts {
     }
 }
 
-/// A lease that has not ended.
+/// Totals of the tokens in the ledger: of agents' logins to Vault. Every token issued is in exactly
+/// one of `revoked`, `expired` and `active`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenCounts {
+    /// Tokens issued by Vault, one for each login.
+    pub issued: u64,
+    /// Tokens revoked before they expired: by their agent or, at the end of a live run, by the
+    /// harness.
+    pub revoked: u64,
+    /// Tokens that expired.
+    pub expired: u64,
+    /// Tokens that have not ended. A run does not wait for the expiry of a token.
+    pub active: u64,
+    /// The maximum of `active` so far.
+    pub active_peak: u64,
+    /// Tokens that were active after their investigation ended, whether they have ended since or
+    /// not.
+    pub orphaned: u64,
+}
+
+impl TokenCounts {
+    /// Whether issued = active + revoked + expired.
+    pub const fn balances(&self) -> bool {
+        self.issued == self.active + self.revoked + self.expired
+    }
+}
+
+/// A lease or a token that has not ended.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     inv: InvestigationId,
     returned: bool,
     /// Start of the exposure: the end of the investigation, or the issue if that was later. `None`
-    /// while the lease is no orphan.
+    /// while it is no orphan.
     orphaned_at: Option<Time>,
 }
 
@@ -89,71 +119,158 @@ pub enum LedgerError {
     /// An event refers to a lease that was not issued, or that has already ended.
     #[error("lease {0} is not active")]
     NotActive(u64),
+    /// A token number was issued a second time in the same run.
+    #[error("token {0} was issued twice")]
+    TokenIssuedTwice(u64),
+    /// An event refers to a token that was not issued, or that has already ended.
+    #[error("token {0} is not active")]
+    TokenNotActive(u64),
+}
+
+/// The leases, or the tokens, that have not ended.
+#[derive(Debug, Default)]
+struct Alive {
+    open: FxHashMap<u64, Open>,
+    /// Numbers of the open ones, by investigation.
+    by_investigation: FxHashMap<InvestigationId, Vec<u64>>,
+    issued: u64,
+    peak: u64,
+    orphaned: u64,
+    exposure_sum: Span,
+    exposure_max: Span,
+}
+
+impl Alive {
+    /// Whether the number was free. If the investigation has `ended`, nobody will return it.
+    fn issue(&mut self, at: Time, number: u64, inv: InvestigationId, ended: bool) -> bool {
+        if self.open.contains_key(&number) {
+            return false;
+        }
+        let orphaned_at = ended.then_some(at);
+        self.orphaned += u64::from(ended);
+        self.open.insert(number, Open { inv, returned: false, orphaned_at });
+        self.by_investigation.entry(inv).or_default().push(number);
+        self.issued += 1;
+        self.peak = self.peak.max(self.active());
+        true
+    }
+
+    /// Whether it was open.
+    fn close(&mut self, at: Time, number: u64) -> bool {
+        let Some(open) = self.open.remove(&number) else { return false };
+        if let Some(numbers) = self.by_investigation.get_mut(&open.inv) {
+            numbers.retain(|n| *n != number);
+            if numbers.is_empty() {
+                self.by_investigation.remove(&open.inv);
+            }
+        }
+        if let Some(since) = open.orphaned_at {
+            let exposure = at.since(since);
+            self.exposure_sum += exposure;
+            self.exposure_max = self.exposure_max.max(exposure);
+        }
+        true
+    }
+
+    fn investigation_ended(&mut self, at: Time, inv: InvestigationId) {
+        for number in self.by_investigation.get(&inv).into_iter().flatten() {
+            if let Some(open) = self.open.get_mut(number)
+                && open.orphaned_at.is_none()
+                && !open.returned
+            {
+                open.orphaned_at = Some(at);
+                self.orphaned += 1;
+            }
+        }
+    }
+
+    fn active(&self) -> u64 {
+        self.open.len() as u64
+    }
+
+    /// Sum and maximum of the exposures of all orphans up to `now`.
+    fn exposure(&self, now: Time) -> (Span, Span) {
+        #[expect(clippy::disallowed_methods, reason = "sum and maximum depend on no order")]
+        let since = self.open.values().filter_map(|open| open.orphaned_at);
+        since
+            .map(|since| now.since(since))
+            .fold((self.exposure_sum, self.exposure_max), |(sum, max), exposure| {
+                (sum + exposure, max.max(exposure))
+            })
+    }
 }
 
 /// State of the ledger after the events folded so far.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    open: FxHashMap<u64, Open>,
-    /// Numbers of the open leases, by investigation.
-    by_investigation: FxHashMap<InvestigationId, Vec<u64>>,
+    leases: Alive,
+    tokens: Alive,
     /// Ends of investigations whose Job is not collected yet.
     ended: FxHashMap<InvestigationId, Time>,
-    counts: LeaseCounts,
-    exposure_sum: Span,
-    exposure_max: Span,
+    /// The fields that events count; the others come from `leases` and `tokens`.
+    lease_counts: LeaseCounts,
+    token_counts: TokenCounts,
 }
 
 impl Ledger {
-    /// Applies an event. Facts that concern neither leases nor the end of an investigation are
-    /// ignored.
+    /// Applies an event. Facts that concern neither leases and tokens nor the end of an
+    /// investigation are ignored.
     ///
     /// # Errors
     /// If the event contradicts the ledger. The ledger is then unchanged.
     pub fn fold(&mut self, event: &Event) -> Result<(), LedgerError> {
         match (&event.fact, event.inv) {
             (&Fact::LeaseIssued { lease, .. }, Some(inv)) => {
-                if self.open.contains_key(&lease) {
+                let ended = self.ended.contains_key(&inv);
+                if !self.leases.issue(event.at, lease, inv, ended) {
                     return Err(LedgerError::IssuedTwice(lease));
                 }
-                // Vault's answer can arrive after the agent ended: nobody will return this lease.
-                let orphaned_at = self.ended.get(&inv).map(|_| event.at);
-                self.counts.orphaned += u64::from(orphaned_at.is_some());
-                self.open.insert(lease, Open { inv, returned: false, orphaned_at });
-                self.by_investigation.entry(inv).or_default().push(lease);
-                self.counts.issued += 1;
-                self.counts.active += 1;
-                self.counts.active_peak = self.counts.active_peak.max(self.counts.active);
             }
             (&Fact::LeaseRenewed { lease }, _) => {
-                self.open.get(&lease).ok_or(LedgerError::NotActive(lease))?;
-                self.counts.renewed += 1;
+                self.lease(lease)?;
+                self.lease_counts.renewed += 1;
             }
             (&Fact::LeaseRevoked { lease }, _) => {
                 self.close(event.at, lease)?;
-                self.counts.revoked += 1;
+                self.lease_counts.revoked += 1;
             }
             (&Fact::LeaseExpired { lease, .. }, _) => {
                 self.close(event.at, lease)?;
-                self.counts.expired += 1;
+                self.lease_counts.expired += 1;
             }
             (&Fact::LeaseIrrevocable { lease }, _) => {
                 self.close(event.at, lease)?;
-                self.counts.irrevocable += 1;
+                self.lease_counts.irrevocable += 1;
             }
-            (&Fact::LeaseReturned { lease }, _) => {
-                let open = self.open.get_mut(&lease).ok_or(LedgerError::NotActive(lease))?;
-                open.returned = true;
-            }
+            (&Fact::LeaseReturned { lease }, _) => self.lease(lease)?.returned = true,
             (&Fact::RevokeFailed { lease, .. }, _) => {
-                let open = self.open.get_mut(&lease).ok_or(LedgerError::NotActive(lease))?;
-                self.counts.revoke_failures += 1;
-                if let (None, Some(ended)) = (open.orphaned_at, self.ended.get(&open.inv)) {
-                    open.orphaned_at = Some(*ended);
-                    self.counts.orphaned += 1;
+                let open = *self.lease(lease)?;
+                self.lease_counts.revoke_failures += 1;
+                if let (None, Some(ended)) = (open.orphaned_at, self.ended.get(&open.inv).copied())
+                {
+                    self.lease(lease)?.orphaned_at = Some(ended);
+                    self.leases.orphaned += 1;
                 }
             }
-            (Fact::Ended { .. }, Some(inv)) => self.investigation_ended(event.at, inv),
+            (&Fact::TokenIssued { token, .. }, Some(inv)) => {
+                let ended = self.ended.contains_key(&inv);
+                if !self.tokens.issue(event.at, token, inv, ended) {
+                    return Err(LedgerError::TokenIssuedTwice(token));
+                }
+            }
+            (&Fact::TokenRevoked { token }, _) => {
+                self.close_token(event.at, token)?;
+                self.token_counts.revoked += 1;
+            }
+            (&Fact::TokenExpired { token }, _) => {
+                self.close_token(event.at, token)?;
+                self.token_counts.expired += 1;
+            }
+            (Fact::Ended { .. }, Some(inv)) => {
+                self.ended.insert(inv, event.at);
+                self.leases.investigation_ended(event.at, inv);
+                self.tokens.investigation_ended(event.at, inv);
+            }
             (Fact::Stage { stage: Stage::JobCollected }, Some(inv)) => {
                 self.ended.remove(&inv);
             }
@@ -162,62 +279,49 @@ impl Ledger {
         Ok(())
     }
 
+    fn lease(&mut self, lease: u64) -> Result<&mut Open, LedgerError> {
+        self.leases.open.get_mut(&lease).ok_or(LedgerError::NotActive(lease))
+    }
+
     fn close(&mut self, at: Time, lease: u64) -> Result<(), LedgerError> {
-        let open = self.open.remove(&lease).ok_or(LedgerError::NotActive(lease))?;
-        self.counts.active -= 1;
-        if let Some(leases) = self.by_investigation.get_mut(&open.inv) {
-            leases.retain(|l| *l != lease);
-            if leases.is_empty() {
-                self.by_investigation.remove(&open.inv);
-            }
-        }
-        if let Some(since) = open.orphaned_at {
-            self.record_exposure(at.since(since));
-        }
-        Ok(())
+        self.leases.close(at, lease).then_some(()).ok_or(LedgerError::NotActive(lease))
     }
 
-    fn record_exposure(&mut self, exposure: Span) {
-        self.exposure_sum += exposure;
-        self.exposure_max = self.exposure_max.max(exposure);
+    fn close_token(&mut self, at: Time, token: u64) -> Result<(), LedgerError> {
+        self.tokens.close(at, token).then_some(()).ok_or(LedgerError::TokenNotActive(token))
     }
 
-    fn investigation_ended(&mut self, at: Time, inv: InvestigationId) {
-        self.ended.insert(inv, at);
-        for lease in self.by_investigation.get(&inv).into_iter().flatten() {
-            if let Some(open) = self.open.get_mut(lease)
-                && open.orphaned_at.is_none()
-                && !open.returned
-            {
-                open.orphaned_at = Some(at);
-                self.counts.orphaned += 1;
-            }
+    /// The totals of leases so far.
+    pub fn counts(&self) -> LeaseCounts {
+        LeaseCounts {
+            issued: self.leases.issued,
+            active: self.leases.active(),
+            active_peak: self.leases.peak,
+            orphaned: self.leases.orphaned,
+            ..self.lease_counts
         }
     }
 
-    /// The totals so far.
-    pub const fn counts(&self) -> LeaseCounts {
-        self.counts
+    /// The totals of tokens so far.
+    pub fn tokens(&self) -> TokenCounts {
+        TokenCounts {
+            issued: self.tokens.issued,
+            active: self.tokens.active(),
+            active_peak: self.tokens.peak,
+            orphaned: self.tokens.orphaned,
+            ..self.token_counts
+        }
     }
 
-    /// Sum and maximum of the exposures of all orphans. An orphan's exposure lasts from the end of
-    /// its investigation to the end of the lease, or to `now` if the lease is still active.
+    /// Sum and maximum of the exposures of all orphaned leases. An orphan's exposure lasts from the
+    /// end of its investigation to the end of the lease, or to `now` if the lease is still active.
     pub fn exposure(&self, now: Time) -> (Span, Span) {
-        let mut active: Vec<Span> = Vec::new();
-        for (_, leases) in self.leases_by_investigation() {
-            let orphans = leases.iter().filter_map(|lease| self.open[lease].orphaned_at);
-            active.extend(orphans.map(|since| now.since(since)));
-        }
-        let sum = active.iter().fold(self.exposure_sum, |sum, span| sum + *span);
-        (sum, active.into_iter().fold(self.exposure_max, Span::max))
+        self.leases.exposure(now)
     }
 
-    fn leases_by_investigation(&self) -> Vec<(InvestigationId, &Vec<u64>)> {
-        #[expect(clippy::disallowed_methods, reason = "sorted before use")]
-        let mut all: Vec<_> =
-            self.by_investigation.iter().map(|(inv, leases)| (*inv, leases)).collect();
-        all.sort_unstable_by_key(|(inv, _)| *inv);
-        all
+    /// The same of all orphaned tokens.
+    pub fn token_exposure(&self, now: Time) -> (Span, Span) {
+        self.tokens.exposure(now)
     }
 }
 
@@ -239,5 +343,36 @@ mod tests {
         assert_eq!(ledger.exposure(Time(60)), (Span(45), Span(45)));
         let second_end = Event::of(Time(60), inv, Fact::LeaseRevoked { lease: 9 });
         assert_eq!(ledger.fold(&second_end), Err(LedgerError::NotActive(9)));
+    }
+
+    #[test]
+    fn a_token_that_its_agent_did_not_revoke_is_an_orphan_although_every_lease_was_returned() {
+        let (crashed, tidy) = (InvestigationId(1), InvestigationId(2));
+        let mut ledger = Ledger::default();
+        let mut fold = |s: u64, inv, fact| ledger.fold(&Event::of(Time(s), inv, fact));
+        for (token, inv) in [(0, crashed), (1, tidy)] {
+            fold(1, inv, Fact::TokenIssued { token, expires: Time(50) }).unwrap();
+        }
+        fold(2, tidy, Fact::LeaseIssued { lease: 0, domain: Domain::Network, expires: Time(9) })
+            .unwrap();
+        fold(3, tidy, Fact::TokenRevoked { token: 1 }).unwrap();
+        fold(3, tidy, Fact::LeaseReturned { lease: 0 }).unwrap();
+        fold(3, tidy, Fact::LeaseRevoked { lease: 0 }).unwrap();
+        fold(4, tidy, Fact::Ended { outcome: Outcome::Resolved }).unwrap();
+        fold(10, crashed, Fact::Ended { outcome: Outcome::Crashed }).unwrap();
+        let again = fold(11, tidy, Fact::TokenExpired { token: 1 });
+        assert_eq!(again, Err(LedgerError::TokenNotActive(1)));
+        let tokens = ledger.tokens();
+        assert_eq!((tokens.issued, tokens.active, tokens.active_peak), (2, 1, 2));
+        assert_eq!((tokens.orphaned, ledger.counts().orphaned), (1, 0));
+        assert_eq!(ledger.token_exposure(Time(30)), (Span(20), Span(20)));
+        let expired = Event::of(Time(50), crashed, Fact::TokenExpired { token: 0 });
+        ledger.fold(&expired).unwrap();
+        assert_eq!(ledger.token_exposure(Time(90)), (Span(40), Span(40)));
+        assert!(ledger.tokens().balances() && ledger.tokens().active == 0);
+        // Its login was answered after the agent was killed.
+        let late = Event::of(Time(91), crashed, Fact::TokenIssued { token: 2, expires: Time(99) });
+        ledger.fold(&late).unwrap();
+        assert_eq!(ledger.tokens().orphaned, 2);
     }
 }

@@ -37,7 +37,7 @@ use rustc_hash::FxHashMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{LeaseCounts, Ledger};
+use crate::ledger::{LeaseCounts, Ledger, TokenCounts};
 use alertstorm_model::digest::Digest;
 use alertstorm_model::event::{Audited, Component, Depth, Event, Fact, Sample, Sink};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
@@ -75,7 +75,7 @@ pub struct Measures {
     pub latencies: Latencies,
     /// Alerts by final state.
     pub accounting: Accounting,
-    /// The ledger of leases.
+    /// The ledger of leases and tokens.
     pub ledger: Ledger,
     /// Waits on the critical path, by component.
     pub paths: Paths,
@@ -295,6 +295,9 @@ impl Measures {
         if !self.ledger.counts().balances() {
             self.invalidate(format!("leases do not add up: {:?}", self.ledger.counts()));
         }
+        if !self.ledger.tokens().balances() {
+            self.invalidate(format!("tokens do not add up: {:?}", self.ledger.tokens()));
+        }
     }
 
     /// A run is invalid if the harness itself delayed its watches by more than a tenth of the latency
@@ -321,9 +324,19 @@ impl Measures {
         self.critical_path().into_iter().find(|share| share.component != Component::AgentWork)
     }
 
-    /// Totals of the ledger.
-    pub const fn leases(&self) -> LeaseCounts {
+    /// Totals of the leases in the ledger.
+    pub fn leases(&self) -> LeaseCounts {
         self.ledger.counts()
+    }
+
+    /// Totals of the tokens in the ledger.
+    pub fn tokens(&self) -> TokenCounts {
+        self.ledger.tokens()
+    }
+
+    /// Leases and tokens that outlived their investigation.
+    pub fn orphaned(&self) -> u64 {
+        self.leases().orphaned + self.tokens().orphaned
     }
 
     /// Exposure of orphaned leases up to the last event: the mean over all orphans in seconds (0
@@ -331,6 +344,12 @@ impl Measures {
     pub fn exposure(&self) -> (f64, Span) {
         let (sum, max) = self.ledger.exposure(self.now);
         (sum.as_secs_f64() / self.leases().orphaned.max(1) as f64, max)
+    }
+
+    /// The same of orphaned tokens.
+    pub fn token_exposure(&self) -> (f64, Span) {
+        let (sum, max) = self.ledger.token_exposure(self.now);
+        (sum.as_secs_f64() / self.tokens().orphaned.max(1) as f64, max)
     }
 
     /// Number of investigations that ended with this outcome.

@@ -11,6 +11,7 @@ use crate::forensics::Truth;
 use crate::leases::LeaseBook;
 use crate::reporter::{Observation, Reporter};
 use crate::shard::wire::Wire;
+use crate::tokens::TokenBook;
 
 /// The receiver of agents' reports; clones share the same state.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct AgentReports {
     /// The run's leases. In a shard it is unused: the process that merges the shards keeps the
     /// leases.
     pub book: LeaseBook,
+    /// The Vault tokens of agents' logins; likewise.
+    pub tokens: TokenBook,
     /// What agents did, to compare the servers' audit logs with.
     pub truth: Truth,
     /// In a shard: forwards each journal to the process that merges the shards.
@@ -27,17 +30,26 @@ pub struct AgentReports {
 }
 
 impl AgentReports {
+    /// A receiver that has received nothing. In a shard it has a `wire`.
+    pub fn new(reporter: Reporter, wire: Option<Wire>) -> Self {
+        let (book, tokens) = (LeaseBook::new(reporter.clone()), TokenBook::new(reporter.clone()));
+        Self { reporter, book, tokens, truth: Truth::default(), wire }
+    }
+
     /// Receives the whole journal of the agent of `id`, which ran in `pod`.
     pub fn receive_journal(&self, id: InvestigationId, pod: &str, log: Vec<(Time, AgentReport)>) {
         if let Some(wire) = &self.wire {
             wire.journal(id, pod, &log);
         }
         for (at, report) in log {
-            let of_leases = matches!(
+            let of_vault = matches!(
                 report,
-                AgentReport::Issued(..) | AgentReport::Renewed(..) | AgentReport::Returned
+                AgentReport::Login(..)
+                    | AgentReport::Issued(..)
+                    | AgentReport::Renewed(..)
+                    | AgentReport::Returned(_)
             );
-            if self.wire.is_none() || !of_leases {
+            if self.wire.is_none() || !of_vault {
                 self.receive(id, pod, at, report);
             }
         }
@@ -59,13 +71,19 @@ impl AgentReports {
                 self.truth.denied(by);
                 fact(Fact::Denied { action: Action { verb, target }, by });
             }
-            AgentReport::Login => self.truth.session(pod, id),
+            AgentReport::Login(accessor, asked, ttl) => {
+                self.truth.session(pod, id);
+                self.tokens.issued(&accessor, id, at, asked + ttl);
+            }
             AgentReport::User(user) => self.truth.user(&user, id),
             AgentReport::Issued(lease, domain, asked, ttl) => {
                 self.book.issued(&lease, id, domain, at, asked + ttl);
             }
             AgentReport::Renewed(lease, asked, ttl) => self.book.renewed(&lease, at, asked + ttl),
-            AgentReport::Returned => self.book.returned(id, at),
+            AgentReport::Returned(accessor) => {
+                self.tokens.revoked(&accessor, at);
+                self.book.returned(id, at);
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use alertstorm_model::phase::Refuser;
 use alertstorm_platform::Trails;
 
 use crate::leases::LeaseBook;
+use crate::tokens::{self, TokenBook};
 
 pub use trails::{Read, TrailError};
 
@@ -59,6 +60,8 @@ impl Truth {
 pub struct Verdict {
     /// Leases in the trail and in the lease book.
     pub leases: Reconciliation,
+    /// Tokens in the trail and in the token book.
+    pub tokens: Reconciliation,
     /// Denials that agents reported, and denials in the trails.
     pub denials: Denials,
     /// To which investigations the trails attribute actions.
@@ -68,7 +71,7 @@ pub struct Verdict {
     pub audit: AuditCount,
 }
 
-/// Reads the trails, starting at `from`, and compares them with `truth` and `book`.
+/// Reads the trails, starting at `from`, and compares them with `truth` and the books.
 ///
 /// # Errors
 /// If a trail exists and cannot be read.
@@ -77,7 +80,7 @@ pub fn judge(
     names: &Names,
     from: &Read,
     truth: &Truth,
-    book: &LeaseBook,
+    (book, tokens): (&LeaseBook, &TokenBook),
 ) -> Result<Verdict, TrailError> {
     let found = trails::read(trails, names, from)?;
     let booked = book.all();
@@ -94,7 +97,15 @@ pub fn judge(
     ];
     drop(facts);
     let vault = &attribution[2];
+    let (reported, logins) = (tokens.reported(), found.logins());
+    let unmatched_tokens = tokens::unmatched(&reported, &logins);
     Ok(Verdict {
+        tokens: Reconciliation {
+            booked: reported.values().sum(),
+            in_trail: in_trail(&trails.vault, logins.values().sum()),
+            unmatched: trails.vault.as_ref().map_or(0, |_| unmatched_tokens),
+            ..Reconciliation::default()
+        },
         leases: Reconciliation {
             booked: booked.len() as u64,
             in_trail: in_trail(&trails.vault, issued.len() as u64),

@@ -24,6 +24,7 @@ pub mod shard;
 mod task;
 mod throttle;
 mod timeline;
+mod tokens;
 mod usage;
 mod watch;
 mod watchdog;

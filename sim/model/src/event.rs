@@ -203,6 +203,27 @@ pub enum Fact {
         /// Resources that a server reports; each at most once.
         of: Box<[Occupation]>,
     },
+    // The digest of an event log contains the index of a fact. New facts must come after all that
+    // occur in logs.
+    /// Vault issued a token in answer to an agent's login.
+    TokenIssued {
+        /// Number of the token, unique in the run. Neither the token nor its accessor is part of the
+        /// log.
+        token: u64,
+        /// When it expires.
+        expires: Time,
+    },
+    /// A token was revoked before it expired: by its agent or, at the end of a live run, by the
+    /// harness.
+    TokenRevoked {
+        /// Number of the token.
+        token: u64,
+    },
+    /// A token expired.
+    TokenExpired {
+        /// Number of the token.
+        token: u64,
+    },
 }
 
 impl Event {

@@ -9,13 +9,24 @@ use crate::investigation::Inv;
 /// A token, and the leases issued to it.
 #[derive(Debug)]
 pub(crate) struct Session {
+    number: u64,
+    inv: InvestigationId,
     expires: Time,
     leases: Vec<Key<Lease>>,
 }
 
 impl Session {
-    pub const fn new(expires: Time) -> Self {
-        Self { expires, leases: Vec::new() }
+    /// The number is unique in the run.
+    pub const fn new(number: u64, inv: InvestigationId, expires: Time) -> Self {
+        Self { number, inv, expires, leases: Vec::new() }
+    }
+
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub const fn inv(&self) -> InvestigationId {
+        self.inv
     }
 
     pub fn add(&mut self, lease: Key<Lease>) {

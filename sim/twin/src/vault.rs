@@ -34,6 +34,7 @@ pub(crate) struct Vault {
     /// The disk of integrated storage; `None` for storage in memory.
     storage: Option<Disk>,
     sessions: Arena<Session>,
+    tokens_issued: u64,
     /// The last token of each investigation, until it is released.
     tokens: SideTable<Inv, Key<Session>>,
     leases: Arena<Lease>,
@@ -54,6 +55,7 @@ impl Vault {
             sealed: false,
             storage: raft.then(|| Disk::new(fsync, streams::vault_storage(seed))),
             sessions: Arena::default(),
+            tokens_issued: 0,
             tokens: SideTable::default(),
             leases: Arena::default(),
             leases_issued: 0,

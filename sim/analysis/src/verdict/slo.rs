@@ -95,7 +95,8 @@ fn measure(metric: Metric, m: &Measures) -> (Option<f64>, u64, &'static str) {
 
 fn count(counter: Counter, m: &Measures) -> u64 {
     match counter {
-        Counter::Orphaned => m.leases().orphaned,
+        Counter::Orphaned => m.orphaned(),
+        Counter::OrphanedTokens => m.tokens().orphaned,
         Counter::Irrevocable => m.leases().irrevocable,
         Counter::ActivePeak => m.leases().active_peak,
         Counter::Issued => m.leases().issued,

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use alertstorm_agent::names::Names;
 use alertstorm_model::event::Attributed;
 use alertstorm_model::investigation::InvestigationId;
+use alertstorm_model::scenario::knobs::AuthMethod;
 use alertstorm_platform::Trails;
 use alertstorm_platform::identity::investigation_of;
 use serde_json::Value;
@@ -50,6 +51,8 @@ struct Login {
     address: String,
     /// The pod's name from the ServiceAccount token; empty if the token has none.
     pod: String,
+    /// Whether it was made at the run's own auth method.
+    is_own: bool,
 }
 
 /// The accessor of a Vault token, which identifies a login's session in the trail.
@@ -133,7 +136,8 @@ impl Found {
             let address = text(&entry["request"]["remote_address"]).to_owned();
             if !session.is_empty() {
                 let pod = text(&answer["auth"]["metadata"]["pod_name"]).to_owned();
-                self.logins.insert(session, Login { account, address, pod });
+                let is_own = AuthMethod::ALL.iter().any(|&method| path == names.login_path(method));
+                self.logins.insert(session, Login { account, address, pod, is_own });
             }
             return;
         }
@@ -200,6 +204,17 @@ impl Found {
                 self.statements.push(user.to_owned());
             }
         }
+    }
+
+    /// The number of logins at the run's auth method, by investigation; `None` has those that are not
+    /// attributed.
+    pub fn logins(&self) -> BTreeMap<Option<InvestigationId>, u64> {
+        let mut all = BTreeMap::new();
+        for (session, _) in self.logins.iter().filter(|(_, login)| login.is_own) {
+            let id = self.by_job(session).or_else(|| self.by_identity(session));
+            *all.entry(id).or_default() += 1;
+        }
+        all
     }
 
     /// The investigation that the session's ServiceAccount names; none for a shared one.

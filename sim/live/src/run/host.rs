@@ -25,6 +25,7 @@ use crate::pods::Pods;
 use crate::reporter::Observation;
 use crate::scrape::Scraper;
 use crate::task::guarded;
+use crate::tokens;
 use crate::watch::{self, PodChange};
 
 /// A run's platform and state, besides the engine.
@@ -69,6 +70,9 @@ impl Run {
             true => provider.vault(),
             false => Err(VaultError::Unavailable("it lost its storage".to_owned())),
         };
+        let looking = tokens::follow(client.clone(), self.agent_reports.tokens.clone());
+        let reporter = self.agent_reports.reporter.clone();
+        tasks.spawn(guarded("the look-up of Vault tokens", reporter, looking));
         let (book, prefixes) = (
             self.agent_reports.book.clone(),
             leases::prefixes(self.plan.scenario(), &self.platform.names),
@@ -130,7 +134,7 @@ impl Run {
         let names = self.platform.names.clone();
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
         let booked = Arc::clone(&self.booked);
-        let AgentReports { reporter, book, .. } = self.agent_reports.clone();
+        let AgentReports { reporter, book, tokens, .. } = self.agent_reports.clone();
         async move {
             let mut configured = generation.lock().await;
             if let Err(error) = provider.vault_ready().await {
@@ -143,6 +147,7 @@ impl Run {
                 return;
             }
             let count = book.lost(&book.open());
+            tokens.lost();
             lost.fetch_add(count, Ordering::SeqCst);
             booked.store(now, Ordering::SeqCst);
             reporter.send(Observation::Remark(format!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use alertstorm_agent::vault::VaultError;
+use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::event::{Audited, Fact};
 use alertstorm_platform::provider::{Progress, Provider};
 
@@ -15,8 +15,9 @@ use super::error::RunError;
 use super::host::Run;
 use crate::agent_reports::AgentReports;
 use crate::lags::{Lag, Lags};
+use crate::reporter::Observation;
 use crate::usage::resident_max;
-use crate::{forensics, leases};
+use crate::{forensics, leases, tokens};
 
 /// Reads counters and audit logs, and writes the results to the event log.
 pub(super) async fn judge(
@@ -58,19 +59,25 @@ async fn verdict(
 ) -> Result<(forensics::Verdict, Vec<String>), RunError> {
     run.provider.settle_trails().await?;
     let (trails, names) = (run.platform.trails.clone(), run.platform.names.clone());
-    let (from, AgentReports { truth, book, .. }) = (*from, run.agent_reports.clone());
+    let (from, AgentReports { truth, book, tokens, .. }) = (*from, run.agent_reports.clone());
     let read = tokio::task::spawn_blocking(move || {
-        forensics::judge(&trails, &names, &from, &truth, &book)
+        forensics::judge(&trails, &names, &from, &truth, (&book, &tokens))
     });
     let mut verdict = match read.await {
         Ok(verdict) => verdict?,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     let left = listed(run).await?;
+    let vault = run.provider.vault()?;
     let alive: BTreeSet<String> = run.agent_reports.book.open().into_iter().collect();
     verdict.leases.alive = alive.intersection(&left).count() as u64;
     verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
     verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
+    let (names, auth) = (&run.platform.names, run.plan.scenario().vault.auth);
+    let now = tokens::reconcile(&vault, names, auth, &run.agent_reports.tokens).await?;
+    verdict.tokens.alive = now.alive;
+    verdict.tokens.alive_unbooked = now.alive_unbooked;
+    verdict.tokens.booked_not_alive = now.booked_not_alive;
     let mut invalid = Vec::new();
     // After an interruption agents still run, so the records need not agree.
     if !interrupted {
@@ -81,6 +88,11 @@ async fn verdict(
         if let Some(why) = unclaimed(run.agent_reports.book.unclaimed()) {
             invalid.push(why);
         }
+        if !verdict.tokens.agrees() {
+            let tokens = &verdict.tokens;
+            invalid.push(format!("the token book does not reconcile with vault: {tokens:?}"));
+        }
+        revoke_tokens(run, &vault).await;
         if !verdict.denials.agree() {
             let denials = &verdict.denials;
             invalid.push(format!("denials do not match the audit logs: {denials:?}"));
@@ -102,6 +114,20 @@ async fn listed(run: &Run) -> Result<BTreeSet<String>, RunError> {
     }
 }
 
+/// Revokes the tokens of agents that have ended without it. An agent that is interrupted revokes its
+/// own.
+async fn revoke_tokens(run: &Run, vault: &Vault) {
+    let AgentReports { tokens: book, reporter, .. } = &run.agent_reports;
+    let failed = tokens::revoke_all(vault, book).await;
+    if let Some(error) = failed.first() {
+        reporter.send(Observation::Remark(format!(
+            "{} tokens of agents that have ended could not be revoked, and stay valid until they \
+             expire or the run's auth method is deleted: {error}",
+            failed.len()
+        )));
+    }
+}
+
 fn unclaimed(leases: usize) -> Option<String> {
     (leases > 0).then(|| {
         format!("{leases} leases that Vault listed were claimed by no agent: a journal, or Vault's response, was lost")
@@ -118,6 +144,7 @@ fn audited(lags: &Lags, used: Duration, verdict: forensics::Verdict) -> Audited 
         harness_cpu_ns: used.as_nanos() as u64,
         harness_resident_max: resident_max(),
         leases: verdict.leases,
+        tokens: verdict.tokens,
         denials: verdict.denials,
         attribution: verdict.attribution,
     }

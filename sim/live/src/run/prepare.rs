@@ -21,9 +21,8 @@ use tokio::time::{Instant, sleep};
 use super::error::RunError;
 use super::teardown::Made;
 use crate::agent_reports::AgentReports;
-use crate::forensics::{self, Truth};
+use crate::forensics;
 use crate::kubelet::{HollowNode, Shared};
-use crate::leases::LeaseBook;
 use crate::reporter::{Clock, Inbox, Reporter};
 use crate::scrape::Scraper;
 use crate::shard::Shards;
@@ -78,12 +77,7 @@ pub(super) async fn prepare(
     let clients = Clients::new(&platform, &tokens, &plan)?;
 
     let (reporter, inbox) = Reporter::new(Clock::default());
-    let agent_reports = AgentReports {
-        reporter: reporter.clone(),
-        book: LeaseBook::new(reporter.clone()),
-        truth: Truth::default(),
-        wire: None,
-    };
+    let agent_reports = AgentReports::new(reporter.clone(), None);
     let nodes = match &platform.agents {
         Agents::Hollow(_) => {
             let count = plan.scenario().cluster.nodes.get() as usize;

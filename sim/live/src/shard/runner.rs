@@ -25,9 +25,7 @@ use super::wire::{Begin, LagsSoFar, Orders, ShardMessage, Wire};
 use crate::agent_reports::AgentReports;
 use crate::alerts::Alerts;
 use crate::engine::{self, Engine, Host, RunLoop};
-use crate::forensics::Truth;
 use crate::jobs::Jobs;
-use crate::leases::LeaseBook;
 use crate::pods::Pods;
 use crate::reporter::{Clock, Observation, Reporter};
 use crate::task::guarded;
@@ -142,12 +140,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
 
     let (reporter, mut inbox) = Reporter::new(Clock::default());
     reporter.clock().start(instant_of(begin.zero));
-    let agent_reports = AgentReports {
-        reporter: reporter.clone(),
-        book: LeaseBook::new(reporter.clone()),
-        truth: Truth::default(),
-        wire: Some(wire.clone()),
-    };
+    let agent_reports = AgentReports::new(reporter.clone(), Some(wire.clone()));
     let agents = Agents::Pods(Box::new(orders.pods));
     let (book, mut sink) = (agent_reports.book.clone(), wire.clone());
     let jobs =

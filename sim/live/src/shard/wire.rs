@@ -226,7 +226,11 @@ mod tests {
             ShardMessage::Hello { shard: 2 },
             ShardMessage::Event(Event::of(Time(5), id, Fact::JobSent)),
             ShardMessage::Event(Event::platform(Time(6), Fact::Pressure { shedding: true })),
-            ShardMessage::Journal { id, pod: "p".into(), log: vec![(Time(9), AgentReport::Login)] },
+            ShardMessage::Journal {
+                id,
+                pod: "p".into(),
+                log: vec![(Time(9), AgentReport::Returned("a".into()))],
+            },
             ShardMessage::Done,
         ];
         for (n, message) in messages.into_iter().enumerate() {

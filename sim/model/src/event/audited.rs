@@ -28,30 +28,34 @@ pub struct Audited {
     pub harness_resident_max: u64,
     /// Comparison of the ledger's leases with Vault.
     pub leases: Reconciliation,
+    /// Comparison of the ledger's tokens with Vault. The harness then revokes those that are alive.
+    #[serde(default)]
+    pub tokens: Reconciliation,
     /// Comparison of the refusals that agents reported with the audit trails.
     pub denials: Denials,
     /// How well each audit trail identifies the investigation that caused an entry.
     pub attribution: Vec<Attributed>,
 }
 
-/// Comparison of the leases in the harness's ledger with Vault's audit trail and `sys/leases`.
+/// Comparison of the leases, or of the tokens, in the harness's ledger with Vault's audit trail and
+/// `sys/leases`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Reconciliation {
-    /// Leases in the ledger.
+    /// Leases or tokens in the ledger.
     pub booked: u64,
-    /// Leases issued according to Vault's audit trail; empty if that cannot be read.
+    /// Those issued according to Vault's audit trail; empty if that cannot be read.
     pub in_trail: Option<u64>,
-    /// Leases alive at the end of the run in both the ledger and `sys/leases`.
+    /// Those alive at the end of the run in both the ledger and `sys/leases`.
     pub alive: u64,
-    /// Leases alive in Vault that have ended in the ledger, or are not in it.
+    /// Those alive in Vault that have ended in the ledger, or are not in it.
     pub alive_unbooked: u64,
-    /// Leases alive in the ledger that are not in Vault.
+    /// Those alive in the ledger that are not in Vault.
     pub booked_not_alive: u64,
-    /// Leases that are either in the ledger or in the audit trail, but not in both; 0 if the trail
+    /// Those that are either in the ledger or in the audit trail, but not in both; 0 if the trail
     /// cannot be read.
     pub unmatched: u64,
     /// Leases that were alive when a Vault with storage in memory was restarted. Their credentials
-    /// were not revoked.
+    /// were not revoked. 0 for tokens, which ended with the storage.
     pub lost: u64,
 }
 

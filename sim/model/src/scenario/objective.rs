@@ -30,8 +30,11 @@ pub enum Metric {
 words! {
     /// A count that an objective can limit.
     pub enum Counter {
-        /// Leases that outlived their investigation, unless they were returned.
+        /// Leases that outlived their investigation, unless they were returned, and Vault tokens that
+        /// outlived it: they mint further leases.
         Orphaned = "leases.orphaned",
+        /// Vault tokens that outlived their investigation; also part of `leases.orphaned`.
+        OrphanedTokens = "vault_tokens.orphaned",
         /// Leases that Vault gave up revoking after six failed attempts.
         Irrevocable = "leases.irrevocable",
         /// Largest number of leases alive at the same time.

@@ -1,7 +1,7 @@
 //! Login: a ServiceAccount token is exchanged for a Vault token.
 
 use alertstorm_model::agent::AgentInput;
-use alertstorm_model::event::Component;
+use alertstorm_model::event::{Component, Fact};
 use alertstorm_model::investigation::{IdentityKind, Stage};
 use alertstorm_model::scenario::knobs::AuthMethod;
 use alertstorm_model::time::{Span, Time};
@@ -70,8 +70,12 @@ impl World<'_> {
             return;
         };
         let works = inv.agent.is_running() && !inv.agent.is_terminating();
-        let token = self.vault.sessions.insert(Session::new(now + ttl));
+        let (id, expires) = (inv.id(), now + ttl);
+        let number = self.vault.tokens_issued;
+        self.vault.tokens_issued += 1;
+        let token = self.vault.sessions.insert(Session::new(number, id, expires));
         self.vault.tokens.insert(who, token);
+        self.fact_of(id, Fact::TokenIssued { token: number, expires });
         // Only the response carries the identity.
         self.vault.audited(1);
         self.engine.after(ttl, Ev::TokenExpires(token));

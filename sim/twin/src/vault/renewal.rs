@@ -72,6 +72,7 @@ impl World<'_> {
         let runs = inv.agent.is_running();
         let token = self.vault.tokens.remove(who);
         if let Some(session) = token.and_then(|token| self.vault.sessions.remove(token)) {
+            self.fact_of(session.inv(), Fact::TokenRevoked { token: session.number() });
             for key in session.into_leases() {
                 if let Some(lease) = self.vault.leases.get(key).copied() {
                     self.fact_of(lease.inv(), Fact::LeaseReturned { lease: lease.number() });
@@ -88,6 +89,7 @@ impl World<'_> {
     /// The leases of an expired token expire with it.
     pub(crate) fn on_token_expired(&mut self, token: Key<Session>) {
         if let Some(session) = self.vault.sessions.remove(token) {
+            self.fact_of(session.inv(), Fact::TokenExpired { token: session.number() });
             for lease in session.into_leases() {
                 self.begin_revocation(lease, LeaseState::Expiring);
             }
