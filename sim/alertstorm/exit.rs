@@ -59,6 +59,11 @@ impl Exit {
 #[error("{0}")]
 pub struct InvalidRun(pub String);
 
+/// The run ended, and something that it made is left.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotCleanedUp(pub String);
+
 /// The input is wrong. Holds every problem, not only the first.
 #[derive(Debug, thiserror::Error)]
 #[error("the input is wrong")]

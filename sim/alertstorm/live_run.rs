@@ -7,7 +7,7 @@ use std::time::Instant;
 use alertstorm_reports::Report;
 use anyhow::Result;
 
-use crate::exit::InvalidRun;
+use crate::exit::{InvalidRun, NotCleanedUp};
 use crate::live::{Platform, RunLog};
 use crate::run_folder::{self, EventLog};
 use crate::source::Loaded;
@@ -43,6 +43,14 @@ pub fn run(loaded: &Loaded, servers: &Servers, output: &Path) -> Result<(Report,
         report.invalid.insert(0, error.to_string());
     }
     run_folder::write_report_of(&folder, &mut report, lost)?;
+    // A run whose servers are gone is invalid for that reason, and not because they cannot be cleaned up.
+    let has_ended = ran.as_ref().err().is_none_or(anyhow::Error::is::<NotCleanedUp>);
+    if !report.invalid.is_empty() && has_ended {
+        for error in [ran, stopped].into_iter().filter_map(Result::err) {
+            out::note(format_args!("error: {error:#}"));
+        }
+        return Ok((report, folder));
+    }
     if let Err(error) = ran {
         out::note(format_args!("the measurements up to then are in {}", folder.display()));
         return Err(beside(error, [stopped]));

@@ -20,7 +20,7 @@ use alertstorm_platform::{InvalidRunId, RunId};
 use anyhow::{Context, Result};
 
 use super::console::Console;
-use crate::exit::{InvalidRun, WrongInput};
+use crate::exit::{InvalidRun, NotCleanedUp, WrongInput};
 use crate::options::{EgressArgs, LiveArgs, Provider};
 use crate::{interrupt, out};
 
@@ -99,6 +99,7 @@ impl Platform {
             RunError::Fault(_) | RunError::Fleet(FleetError::PlanTooLarge(_)) => {
                 WrongInput::of("the scenario", error.to_string())
             }
+            RunError::Teardown(_) => NotCleanedUp(error.to_string()).into(),
             RunError::Panicked => InvalidRun(error.to_string()).into(),
             _ => error.into(),
         })

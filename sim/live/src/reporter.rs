@@ -2,7 +2,7 @@
 //! time them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -158,6 +158,8 @@ pub struct Reporter {
     retried: Arc<Mutex<BTreeMap<&'static str, (u64, String)>>>,
     lags: Lags,
     depth: Arc<Depth>,
+    /// When the provider last restarted a server of the control plane; `u64::MAX` for never.
+    restarted: Arc<AtomicU64>,
 }
 
 /// The number of messages that wait for the engine.
@@ -211,7 +213,8 @@ impl Reporter {
         let (engine, messages) = unbounded_channel();
         let (lags, depth) = (Lags::default(), Arc::<Depth>::default());
         let inbox = Inbox { messages, depth: Arc::clone(&depth) };
-        (Self { clock, engine, retried: Arc::default(), lags, depth }, inbox)
+        let restarted = Arc::new(AtomicU64::new(u64::MAX));
+        (Self { clock, engine, retried: Arc::default(), lags, depth, restarted }, inbox)
     }
 
     /// The clock of the run.
@@ -254,6 +257,16 @@ impl Reporter {
     /// Records a delay of the harness.
     pub fn late(&self, lag: Lag, late: Duration) {
         self.lags.record(lag, Span(u64::try_from(late.as_nanos()).unwrap_or(u64::MAX)));
+    }
+
+    /// Records that the provider restarts a server that requests to the API server depend on.
+    pub fn server_restarted(&self) {
+        self.restarted.store(self.now().0, Ordering::Relaxed);
+    }
+
+    /// When it last did.
+    pub fn restarted_at(&self) -> Option<Time> {
+        Some(self.restarted.load(Ordering::Relaxed)).filter(|at| *at != u64::MAX).map(Time)
     }
 
     /// Logs and counts an error of something that is tried again.

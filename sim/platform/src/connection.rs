@@ -9,6 +9,7 @@ mod caller;
 mod lane;
 mod limits;
 mod outstanding;
+mod reachable;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use outstanding::{Outstanding, Ticket};
 
 pub use caller::{Caller, PatchKind};
 pub use outstanding::Stalled;
+use reachable::Reachable;
 
 /// kube-apiserver allows 100 streams a connection if anonymous authentication is on
 /// (`--http2-max-streams-per-connection`, its default since v1.28.3); the number of lanes leaves
@@ -72,6 +74,7 @@ struct Shared {
     watches: Mutex<Vec<Arc<Lane>>>,
     outstanding: Arc<Outstanding>,
     read_lag: ReadLag,
+    reachable: Arc<Reachable>,
 }
 
 impl Lanes {
@@ -101,6 +104,7 @@ impl Lanes {
             watches: Mutex::default(),
             outstanding: Arc::default(),
             read_lag: ReadLag::default(),
+            reachable: Arc::default(),
         })))
     }
 
@@ -143,6 +147,11 @@ impl Lanes {
     /// connection.
     pub fn give_up_stalled(&self, at_least: Duration) -> Vec<Stalled> {
         self.0.outstanding.give_up(at_least)
+    }
+
+    /// Why the latest request got no response; none if it got one.
+    pub fn unanswered(&self) -> Option<String> {
+        self.0.reachable.unanswered()
     }
 
     /// How late the harness read its watches, in nanoseconds: the time since the first of the parts
@@ -191,10 +200,11 @@ impl Identified {
     ) -> impl Future<Output = Result<Response<Bounded>, BoxError>> + Send + use<> {
         let sent = self.start(&mut request).map(|(lane, ticket)| {
             let sent = Instant::now();
-            (lane.send(request), sent, ticket, self.lanes.0.read_lag.clone())
+            let reachable = Arc::clone(&self.lanes.0.reachable);
+            (lane.send(request), sent, ticket, self.lanes.0.read_lag.clone(), reachable)
         });
         async move {
-            let ((answer, closed), sent, ticket, read_lag) = sent?;
+            let ((answer, closed), sent, ticket, read_lag, reachable) = sent?;
             let (kind, mut closed) = (ticket.kind, Box::pin(closed));
             let answered = tokio::select! {
                 answered = timeout_at(sent + kind.limit(), answer) => answered,
@@ -206,7 +216,9 @@ impl Identified {
             let lane = &ticket.lane.name;
             let answer: Answer = answered.inspect_err(|error| {
                 tracing::debug!(lane, %error, connect = error.is_connect(), "a request failed");
+                reachable.failed(error);
             })?;
+            reachable.answered();
             Ok(answer.map(|body| Bounded::new(body, sent, closed, ticket, read_lag)))
         }
     }

@@ -140,6 +140,9 @@ pub(super) async fn drive<'a>(
     run.plan_faults(&mut made.tasks);
     let watchdog = watchdog::follow(Arc::clone(&plan), clients.lanes().into(), reporter.clone());
     made.tasks.spawn(guarded("the watchdog", reporter.clone(), watchdog));
+    let (lanes, probe) = (clients.lanes().into(), clients.backend()?);
+    let reachable = watchdog::reachable(Arc::clone(&plan), lanes, probe, reporter.clone());
+    made.tasks.spawn(guarded("the watchdog", reporter.clone(), reachable));
     let timers = watchdog::timers(reporter.clone());
     made.tasks.spawn(guarded("the measurement of timers", reporter.clone(), timers));
     let own =

@@ -252,6 +252,9 @@ impl Host for Run {
             self.agent_reports
                 .reporter
                 .send(Observation::Remark(format!("{name} died and was restarted")));
+            if matches!(program, Program::ApiServer | Program::Etcd) {
+                self.agent_reports.reporter.server_restarted();
+            }
             if program == Program::Vault {
                 self.spawn("the restart of Vault", self.vault_restarted());
             }

@@ -37,7 +37,15 @@ pub(super) async fn judge(
     for text in run.agent_reports.reporter.failures() {
         lead.platform(Fact::Remark { text: text.into() });
     }
-    let (mut verdict, invalid) = compared?;
+    let (mut verdict, invalid) = match compared {
+        // The servers may be gone. What exists is reported.
+        Err(error) if lead.is_aborted() => {
+            let why = format!("the servers' records could not be read: {error}");
+            lead.platform(Fact::Invalid { why: why.into() });
+            return Ok(());
+        }
+        compared => compared?,
+    };
     verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
     sample.audit = verdict.audit;
     lead.platform(Fact::Sample { sample: Box::new(sample) });

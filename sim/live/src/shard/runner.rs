@@ -169,10 +169,13 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
     let watched = watch::jobs(client.clone(), namespace.clone(), of_jobs, for_jobs.clone());
     tasks.spawn(guarded("the watch of Jobs", for_jobs, watched));
     let also = move |change| pods.change(&change);
-    let watched = watch::pods(client, namespace, selector, reporter.clone(), also);
+    let watched = watch::pods(client.clone(), namespace, selector, reporter.clone(), also);
     tasks.spawn(guarded("the watch of pods", reporter.clone(), watched));
     let watchdog = watchdog::follow(Arc::clone(&plan), vec![lanes.clone()], reporter.clone());
     tasks.spawn(guarded("the watchdog", reporter.clone(), watchdog));
+    let (all, probe) = (vec![lanes.clone()], client.clone());
+    let reachable = watchdog::reachable(Arc::clone(&plan), all, probe, reporter.clone());
+    tasks.spawn(guarded("the watchdog", reporter.clone(), reachable));
     let timers = watchdog::timers(reporter.clone());
     tasks.spawn(guarded("the measurement of timers", reporter.clone(), timers));
     let lists = engine.lists();

@@ -175,6 +175,27 @@ async fn a_watch_without_events_is_not_stalled() {
     drop(watch);
 }
 
+#[tokio::test]
+async fn a_server_that_refuses_connections_is_unanswered_until_one_answers() {
+    let closed = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = format!("https://{}", closed.local_addr().unwrap());
+    drop(closed);
+    let trusted = alertstorm_agent::trust::only("").unwrap();
+    let lanes = Lanes::new("test", &address, &trusted, 1).unwrap();
+    assert_eq!(lanes.unanswered(), None);
+    let client = lanes.client("backend", "a-token", "a").unwrap();
+    soon(client.send(get(OBJECT))).await.unwrap_err();
+    assert!(lanes.unanswered().is_some_and(|why| why.contains("refused")));
+    let refused = |_: &Request<Incoming>| {
+        let mut reply = text("no");
+        *reply.status_mut() = http::StatusCode::FORBIDDEN;
+        Some(reply)
+    };
+    let server = Server::start(refused).await;
+    soon(server.client().send(get(OBJECT))).await.unwrap();
+    assert_eq!(server.lanes.unanswered(), None, "a 403 is an answer");
+}
+
 /// Moves the clock past a request's limit while it waits.
 async fn after(limit: Duration) {
     tokio::time::pause();
