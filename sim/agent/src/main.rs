@@ -119,10 +119,18 @@ fn variable(name: &str) -> Result<String, Failure> {
 }
 
 fn token(name: &str) -> Result<String, Failure> {
-    let path = Path::new(TOKENS).join(name);
+    token_in(Path::new(TOKENS), name)
+}
+
+/// A token, or the certificate authority, from the projected volume.
+fn token_in(folder: &Path, name: &str) -> Result<String, Failure> {
+    let path = folder.join(name);
     let text = std::fs::read_to_string(&path)
         .map_err(|error| format!("failed to read the token {}: {error}", path.display()))?;
-    Ok(text.trim().to_owned())
+    match text.trim() {
+        "" => Err(format!("the token {} is empty", path.display()).into()),
+        token => Ok(token.to_owned()),
+    }
 }
 
 fn settle() -> Result<(Arc<Pod>, Places), Failure> {
@@ -191,5 +199,25 @@ async fn main() -> ExitCode {
             eprintln!("failed to start the agent: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_token_is_an_error_that_names_its_file() {
+        let folder = std::env::temp_dir().join(format!("alertstorm-tokens-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for (text, expected) in [("\n", None), ("a-token\n", Some("a-token"))] {
+            std::fs::write(folder.join("vault"), text).expect("a file");
+            let token = token_in(&folder, "vault");
+            assert_eq!(token.as_deref().ok(), expected);
+            if let Err(error) = token {
+                assert!(error.to_string().ends_with("vault is empty"), "{error}");
+            }
+        }
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }
