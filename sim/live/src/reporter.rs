@@ -22,9 +22,9 @@ pub struct Clock {
 }
 
 /// Nanoseconds since 1970, by this machine's clock.
-fn wall() -> i128 {
+pub fn wall() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    i128::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(i128::MAX)
+    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Clock {
@@ -33,12 +33,12 @@ impl Clock {
         let now = Instant::now();
         let ahead = zero.saturating_duration_since(now).as_nanos() as i128;
         let past = now.saturating_duration_since(zero).as_nanos() as i128;
-        self.zero.get_or_init(|| (zero, wall() + ahead - past));
+        self.zero.get_or_init(|| (zero, i128::from(wall()) + ahead - past));
     }
 
     /// The run's start in nanoseconds since 1970.
     pub fn wall_zero(&self) -> u64 {
-        u64::try_from(self.zero.get().map_or_else(wall, |(_, wall)| *wall)).unwrap_or(0)
+        self.zero.get().map_or_else(wall, |(_, zero)| u64::try_from(*zero).unwrap_or(0))
     }
 
     fn zero(&self) -> Instant {
@@ -47,7 +47,7 @@ impl Clock {
 
     /// Converts nanoseconds since 1970 to a time of the run; zero if before the start.
     pub fn of_wall(&self, nanos: i128) -> Time {
-        let zero = self.zero.get().map_or_else(wall, |(_, wall)| *wall);
+        let zero = self.zero.get().map_or_else(|| i128::from(wall()), |(_, zero)| *zero);
         Time(u64::try_from((nanos - zero).max(0)).unwrap_or(u64::MAX))
     }
 

@@ -2,6 +2,8 @@
 //! the ConfigMaps that stand for the systems of the domain `application`. Each rule is one that is
 //! used.
 
+use std::time::{Duration, SystemTime};
+
 use alertstorm_agent::names::{Names, application_object, role};
 use alertstorm_model::investigation::{Domain, IdentityKind};
 use alertstorm_model::phase::Verb;
@@ -13,6 +15,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
+use crate::bearer::Validity;
 use crate::call;
 use crate::identity;
 use crate::manifests::{self, RBAC, account, binding, object, service_account};
@@ -21,9 +24,10 @@ use crate::platform::{Agents, Identities, Platform, Tokens};
 use crate::reach::Reach;
 
 /// A TokenRequest is retried for this long.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Lifetime of the harness's tokens in seconds: longer than a run.
+/// Lifetime of the harness's tokens in seconds, of which the API server may grant less. They are renewed
+/// (see [`crate::bearer`]).
 const TOKEN_LIFE_S: i64 = 86_400;
 
 /// Why an object of a run could not be created.
@@ -90,9 +94,6 @@ fn own_account(name: &str) -> String {
     format!("alertstorm-{name}")
 }
 
-/// The harness's identities: the controller, the reader of metrics, and Vault.
-const OWN: [&str; 3] = ["backend", "scraper", "vault"];
-
 /// All objects, in an order in which they can be created. Where real kubelets run the agents, `reach`
 /// is what their NetworkPolicy allows.
 pub fn objects(
@@ -116,7 +117,7 @@ pub fn objects(
         all.extend(manifests::shared_accounts(phase, names.namespace()));
     }
     if matches!(identities, Identities::Accounts) {
-        all.extend(OWN.map(|name| service_account(&own_account(name))));
+        all.extend(Own::ALL.map(|own| service_account(&own_account(own.name()))));
     }
     let bind: Vec<String> = Domain::ALL.iter().map(|&home| role(phase, home)).collect();
     all.extend(backend(scenario, &bind, identities, names));
@@ -269,16 +270,69 @@ fn of(object: &Value) -> (String, String) {
     (kind.to_owned(), name.to_owned())
 }
 
-/// Requests the tokens of the harness's own ServiceAccounts.
+/// The ServiceAccounts of the harness, by the names of its identities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The investigation controller.
+    Backend,
+    /// The reader of metrics.
+    Scraper,
+    /// Vault.
+    Vault,
+}
+
+impl Own {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Backend, Self::Scraper, Self::Vault];
+
+    /// The name of the identity.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Backend => "backend",
+            Self::Scraper => "scraper",
+            Self::Vault => "vault",
+        }
+    }
+}
+
+/// A token that the API server issued. Its `Debug` output does not contain it.
+#[derive(Clone)]
+pub struct Issued {
+    /// The token.
+    pub token: String,
+    /// How long it is valid.
+    pub validity: Validity,
+}
+
+impl std::fmt::Debug for Issued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a token of {:?}", self.validity.life)
+    }
+}
+
+/// Requests the tokens of the harness's own ServiceAccounts; with how long each is valid, in the order
+/// of [`Own::ALL`].
 ///
 /// # Errors
 /// [`BootstrapError::Token`] or [`BootstrapError::NoToken`] for the first that cannot be issued.
-pub async fn tokens(client: &Client, names: &Names) -> Result<Tokens, BootstrapError> {
-    Ok(Tokens {
-        backend: token(client, "backend", names).await?,
-        scraper: token(client, "scraper", names).await?,
-        vault: token(client, "vault", names).await?,
-    })
+pub async fn tokens(
+    client: &Client,
+    names: &Names,
+) -> Result<(Tokens, [Validity; 3]), BootstrapError> {
+    let of = |own: Own| issue(client, own.name(), names, TOKEN_LIFE_S);
+    let (backend, scraper) = (of(Own::Backend).await?, of(Own::Scraper).await?);
+    let vault = of(Own::Vault).await?;
+    let validities = [backend.validity, scraper.validity, vault.validity];
+    let tokens = Tokens { backend: backend.token, scraper: scraper.token, vault: vault.token };
+    Ok((tokens, validities))
+}
+
+/// Requests another token of one of the harness's own ServiceAccounts.
+///
+/// # Errors
+/// [`BootstrapError::Token`] or [`BootstrapError::NoToken`].
+pub async fn renew(client: &Client, own: Own, names: &Names) -> Result<Issued, BootstrapError> {
+    issue(client, own.name(), names, TOKEN_LIFE_S).await
 }
 
 /// Requests a token of one of the harness's own ServiceAccounts.
@@ -286,6 +340,20 @@ pub async fn tokens(client: &Client, names: &Names) -> Result<Tokens, BootstrapE
 /// # Errors
 /// [`BootstrapError::Token`] or [`BootstrapError::NoToken`].
 pub async fn token(client: &Client, name: &str, names: &Names) -> Result<String, BootstrapError> {
+    Ok(issue(client, name, names, TOKEN_LIFE_S).await?.token)
+}
+
+/// Requests a token with a life in seconds, of which the API server may grant less. It grants at least
+/// ten minutes.
+///
+/// # Errors
+/// [`BootstrapError::Token`] or [`BootstrapError::NoToken`].
+pub async fn issue(
+    client: &Client,
+    name: &str,
+    names: &Names,
+    life_s: i64,
+) -> Result<Issued, BootstrapError> {
     let (account, namespace) = (own_account(name), names.namespace().to_owned());
     let failed = |source| BootstrapError::Token {
         namespace: namespace.clone(),
@@ -293,16 +361,24 @@ pub async fn token(client: &Client, name: &str, names: &Names) -> Result<String,
         source: Box::new(source),
     };
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
-    let request = json!({"spec": {"audiences": [], "expirationSeconds": TOKEN_LIFE_S}});
+    let request = json!({"spec": {"audiences": [], "expirationSeconds": life_s}});
     let request: TokenRequest =
         serde_json::from_value(request).map_err(kube::Error::SerdeError).map_err(failed)?;
     let params = PostParams::default();
     let answer = call::patiently(PATIENCE, || async {
         accounts.create_token_request(&account, &params, &request).await
     });
-    let status = answer.await.map_err(failed)?.status;
-    let token = status.and_then(|status| status.token).filter(|token| !token.is_empty());
-    token.ok_or(BootstrapError::NoToken { namespace: namespace.clone(), account: account.clone() })
+    let answer = answer.await.map_err(failed)?;
+    let granted = answer.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(life_s);
+    let life = Duration::from_secs(granted.unsigned_abs());
+    let issued = answer.status.and_then(|status| {
+        let token = status.token.filter(|token| !token.is_empty())?;
+        // Without it the token counts as issued now.
+        let expires = status.expiration_timestamp.map(|time| SystemTime::from(time.0));
+        let expires = expires.unwrap_or_else(|| SystemTime::now() + life);
+        Some(Issued { token, validity: Validity { expires, life } })
+    });
+    issued.ok_or(BootstrapError::NoToken { namespace: namespace.clone(), account: account.clone() })
 }
 
 #[cfg(test)]

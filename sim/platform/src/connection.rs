@@ -22,12 +22,13 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use http::header::AUTHORIZATION;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Response, Uri};
+use http::{Request, Response, Uri};
 use kube::Client;
 use kube::client::Body;
 use tokio::time::{Instant, timeout_at};
 use tower::{BoxError, Service};
 
+use crate::bearer::{Bearer, InvalidToken};
 use body::{Bounded, Interrupted, ReadLag};
 use caller::Sends;
 use lane::{Answer, Lane};
@@ -53,8 +54,8 @@ pub enum ConnectionError {
     #[error("`{0}` is not the URL of an API server; it has to be like https://HOST:PORT")]
     Address(String),
     /// The token has characters that are not allowed in a header.
-    #[error("a bearer token has characters that are not allowed in an HTTP header")]
-    Token,
+    #[error(transparent)]
+    Token(#[from] InvalidToken),
     /// The platform has no token of a hollow node: its number.
     #[error("the platform has no hollow node {0}")]
     NoNode(usize),
@@ -118,28 +119,23 @@ impl Lanes {
         token: &str,
         namespace: &str,
     ) -> Result<Client, ConnectionError> {
-        Ok(Client::new(self.identified(identity, token)?, namespace))
+        Ok(self.client_of(identity, &Bearer::new(token)?, namespace))
     }
 
-    /// A caller that sends `token`; `identity` names its owner in log messages.
-    ///
-    /// # Errors
-    /// [`ConnectionError::Token`].
-    pub fn caller(
-        &self,
-        identity: &str,
-        token: &str,
-        namespace: &str,
-    ) -> Result<Caller, ConnectionError> {
-        let identified = self.identified(identity, token)?;
-        Ok(Caller::new(Client::new(identified.clone(), namespace), Arc::new(identified)))
+    /// A client that sends the current token of `bearer` with each request.
+    pub fn client_of(&self, identity: &str, bearer: &Bearer, namespace: &str) -> Client {
+        Client::new(self.identified(identity, bearer), namespace)
     }
 
-    fn identified(&self, identity: &str, token: &str) -> Result<Identified, ConnectionError> {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
-            .map_err(|_| ConnectionError::Token)?;
-        bearer.set_sensitive(true);
-        Ok(Identified { lanes: self.clone(), identity: identity.into(), bearer })
+    /// A caller that sends the current token of `bearer` with each request; `identity` names its owner
+    /// in log messages.
+    pub fn caller_of(&self, identity: &str, bearer: &Bearer, namespace: &str) -> Caller {
+        let identified = self.identified(identity, bearer);
+        Caller::new(Client::new(identified.clone(), namespace), Arc::new(identified))
+    }
+
+    fn identified(&self, identity: &str, bearer: &Bearer) -> Identified {
+        Identified { lanes: self.clone(), identity: identity.into(), bearer: bearer.clone() }
     }
 
     /// Gives up the connections on which requests wait and nothing has arrived for `at_least`, and
@@ -189,7 +185,7 @@ impl std::fmt::Debug for Lanes {
 struct Identified {
     lanes: Lanes,
     identity: Arc<str>,
-    bearer: HeaderValue,
+    bearer: Bearer,
 }
 
 impl Identified {
@@ -231,7 +227,7 @@ impl Identified {
         parts.authority = Some(shared.authority.clone());
         parts.path_and_query = parts.path_and_query.or(Some(PathAndQuery::from_static("/")));
         *request.uri_mut() = Uri::from_parts(parts)?;
-        request.headers_mut().insert(AUTHORIZATION, self.bearer.clone());
+        request.headers_mut().insert(AUTHORIZATION, self.bearer.header());
         let lane = self.lanes.pick(Kind::of(request));
         let ticket = shared.outstanding.record(request, Arc::clone(&self.identity), &lane);
         Ok((lane, ticket))

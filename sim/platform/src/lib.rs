@@ -6,6 +6,7 @@
 //! the crate that polls it, so an unboxed one would compile the Kubernetes client a second time
 //! there.
 
+pub mod bearer;
 pub mod bootstrap;
 pub mod call;
 pub mod connection;

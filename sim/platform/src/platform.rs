@@ -9,6 +9,7 @@ use alertstorm_model::scenario::Plan;
 use kube::Client;
 use serde::{Deserialize, Serialize};
 
+use crate::bearer::Bearer;
 use crate::connection::{Caller, ConnectionError, Lanes};
 use crate::identity::node_name;
 use crate::reach::Reach;
@@ -199,7 +200,8 @@ pub struct Clients {
     backend: Lanes,
     nodes: Lanes,
     agents: Lanes,
-    tokens: Tokens,
+    backend_token: Bearer,
+    scraper_token: Bearer,
     /// None with real kubelets.
     node_tokens: Option<NodeTokens>,
     namespace: String,
@@ -235,26 +237,26 @@ impl Clients {
             // A few concurrent calls for each node.
             nodes: lanes("nodes", nodes * 3)?,
             agents: lanes("agents", plan.scenario().controller.concurrency.get() as usize / 4)?,
-            tokens: tokens.clone(),
+            backend_token: Bearer::new(&tokens.backend)?,
+            scraper_token: Bearer::new(&tokens.scraper)?,
             node_tokens,
             namespace: platform.names.namespace().to_owned(),
         })
     }
 
     /// The client of the investigation controller.
-    ///
-    /// # Errors
-    /// [`ConnectionError::Token`].
-    pub fn backend(&self) -> Result<Caller, ConnectionError> {
-        self.backend.caller("backend", &self.tokens.backend, &self.namespace)
+    pub fn backend(&self) -> Caller {
+        self.backend.caller_of("backend", &self.backend_token, &self.namespace)
     }
 
     /// The client that reads metrics.
-    ///
-    /// # Errors
-    /// [`ConnectionError::Token`].
-    pub fn scraper(&self) -> Result<Client, ConnectionError> {
-        self.backend.client("scraper", &self.tokens.scraper, &self.namespace)
+    pub fn scraper(&self) -> Client {
+        self.backend.client_of("scraper", &self.scraper_token, &self.namespace)
+    }
+
+    /// The tokens of the investigation controller and of the reader of metrics, which can be renewed.
+    pub fn bearers(&self) -> [Bearer; 2] {
+        [self.backend_token.clone(), self.scraper_token.clone()]
     }
 
     /// The client of a hollow kubelet.
@@ -264,7 +266,7 @@ impl Clients {
     pub fn node(&self, number: usize) -> Result<Caller, ConnectionError> {
         let token = self.node_tokens.as_ref().and_then(|tokens| tokens.kubelets.get(number));
         let token = token.ok_or(ConnectionError::NoNode(number))?;
-        self.nodes.caller(&node_name(number), token, &self.namespace)
+        Ok(self.nodes.caller_of(&node_name(number), &Bearer::new(token)?, &self.namespace))
     }
 
     /// The client of KWOK.
@@ -273,7 +275,7 @@ impl Clients {
     /// [`ConnectionError::NoNode`] with real kubelets; [`ConnectionError::Token`].
     pub fn kwok(&self) -> Result<Caller, ConnectionError> {
         let tokens = self.node_tokens.as_ref().ok_or(ConnectionError::NoNode(0))?;
-        self.nodes.caller("kwok", &tokens.kwok, &self.namespace)
+        Ok(self.nodes.caller_of("kwok", &Bearer::new(&tokens.kwok)?, &self.namespace))
     }
 
     /// The client of the agent in `pod`, with the pod's token.
@@ -324,7 +326,8 @@ mod tests {
             backend: lanes.clone(),
             nodes: lanes.clone(),
             agents: lanes,
-            tokens: tokens.clone(),
+            backend_token: Bearer::new(SECRET).expect("a header"),
+            scraper_token: Bearer::new(SECRET).expect("a header"),
             node_tokens: Some(node_tokens()),
             namespace: "default".to_owned(),
         };

@@ -235,6 +235,50 @@ async fn mount(
     }
 }
 
+/// The settings with which Vault requests TokenReviews.
+fn reviews(around: &Surroundings, reviewer: &str) -> Value {
+    json!({
+        "kubernetes_host": around.api_server,
+        "kubernetes_ca_cert": around.api_server_ca,
+        "token_reviewer_jwt": reviewer,
+        "disable_local_ca_jwt": true,
+    })
+}
+
+/// The settings with which a secrets engine of Vault requests tokens of ServiceAccounts.
+fn token_requests(around: &Surroundings, reviewer: &str) -> Value {
+    json!({
+        "kubernetes_host": around.api_server,
+        "kubernetes_ca_cert": around.api_server_ca,
+        "service_account_jwt": reviewer,
+        "disable_local_ca_jwt": true,
+    })
+}
+
+/// Gives Vault another token for its requests to the API server.
+///
+/// # Errors
+/// The first request that fails.
+pub async fn replace_reviewer(
+    vault: &Vault,
+    scenario: &Scenario,
+    around: &Surroundings,
+    reviewer: &str,
+    names: &Names,
+) -> Result<(), VaultError> {
+    if scenario.vault.auth == AuthMethod::Kubernetes {
+        let at = names.login_mount(AuthMethod::Kubernetes);
+        vault.write(&format!("auth/{at}/config"), reviews(around, reviewer)).await?;
+    }
+    for &domain in Domain::ALL {
+        if scenario.vault.secrets.of(domain).engine == Engine::Kubernetes {
+            let path = format!("{}/config", names.mount(domain));
+            vault.write(&path, token_requests(around, reviewer)).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn login_method(
     vault: &To<'_>,
     scenario: &Scenario,
@@ -245,12 +289,7 @@ async fn login_method(
     let (name, at) = (method(scenario.vault.auth), names.login_mount(scenario.vault.auth));
     mount(vault, &format!("sys/auth/{at}"), json!({"type": name}), names).await?;
     let config = match scenario.vault.auth {
-        AuthMethod::Kubernetes => json!({
-            "kubernetes_host": around.api_server,
-            "kubernetes_ca_cert": around.api_server_ca,
-            "token_reviewer_jwt": reviewer,
-            "disable_local_ca_jwt": true,
-        }),
+        AuthMethod::Kubernetes => reviews(around, reviewer),
         AuthMethod::Jwt => json!({
             "jwt_validation_pubkeys": [around.accounts_key],
             "bound_issuer": around.issuer,
@@ -352,13 +391,7 @@ async fn engine(
         }
     }
     if knobs.engine == Engine::Kubernetes {
-        let config = json!({
-            "kubernetes_host": around.api_server,
-            "kubernetes_ca_cert": around.api_server_ca,
-            "service_account_jwt": reviewer,
-            "disable_local_ca_jwt": true,
-        });
-        vault.write(&format!("{at}/config"), config).await?;
+        vault.write(&format!("{at}/config"), token_requests(around, reviewer)).await?;
     }
     for config in 0..knobs.configs.get() {
         if knobs.engine == Engine::Postgresql {

@@ -100,7 +100,6 @@ async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
         let (places, world) = environment(kubelet, subject, identity);
         alertstorm_agent::run(&task, &places, &world, terminate).await
     };
-    tokio::pin!(agent);
     let mut power = Power { reporter: reporter.clone(), id, on: true };
     // The kubelet finds the running container at the next relist, while the agent works.
     let relist = kubelet.next_relist();
@@ -108,18 +107,39 @@ async fn start(kubelet: &Arc<Kubelet>, subject: &Subject, mut stop: watch::Recei
         sleep_until(relist).await;
         report(kubelet, subject, &Container::Running { started }).await;
     };
-    tokio::pin!(running);
-    let mut reported = false;
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut agent => break outcome,
-            () = &mut running, if !reported => reported = true,
-        }
-    };
-    power.on = false;
-    reporter.fact(id, Fact::Ended { outcome });
+    let outcome = work(agent, running, relist, |outcome| {
+        power.on = false;
+        reporter.fact(id, Fact::Ended { outcome });
+    })
+    .await;
     sleep_until(kubelet.next_relist()).await;
     report(kubelet, subject, &Container::Ended { started: Some(started), outcome }).await;
+}
+
+/// Runs a container while the kubelet reports that it runs, from `relist` on. A status update that is
+/// under way when the container ends is finished first, so that no request is left half-way. Both are
+/// dropped then: a pod that waits for its deletion keeps nothing of them.
+async fn work<T: Copy>(
+    container: impl Future<Output = T>,
+    report: impl Future<Output = ()>,
+    relist: Instant,
+    ended: impl FnOnce(T),
+) -> T {
+    let mut container = Box::pin(container);
+    let mut report = Box::pin(report);
+    let mut is_reported = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut container => break outcome,
+            () = &mut report, if !is_reported => is_reported = true,
+        }
+    };
+    drop(container);
+    ended(outcome);
+    if !is_reported && Instant::now() >= relist {
+        report.await;
+    }
+    outcome
 }
 
 /// The servers that the agent connects to, and its other environment.
@@ -303,4 +323,32 @@ pub(super) async fn delete_now(kubelet: &Kubelet, pod: &SeenPod) {
         done => done,
     };
     failed(kubelet, "delete", &name, done);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_status_update_under_way_is_finished_when_the_container_ends() {
+        for (relist_ms, expected) in [(10, true), (1_000, false)] {
+            let relist = Instant::now() + Duration::from_millis(relist_ms);
+            let (reported, ended) = (Cell::new(false), Cell::new(false));
+            let report = async {
+                sleep_until(relist).await;
+                sleep(Duration::from_millis(200)).await;
+                assert!(ended.get(), "the agent's end does not wait for the update");
+                reported.set(true);
+            };
+            let container = async {
+                sleep(Duration::from_millis(100)).await;
+                7
+            };
+            assert_eq!(work(container, report, relist, |_| ended.set(true)).await, 7);
+            assert_eq!(reported.get(), expected);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use alertstorm_model::event::{Fact, Sink};
@@ -70,6 +70,7 @@ pub(super) async fn drive<'a>(
     let Prepared {
         platform,
         tokens,
+        validities,
         clients,
         agent_reports,
         mut inbox,
@@ -83,7 +84,7 @@ pub(super) async fn drive<'a>(
     reporter.clock().start(Instant::now() + lead);
     let agents = platform.agents.clone();
     let in_pods = matches!(agents, Agents::Pods(_));
-    let backend = clients.backend()?;
+    let backend = clients.backend();
     let jobs = Jobs::new(
         Arc::clone(&plan),
         platform.names.clone(),
@@ -128,19 +129,22 @@ pub(super) async fn drive<'a>(
         plan: Arc::clone(&plan),
         provider,
         platform,
-        reviewer: tokens.vault,
+        reviewer: Arc::new(RwLock::new(tokens.vault)),
         agent_reports,
         nodes,
         scraper: Arc::new(scraper),
         sampling: Arc::default(),
         lost: Arc::default(),
     };
-    run.follow(&clients, &selector, &mut made.tasks)?;
+    run.follow(&clients, &selector, &mut made.tasks);
+    if let Some(validities) = validities {
+        run.renew_tokens(&clients, validities, &mut made.tasks);
+    }
     let began = harness_cpu();
     run.plan_faults(&mut made.tasks);
     let watchdog = watchdog::follow(Arc::clone(&plan), clients.lanes().into(), reporter.clone());
     made.tasks.spawn(guarded("the watchdog", reporter.clone(), watchdog));
-    let (lanes, probe) = (clients.lanes().into(), clients.backend()?);
+    let (lanes, probe) = (clients.lanes().into(), clients.backend().client().clone());
     let reachable = watchdog::reachable(Arc::clone(&plan), lanes, probe, reporter.clone());
     made.tasks.spawn(guarded("the watchdog", reporter.clone(), reachable));
     let timers = watchdog::timers(reporter.clone());

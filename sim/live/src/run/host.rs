@@ -1,21 +1,24 @@
 //! The engine's access to the platform during a run: watches, faults, and samples.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use alertstorm_agent::vault::VaultError;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::scenario::{FaultKind, Plan};
+use alertstorm_platform::bearer::{self, Bearer, Validity};
+use alertstorm_platform::bootstrap::{self, Issued, Own};
 use alertstorm_platform::provider::{Program, Provider};
 use alertstorm_platform::vault;
 use alertstorm_platform::{Agents, Clients, Platform};
+use futures::future::BoxFuture;
 use kube::Client;
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinSet;
 
-use super::error::RunError;
 use crate::agent_reports::AgentReports;
 use crate::engine::Host;
 use crate::faults;
@@ -34,7 +37,7 @@ pub(super) struct Run {
     pub provider: Arc<dyn Provider>,
     pub platform: Platform,
     /// Vault's token for TokenReviews.
-    pub reviewer: String,
+    pub reviewer: Arc<RwLock<String>>,
     pub agent_reports: AgentReports,
     pub nodes: Vec<HollowNode>,
     pub scraper: Arc<Scraper>,
@@ -55,14 +58,9 @@ pub(super) struct Run {
 
 impl Run {
     /// Starts the watches and the listing of Vault's leases.
-    pub fn follow(
-        &self,
-        clients: &Clients,
-        selector: &str,
-        tasks: &mut JoinSet<()>,
-    ) -> Result<(), RunError> {
+    pub fn follow(&self, clients: &Clients, selector: &str, tasks: &mut JoinSet<()>) {
         if !self.sharded {
-            self.watch(clients.backend()?.client(), selector, tasks);
+            self.watch(clients.backend().client(), selector, tasks);
         }
         let (provider, booked) = (Arc::clone(&self.provider), Arc::clone(&self.booked));
         // After Vault lost its storage its list is empty, which must not count as revocations.
@@ -80,7 +78,66 @@ impl Run {
         let in_pods = matches!(self.platform.agents, Agents::Pods(_));
         let listing = leases::follow(client, book, prefixes, in_pods);
         tasks.spawn(guarded("the listing of leases", self.agent_reports.reporter.clone(), listing));
-        Ok(())
+    }
+
+    /// Renews the tokens of the harness's ServiceAccounts before they expire.
+    pub fn renew_tokens(
+        &self,
+        clients: &Clients,
+        validities: [Validity; 3],
+        tasks: &mut JoinSet<()>,
+    ) {
+        let [backend, scraper] = clients.bearers();
+        let bearers = [Some(backend), Some(scraper), None];
+        for ((own, validity), bearer) in Own::ALL.into_iter().zip(validities).zip(bearers) {
+            // The Vault of a prepared environment was not configured by the run.
+            if bearer.is_none() && self.platform.is_prepared {
+                continue;
+            }
+            let reporter = self.agent_reports.reporter.clone();
+            let failing = reporter.clone();
+            let failed = move |error: &String| {
+                failing.failed("the renewal of a ServiceAccount token", error)
+            };
+            let renewal = self.renewal(own, bearer);
+            let renewing = bearer::keep_renewed(validity, renewal, failed, SystemTime::now);
+            tasks.spawn(guarded("the renewal of a ServiceAccount token", reporter, renewing));
+        }
+    }
+
+    /// Requests a token of one of the harness's identities and puts it in force: in the headers of
+    /// `bearer`, or in Vault's configuration.
+    fn renewal(
+        &self,
+        own: Own,
+        bearer: Option<Bearer>,
+    ) -> impl Fn() -> BoxFuture<'static, Result<Validity, String>> + Send + use<> {
+        let (admin, names) = (self.platform.admin.clone(), self.platform.names.clone());
+        let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
+        let (around, reviewer) = (self.platform.around.clone(), Arc::clone(&self.reviewer));
+        move || {
+            let (admin, names) = (admin.clone(), names.clone());
+            let (provider, plan, around) =
+                (Arc::clone(&provider), Arc::clone(&plan), around.clone());
+            let (reviewer, bearer) = (Arc::clone(&reviewer), bearer.clone());
+            Box::pin(async move {
+                let text = |error: &dyn std::fmt::Display| format!("{}: {error}", own.name());
+                let issued = bootstrap::renew(&admin, own, &names).await;
+                let Issued { token, validity } = issued.map_err(|error| text(&error))?;
+                match bearer {
+                    Some(bearer) => bearer.replace(&token).map_err(|error| text(&error))?,
+                    None => {
+                        let vault = provider.vault().map_err(|error| text(&error))?;
+                        let scenario = plan.scenario();
+                        vault::replace_reviewer(&vault, scenario, &around, &token, &names)
+                            .await
+                            .map_err(|error| text(&error))?;
+                        *reviewer.write().unwrap_or_else(PoisonError::into_inner) = token;
+                    }
+                }
+                Ok(validity)
+            })
+        }
     }
 
     fn watch(&self, backend: &Client, selector: &str, tasks: &mut JoinSet<()>) {
@@ -130,7 +187,7 @@ impl Run {
     /// records its leases as lost.
     fn vault_restarted(&self) -> impl Future<Output = ()> + Send + use<> {
         let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
-        let (around, reviewer) = (self.platform.around.clone(), self.reviewer.clone());
+        let (around, reviewer) = (self.platform.around.clone(), Arc::clone(&self.reviewer));
         let names = self.platform.names.clone();
         let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
         let booked = Arc::clone(&self.booked);
@@ -154,6 +211,7 @@ impl Run {
                 "vault lost its storage, and with it {count} leases that were alive; it will not \
                  revoke them, and their credentials stay valid until they expire"
             )));
+            let reviewer = reviewer.read().unwrap_or_else(PoisonError::into_inner).clone();
             let done = async {
                 vault::configure(&provider.vault()?, plan.scenario(), &around, &reviewer, &names)
                     .await

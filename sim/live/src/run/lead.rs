@@ -55,7 +55,9 @@ impl Lead<'_> {
             }
             Self::Fleet(merge) => {
                 let mut run_loop = RunLoop::new(&run.plan, FLEET_SLACK);
-                run_loop.advance(&mut **merge, inbox, run, watch).await
+                let interrupted = run_loop.advance(&mut **merge, inbox, run, watch).await;
+                merge.judge_clocks();
+                interrupted
             }
         };
         if interrupted {

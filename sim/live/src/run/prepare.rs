@@ -8,6 +8,7 @@ use std::time::Duration;
 use alertstorm_agent::trust;
 use alertstorm_agent::vault::VaultError;
 use alertstorm_model::scenario::knobs::NodeRuntime;
+use alertstorm_platform::bearer::Validity;
 use alertstorm_platform::identity::node_name;
 use alertstorm_platform::provider::Progress;
 use alertstorm_platform::{
@@ -37,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Prepared {
     pub platform: Platform,
     pub tokens: Tokens,
+    /// How long the tokens are valid, in the order of [`bootstrap::Own::ALL`]; none if they do not
+    /// expire.
+    pub validities: Option<[Validity; 3]>,
     pub clients: Clients,
     pub agent_reports: AgentReports,
     pub inbox: Inbox,
@@ -66,9 +70,13 @@ pub(super) async fn prepare(
     if !platform.is_prepared {
         bootstrap::apply(plan.scenario(), &platform).await?;
     }
-    let tokens = match &platform.identities {
-        Identities::Users(tokens) => tokens.clone(),
-        Identities::Accounts => bootstrap::tokens(&admin, &platform.names).await?,
+    let (tokens, validities) = match &platform.identities {
+        // Of the API server's token file: they do not expire.
+        Identities::Users(tokens) => (tokens.clone(), None),
+        Identities::Accounts => {
+            let (tokens, validities) = bootstrap::tokens(&admin, &platform.names).await?;
+            (tokens, Some(validities))
+        }
     };
     if !platform.is_prepared {
         let (vault, around, names) = (provider.vault()?, &platform.around, &platform.names);
@@ -94,7 +102,7 @@ pub(super) async fn prepare(
 
     let tls = trust::only(&platform.ca)?;
     let mut scraper =
-        Scraper::new(&platform, &tokens.scraper, clients.scraper()?, tls, reporter.clone())?;
+        Scraper::new(&platform, &tokens.scraper, clients.scraper(), tls, reporter.clone())?;
     let failed = |error: &VaultError| reporter.failed("the client of Vault", error);
     let vault = provider.vault().inspect_err(failed).ok();
     scraper.start(&provider.usage().await, vault.as_ref(), plan.scenario()).await;
@@ -111,6 +119,7 @@ pub(super) async fn prepare(
     Ok(Prepared {
         platform,
         tokens,
+        validities,
         clients,
         agent_reports,
         inbox,

@@ -1,6 +1,7 @@
 //! The fleet of shards: deploys them as an Indexed Job, sends them the run's start and a
 //! predecessor's state, reads their logs, and deletes them at the end.
 
+mod clocks;
 mod logs;
 pub mod merge;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use alertstorm_agent::names::Names;
 use alertstorm_model::scenario::{Part, Plan};
+use alertstorm_model::time::Span;
 use alertstorm_platform::PodSpec;
 use alertstorm_platform::bootstrap::BootstrapError;
 use alertstorm_platform::{bootstrap, call};
@@ -17,15 +19,16 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, PostParams, PropagationPolicy};
 use kube::{Api, Client};
-use serde_json::{Map, Value};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::manifests::{self, Shards};
 use super::memory::Register;
-use super::wire::{Begin, LagsSoFar, Orders, ShardMessage};
+use super::wire::{Begin, LagsSoFar, Memory, Orders, ShardMessage};
 use crate::lags::Lags;
+use crate::reporter::wall;
+use clocks::Clocks;
 use logs::PodLogEvent;
 
 /// How long to wait until all shards are ready.
@@ -52,6 +55,12 @@ pub enum FleetError {
         /// The namespace of their pods.
         namespace: String,
     },
+    /// A predecessor's state does not fit in the ConfigMaps that a shard may read.
+    #[error(
+        "the state of a shard has {0} bytes, and the ConfigMaps of its successor hold {max}; more shards have less state each",
+        max = manifests::PARTS_MAX * manifests::PART_MAX
+    )]
+    MemoryTooLarge(usize),
     /// An object of the shards could not be created.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -75,8 +84,6 @@ struct Shard {
     /// Whether it has reported everything, or is not replaced again.
     done: bool,
     deaths: u32,
-    /// The fleet's answers, by pod.
-    answers: Map<String, Value>,
 }
 
 /// The shards of a run.
@@ -93,6 +100,8 @@ pub struct Fleet {
     zero: u64,
     /// Each pod's latest message about delays.
     lags: BTreeMap<String, LagsSoFar>,
+    /// What is certain about the clocks of the shards' pods.
+    clocks: Clocks,
 }
 
 impl Fleet {
@@ -137,6 +146,7 @@ impl Fleet {
             register: Register::default(),
             zero: 0,
             lags: BTreeMap::new(),
+            clocks: Clocks::default(),
         };
         fleet.all_ready().await?;
         Ok(fleet)
@@ -184,16 +194,47 @@ impl Fleet {
         self.zero = zero;
         for index in 0..self.shards.len() {
             let pod = self.shards[index].pod.clone().unwrap_or_default();
-            self.answer(index, &pod, Begin { zero, memory: None }).await?;
+            self.answer(index, &pod, None).await?;
         }
         Ok(())
     }
 
-    async fn answer(&mut self, shard: usize, pod: &str, begin: Begin) -> Result<(), FleetError> {
-        let answers = &mut self.shards[shard].answers;
-        answers.insert(pod.to_owned(), serde_json::to_string(&begin)?.into());
-        let object = manifests::begin(shard as u32, answers);
+    /// Sends a shard's pod the run's start and its predecessor's state. A state that is too large for
+    /// one ConfigMap is written to several, before the answer that counts them. An earlier pod of the
+    /// shard has ended, and needs its answer no more.
+    async fn answer(
+        &self,
+        shard: usize,
+        pod: &str,
+        memory: Option<Memory>,
+    ) -> Result<(), FleetError> {
+        let shard = shard as u32;
+        let mut begin = Begin { zero: self.zero, memory, ..Begin::default() };
+        let text = memory_text(begin.memory.as_ref())?;
+        if let Some(text) = text {
+            let parts = manifests::parts(&text, manifests::PART_MAX);
+            if parts.len() > manifests::PARTS_MAX {
+                return Err(FleetError::MemoryTooLarge(text.len()));
+            }
+            for (number, part) in parts.iter().enumerate() {
+                let object = manifests::part(shard, number, pod, part);
+                bootstrap::apply_one(&self.client, object, &self.names).await?;
+            }
+            (begin.memory, begin.parts) = (None, parts.len());
+        }
+        begin.sent = wall();
+        let object = manifests::begin(shard, pod, serde_json::to_string(&begin)?);
         Ok(bootstrap::apply_one(&self.client, object, &self.names).await?)
+    }
+
+    /// Why the run is invalid: a line for each shard whose clock is off beyond the bound.
+    pub fn wrong_clocks(&self) -> Vec<String> {
+        self.clocks.wrong()
+    }
+
+    /// How far the clocks of the shards can be off; none if that is unknown.
+    pub fn largest_skew(&self) -> Option<Span> {
+        self.clocks.largest()
     }
 
     /// Stops reading the shards' logs.
@@ -206,6 +247,22 @@ impl Fleet {
         self.lags.values().for_each(|of| of.add_to(lags));
         Duration::from_nanos(self.lags.values().map(|of| of.cpu_ns).sum())
     }
+}
+
+/// Deletes a ConfigMap; whether it existed.
+async fn delete_map(maps: &Api<ConfigMap>, name: &str) -> Result<bool, kube::Error> {
+    let now = DeleteParams::default();
+    match call::patiently(PATIENCE, || async { maps.delete(name, &now).await }).await {
+        Ok(_) => Ok(true),
+        Err(error) if call::is_gone(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The JSON of a memory that does not fit in one ConfigMap with the rest of the answer.
+fn memory_text(memory: Option<&Memory>) -> Result<Option<String>, serde_json::Error> {
+    let text = memory.map(serde_json::to_string).transpose()?;
+    Ok(text.filter(|text| text.len() > manifests::PART_MAX))
 }
 
 /// Deletes the shards of this or an earlier run, with their ConfigMaps.
@@ -226,13 +283,52 @@ pub async fn clear(client: &Client) -> Result<(), kube::Error> {
     let delete = || async { jobs.delete(manifests::NAME, &foreground).await };
     call::deleted(call::patiently(PATIENCE, delete).await)?;
     for shard in 0..count.unsigned_abs() {
-        let (name, now) = (manifests::begin_name(shard), DeleteParams::default());
-        let delete = || async { maps.delete(&name, &now).await };
-        call::deleted(call::patiently(PATIENCE, delete).await)?;
+        delete_map(&maps, &manifests::begin_name(shard)).await?;
+        // Most shards have no parts.
+        for part in 0..manifests::PARTS_MAX {
+            if !delete_map(&maps, &manifests::part_name(shard, part)).await? {
+                break;
+            }
+        }
     }
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until && jobs.get_opt(manifests::NAME).await?.is_some() {
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alertstorm_model::investigation::{InvestigationId, Stage};
+    use alertstorm_model::time::Time;
+
+    use super::super::wire::OpenMemory;
+    use super::*;
+
+    /// The state of a shard with as many open investigations, at all of their stages.
+    fn memory(open: u64) -> Memory {
+        let stages: Vec<(Stage, Time)> =
+            Stage::ALL.iter().map(|&stage| (stage, Time(987_654_321_000))).collect();
+        let of = |id| OpenMemory { stages: stages.clone(), ..OpenMemory::new(InvestigationId(id)) };
+        Memory { open: (0..open).map(of).collect(), ..Memory::default() }
+    }
+
+    #[test]
+    fn a_memory_beyond_a_config_map_is_split_into_parts_that_fit_and_join_to_the_same() {
+        assert_eq!(memory_text(Some(&memory(100))).unwrap(), None);
+        assert_eq!(memory_text(None).unwrap(), None);
+        let large = memory(10_000);
+        let text = memory_text(Some(&large)).unwrap().expect("it is too large for one");
+        assert!(text.len() > manifests::PLAN_MAX, "{}", text.len());
+        let parts = manifests::parts(&text, manifests::PART_MAX);
+        assert!(parts.len() > 1 && parts.len() <= manifests::PARTS_MAX, "{}", parts.len());
+        for (number, part) in parts.iter().enumerate() {
+            let object = manifests::part(3, number, "pod", part);
+            let data = object["data"]["pod"].as_str().expect("the part").len();
+            assert!(data < manifests::PLAN_MAX, "{data}");
+        }
+        let joined: Memory = serde_json::from_str(&parts.concat()).unwrap();
+        assert_eq!(joined, large);
+    }
 }

@@ -41,6 +41,29 @@ pub fn begin_name(shard: u32) -> String {
     format!("{NAME}-begin-{shard}")
 }
 
+/// The ConfigMaps that a successor's memory may be split over.
+pub const PARTS_MAX: usize = 32;
+/// Bytes of each part: below [`PLAN_MAX`].
+pub const PART_MAX: usize = 900 << 10;
+
+/// The name of the ConfigMap with a part of the memory of a shard's successor.
+pub fn part_name(shard: u32, part: usize) -> String {
+    format!("{NAME}-begin-{shard}-part-{part}")
+}
+
+/// A text in parts of at most `size` bytes, which end between characters.
+pub fn parts(mut text: &str, size: usize) -> Vec<&str> {
+    let mut all = Vec::new();
+    while !text.is_empty() {
+        let end = (0..=size.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        // A character has at most four bytes.
+        let (part, rest) = text.split_at(end.filter(|end| *end > 0).unwrap_or(text.len()));
+        all.push(part);
+        text = rest;
+    }
+    all
+}
+
 /// The ConfigMap's key for the n-th file. File names may contain `/`, which keys must not.
 fn key(number: usize) -> String {
     format!("file-{number}")
@@ -53,7 +76,9 @@ pub fn around(shards: &Shards, orders: &Orders) -> Result<Vec<Value>, serde_json
     for (number, (_, text)) in shards.files.iter().enumerate() {
         data.insert(key(number), text.as_str().into());
     }
-    let answers: Vec<String> = (0..shards.count.get()).map(begin_name).collect();
+    let parts = |shard| (0..PARTS_MAX).map(move |part| part_name(shard, part));
+    let answers = |shard| std::iter::once(begin_name(shard)).chain(parts(shard));
+    let answers: Vec<String> = (0..shards.count.get()).flat_map(answers).collect();
     // A shard has the controller's privileges, and may also read the fleet's answers.
     let rules = json!({"rules": [{
         "apiGroups": [""], "resources": ["configmaps"], "resourceNames": answers,
@@ -67,9 +92,14 @@ pub fn around(shards: &Shards, orders: &Orders) -> Result<Vec<Value>, serde_json
     ])
 }
 
-/// The ConfigMap with the answers to a shard's pods, by pod name.
-pub fn begin(shard: u32, answers: &serde_json::Map<String, Value>) -> Value {
-    object("ConfigMap", "v1", &begin_name(shard), json!({"data": answers}))
+/// The ConfigMap with the answer to a shard's pod.
+pub fn begin(shard: u32, pod: &str, answer: String) -> Value {
+    object("ConfigMap", "v1", &begin_name(shard), json!({"data": {pod: answer}}))
+}
+
+/// The ConfigMap with a part of the memory for a shard's pod.
+pub fn part(shard: u32, number: usize, pod: &str, text: &str) -> Value {
+    object("ConfigMap", "v1", &part_name(shard, number), json!({"data": {pod: text}}))
 }
 
 /// The Indexed Job. `memory_limit` is in bytes.
@@ -118,7 +148,7 @@ pub fn job(shards: &Shards, memory_limit: u64) -> Value {
         "volumes": [
             {"name": "plan", "configMap": {"name": NAME, "items": files}},
             {"name": "tokens", "projected": {"sources": [
-                // A day, which is longer than a run: a shard reads the token only once.
+                // The kubelet renews it at 80 % of its life, and the shard reads it again.
                 {"serviceAccountToken": {"path": "kubernetes", "expirationSeconds": 86_400}},
                 {"configMap": {
                     "name": "kube-root-ca.crt",
@@ -140,4 +170,20 @@ pub fn job(shards: &Shards, memory_limit: u64) -> Value {
             "template": {"metadata": {"labels": labels}, "spec": spec},
         }}),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_split_between_characters_and_joined_without_loss() {
+        let text = "aé".repeat(700);
+        for size in [4, 5, 1_000, 10_000] {
+            let parts = parts(&text, size);
+            assert!(parts.iter().all(|part| part.len() <= size), "{size}");
+            assert_eq!(parts.concat(), text);
+        }
+        assert!(parts("", 5).is_empty());
+    }
 }

@@ -12,6 +12,7 @@ use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::{FaultKind, Indivisible, Part, Plan};
 use alertstorm_platform::Agents;
+use alertstorm_platform::bearer::{self, Bearer};
 use alertstorm_platform::call;
 use alertstorm_platform::connection::{ConnectionError, Lanes};
 use futures::future::LocalBoxFuture;
@@ -21,13 +22,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::manifests::{self, ORDERS};
-use super::wire::{Begin, LagsSoFar, Orders, ShardMessage, Wire};
+use super::wire::{Begin, LagsSoFar, Memory, Orders, ShardMessage, Wire};
 use crate::agent_reports::AgentReports;
 use crate::alerts::Alerts;
 use crate::engine::{self, Engine, Host, RunLoop};
 use crate::jobs::Jobs;
 use crate::pods::Pods;
-use crate::reporter::{Clock, Observation, Reporter};
+use crate::reporter::{Clock, Observation, Reporter, wall};
 use crate::task::guarded;
 use crate::usage::{harness_cpu, resident_max};
 use crate::{faults, watch, watchdog};
@@ -131,12 +132,14 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         part.ok_or_else(|| RunnerError::Missing("a valid JOB_COMPLETION_INDEX".to_owned()))?;
     let plan = Arc::new(part.of_plan(&plan)?);
     let lanes = lanes(&plan)?;
-    let token = file(&format!("{}/kubernetes", manifests::TOKENS))?;
-    let backend = lanes.caller("backend", token.trim(), orders.names.namespace())?;
+    let token_file = format!("{}/kubernetes", manifests::TOKENS);
+    let bearer = Bearer::new(file(&token_file)?.trim()).map_err(ConnectionError::from)?;
+    let backend = lanes.caller_of("backend", &bearer, orders.names.namespace());
     let client = backend.client().clone();
     let wire = Wire::default();
     wire.send(ShardMessage::Hello { shard: part.index() });
     let begin = begin(&client, part).await?;
+    wire.send(ShardMessage::Began { sent: begin.sent, read: wall() });
 
     let (reporter, mut inbox) = Reporter::new(Clock::default());
     reporter.clock().start(instant_of(begin.zero));
@@ -147,7 +150,7 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         Jobs::new(Arc::clone(&plan), orders.names.clone(), backend, agents, reporter.clone(), part);
     let selector = jobs.selector();
     let mut known: BTreeSet<InvestigationId> =
-        begin.memory.iter().flat_map(super::wire::Memory::investigations).collect();
+        begin.memory.iter().flat_map(Memory::investigations).collect();
     let mut engine = Engine::new(
         Arc::clone(&plan),
         &mut sink,
@@ -158,6 +161,12 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         true,
     );
     let mut tasks = JoinSet::new();
+    let failing = reporter.clone();
+    let reading = async move {
+        let failed = |error: &str| failing.failed("the reading of the shard's token", &error);
+        bearer::follow_file(Path::new(&token_file), &bearer, failed).await;
+    };
+    tasks.spawn(guarded("the reading of the shard's token", reporter.clone(), reading));
     let pods = Pods::new(agent_reports, client.clone());
     if let Some(memory) = &begin.memory {
         let found = jobs.list(&selector).await?;
@@ -197,7 +206,8 @@ async fn run_plan(plan: Plan, orders: Orders) -> Result<(), RunnerError> {
         };
         let paused = run_loop.advance(&mut engine, &mut inbox, &host, &mut due).await;
         let used = harness_cpu().saturating_sub(began).as_nanos() as u64;
-        let so_far = LagsSoFar::new(reporter.lags(), &lanes.read_lag(), used, resident_max());
+        let (lags, reading, now) = (reporter.lags(), lanes.read_lag(), reporter.now());
+        let so_far = LagsSoFar::new(lags, &reading, used, resident_max(), now);
         wire.send(ShardMessage::Lags(so_far));
         lags_sent = Instant::now();
         if !paused {
@@ -235,10 +245,31 @@ async fn begin(client: &Client, part: Part) -> Result<Begin, RunnerError> {
         let found = call::patiently(PATIENCE, || async { api.get_opt(&name).await }).await?;
         let answer = found.and_then(|map| map.data).and_then(|mut data| data.remove(&pod));
         if let Some(answer) = answer {
-            return Ok(serde_json::from_str(&answer)?);
+            let mut begin: Begin = serde_json::from_str(&answer)?;
+            if begin.parts > 0 {
+                begin.memory = Some(memory(&api, part.index(), begin.parts, &pod).await?);
+            }
+            return Ok(begin);
         }
         sleep(ASK_EVERY).await;
     }
+}
+
+/// Reads a predecessor's state from its ConfigMaps, which the fleet wrote before its answer.
+async fn memory(
+    api: &Api<ConfigMap>,
+    shard: u32,
+    parts: usize,
+    pod: &str,
+) -> Result<Memory, RunnerError> {
+    let mut text = String::new();
+    for number in 0..parts {
+        let name = manifests::part_name(shard, number);
+        let found = call::patiently(PATIENCE, || async { api.get(&name).await }).await?;
+        let part = found.data.and_then(|mut data| data.remove(pod));
+        text += &part.ok_or_else(|| RunnerError::Missing(format!("the ConfigMap {name}")))?;
+    }
+    Ok(serde_json::from_str(&text)?)
 }
 
 /// Converts nanoseconds since 1970 to an instant, by this node's clock.

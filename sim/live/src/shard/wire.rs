@@ -54,6 +54,13 @@ pub enum ShardMessage {
     },
     /// An event of the shard's engine. An agent's own events are in its journal.
     Event(Event),
+    /// The shard has read the fleet's answer.
+    Began {
+        /// [`Begin::sent`].
+        sent: u64,
+        /// When the shard read it, by its own clock, in nanoseconds since 1970.
+        read: u64,
+    },
     /// The whole journal of an agent, with times on the run's clock.
     Journal {
         /// The agent's investigation.
@@ -79,17 +86,26 @@ pub struct LagsSoFar {
     pub cpu_ns: u64,
     /// The largest resident set, in bytes.
     pub resident_max: u64,
+    /// The current time of the run, by the shard's clock.
+    #[serde(default)]
+    pub now: Time,
 }
 
 impl LagsSoFar {
     /// A snapshot of a shard's delays; `reading` is the delay of [`Lag::Reading`].
-    pub fn new(lags: &Lags, reading: &Histogram<u64>, cpu_ns: u64, resident_max: u64) -> Self {
+    pub fn new(
+        lags: &Lags,
+        reading: &Histogram<u64>,
+        cpu_ns: u64,
+        resident_max: u64,
+        now: Time,
+    ) -> Self {
         let counts = |&lag: &Lag| match lag {
             Lag::Reading => (lag, counts(reading)),
             _ => (lag, lags.counts(lag)),
         };
         let delays = Lag::ALL.iter().map(counts).collect();
-        Self { delays, cpu_ns, resident_max }
+        Self { delays, cpu_ns, resident_max, now }
     }
 
     /// Adds these counts to `lags`.
@@ -118,9 +134,15 @@ pub const fn is_agents(fact: &Fact) -> bool {
 pub struct Begin {
     /// The run's start, in nanoseconds since 1970.
     pub zero: u64,
+    /// When the fleet sent this, by its own clock, in nanoseconds since 1970.
+    #[serde(default)]
+    pub sent: u64,
     /// The state of the shard that this one replaces; none for the first.
     #[serde(default)]
     pub memory: Option<Memory>,
+    /// The number of ConfigMaps with the JSON of the memory, if it is too large for this one.
+    #[serde(default)]
+    pub parts: usize,
 }
 
 /// The state of a shard that died, as far as it was reported. Its successor does not report it

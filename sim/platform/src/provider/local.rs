@@ -12,6 +12,8 @@ mod phase_table;
 mod postgres;
 mod process;
 mod ready;
+#[cfg(test)]
+mod renewal;
 mod servers;
 pub mod setup;
 

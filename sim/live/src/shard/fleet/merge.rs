@@ -11,7 +11,7 @@ use crate::agent_reports::AgentReports;
 use crate::engine::{Driven, Host};
 use crate::reporter::{Inbox, Observation, Reporter};
 use crate::shard::manifests;
-use crate::shard::wire::{Begin, ShardMessage};
+use crate::shard::wire::ShardMessage;
 
 /// A message to the merger.
 pub(crate) enum Message {
@@ -36,6 +36,18 @@ impl<'a> Merge<'a> {
     pub fn new(fleet: Fleet, sink: &'a mut dyn Sink, agent_reports: AgentReports) -> Self {
         let reporter = agent_reports.reporter.clone();
         Self { fleet, sink, reporter, agent_reports, is_aborted: false }
+    }
+
+    /// Records what is certain about the clocks of the shards.
+    pub fn judge_clocks(&mut self) {
+        for why in self.fleet.wrong_clocks() {
+            self.platform(Fact::Invalid { why: why.into() });
+        }
+        if let Some(skew) = self.fleet.largest_skew() {
+            self.remark(format!(
+                "the clocks of the shards differ from this machine's by at most {skew}"
+            ));
+        }
     }
 
     /// Handles the messages that are left, and flushes the event log.
@@ -110,7 +122,13 @@ impl<'a> Merge<'a> {
             ShardMessage::Hello { .. } => self.replaced(shard, pod).await,
             ShardMessage::Event(event) => self.event(Some(shard), event),
             ShardMessage::Journal { id, pod, log } => self.journal(shard, id, &pod, log),
-            ShardMessage::Lags(lags) => drop(self.fleet.lags.insert(pod, lags)),
+            ShardMessage::Began { sent, read } => {
+                self.fleet.clocks.was_read(shard, &pod, sent, read);
+            }
+            ShardMessage::Lags(lags) => {
+                self.fleet.clocks.received(shard, &pod, lags.now, self.reporter.now());
+                self.fleet.lags.insert(pod, lags);
+            }
             ShardMessage::Done => {
                 if let Some(shard) = self.fleet.shards.get_mut(shard as usize) {
                     shard.done = true;
@@ -166,8 +184,11 @@ impl<'a> Merge<'a> {
         let Some(pod) = of.waiting.take() else { return };
         (of.pod, of.ended) = (Some(pod.clone()), false);
         let memory = Some(self.fleet.register.memory(shard));
-        let begin = Begin { zero: self.fleet.zero, memory };
-        if let Err(error) = self.fleet.answer(index, &pod, begin).await {
+        if let Err(error) = self.fleet.answer(index, &pod, memory).await {
+            // Its successor waits for it in vain.
+            if let Some(of) = self.fleet.shards.get_mut(index) {
+                of.done = true;
+            }
             let why =
                 format!("failed to send shard {shard} what its predecessor reported: {error}");
             self.platform(Fact::Invalid { why: why.into() });
