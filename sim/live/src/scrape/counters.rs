@@ -31,24 +31,22 @@ const WANTED: [&str; 21] = [
     "etcd_disk_backend_commit_duration_seconds_sum",
 ];
 
-/// Vault's summaries and their names in the report.
+/// Vault's summaries and their names in the report. Those of the database engine are kept for all
+/// plugins together, and once more for each plugin's type (`pgx` for PostgreSQL).
 const OF_VAULT: [(&str, &str); 8] = [
     ("vault_core_handle_login_request", "vault: login"),
     ("vault_core_handle_request", "vault: request"),
-    ("vault_database_postgresql_database_plugin_NewUser", "vault: a database user is made"),
-    ("vault_database_postgresql_database_plugin_UpdateUser", "vault: a database user is renewed"),
-    ("vault_database_postgresql_database_plugin_DeleteUser", "vault: a database user is dropped"),
+    ("vault_database_NewUser", "vault: a database user is made"),
+    ("vault_database_UpdateUser", "vault: a database user is renewed"),
+    ("vault_database_DeleteUser", "vault: a database user is dropped"),
     ("vault_expire_register", "vault: a lease is registered"),
     ("vault_expire_revoke", "vault: a lease is revoked"),
     ("vault_expire_renew", "vault: a lease is renewed"),
 ];
 
 /// The summaries whose requests wait for the lock of a configuration of the database engine.
-const USERS: [&str; 3] = [
-    "vault_database_postgresql_database_plugin_NewUser",
-    "vault_database_postgresql_database_plugin_UpdateUser",
-    "vault_database_postgresql_database_plugin_DeleteUser",
-];
+const USERS: [&str; 3] =
+    ["vault_database_NewUser", "vault_database_UpdateUser", "vault_database_DeleteUser"];
 
 /// All counters at one time, since the servers' starts.
 #[derive(Clone, Debug, Default)]
