@@ -208,6 +208,8 @@ def own(jobs, runtime, over=None):
 def requests(platform, path, name, bodies):
     """A configuration of curl with one request for each body."""
     auth = platform.auth.read_text()
+    # It holds the administrator's token.
+    (work / name).touch(mode=0o600)
     with open(work / name, "w") as out:
         for number, body in enumerate(bodies):
             file = work / f"{name}-{number}.json"

@@ -132,8 +132,9 @@ pub struct Bottleneck {
     /// Live runs only: the gaps between stages in which the component was waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
-    /// Live runs only: the servers' counters that show the component as the cause. Without them it is
-    /// the component that ends the gap, and the cause is not measured.
+    /// Live runs only: what shows the component as the cause: the servers' counters, the controller's own
+    /// measurement, or a fault of the scenario. Without it the component ends the gap, and the cause is
+    /// not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
     /// Share of the critical path; 0 to 1.

@@ -1,7 +1,6 @@
 //! The fault matrix: each kind of fault, while a run starts, while it runs, and while it is torn
 //! down. The program runs as a child process; its exit code, its report and what it leaves behind
-//! are checked. The tests need `alertstorm setup local`; those `in_pods` need Docker, kind and
-//! `alertstorm setup kind`:
+//! are checked. The tests need `alertstorm setup local`:
 //!
 //! `cargo test --features live --test chaos -- --ignored --nocapture matrix_on_local::whole`
 //!

@@ -49,7 +49,6 @@ pub struct Engine<'a> {
     book: LeaseBook,
     /// Agents run in pods: their events arrive with the journal when the pod ends, not one by one.
     in_pods: bool,
-    /// From the latest sample of the Job controller's metrics.
     all: BTreeMap<InvestigationId, Timeline>,
     /// Investigations that are not over (see [`Timeline::is_over`]).
     open: usize,

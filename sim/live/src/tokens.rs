@@ -174,6 +174,12 @@ async fn is_alive(vault: &Vault, accessor: &str) -> Result<bool, VaultError> {
     }
 }
 
+/// Whether the token was issued at the path of this login.
+async fn is_of(vault: &Vault, login: &str, accessor: &str) -> Result<bool, VaultError> {
+    let answer = vault.write("auth/token/lookup-accessor", json!({"accessor": accessor})).await?;
+    Ok(answer.data["path"].as_str() == Some(login))
+}
+
 /// The number of tokens of the run's logins in Vault. `sys/leases` lists a service token of a login
 /// below the path of the login (`RegisterAuth` in vault/expiration.go).
 async fn listed(vault: &Vault, names: &Names, auth: AuthMethod) -> Result<u64, VaultError> {
@@ -208,10 +214,27 @@ pub async fn reconcile(
 }
 
 /// Revokes every token that has not ended, and with it what it could still be used for. A token that
-/// Vault does not have counts as revoked. Returns the errors of those that may live on.
-pub async fn revoke_all(vault: &Vault, book: &TokenBook) -> Vec<VaultError> {
+/// Vault does not have counts as revoked. Accessors come from journals, which agents write: a token of
+/// another login than the run's is left alone. Returns the errors of those that may live on.
+pub async fn revoke_all(vault: &Vault, login: &str, book: &TokenBook) -> Vec<VaultError> {
     let mut failed = Vec::new();
     for accessor in book.open() {
+        match is_of(vault, login, &accessor).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let why = "a journal names a Vault token that the run's logins did not issue";
+                book.reporter.send(Observation::Invalid(why.to_owned()));
+                continue;
+            }
+            Err(VaultError::Wrong { code: 400 | 404, .. }) => {
+                book.revoked(&accessor, book.reporter.now());
+                continue;
+            }
+            Err(error) => {
+                failed.push(error);
+                continue;
+            }
+        }
         let body = json!({"accessor": accessor});
         match vault.write("auth/token/revoke-accessor", body).await {
             Ok(_) | Err(VaultError::Wrong { code: 400 | 404, .. }) => {

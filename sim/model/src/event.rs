@@ -200,7 +200,7 @@ pub enum Fact {
     Interrupted,
     /// How long the platform's resources were occupied, recorded with each sample of a live run.
     Occupied {
-        /// Resources that a server reports; each at most once.
+        /// The resources whose counters could be read; each at most once.
         of: Box<[Occupation]>,
     },
     // The digest of an event log contains the index of a fact. New facts must come after all that

@@ -45,9 +45,11 @@ pub(super) struct Causes {
     none: Interval,
     /// Begin of the part of the sample interval that is still open.
     sampled_until: Time,
-    before: [u64; Resource::COUNT],
-    /// Processor time by process in the latest sample, and before it.
-    cpu: [Vec<CpuUse>; 2],
+    /// By [`Resource`]: when it was last read, its occupation then, and the number of the first interval
+    /// after that.
+    read: [(Time, u64, usize); Resource::COUNT],
+    /// The most processor time of each process so far, and what it used since the sample before.
+    cpu: Vec<(String, u64, u64)>,
     unschedulable: f64,
     faults: Vec<FaultKind>,
     /// The first interval whose counters are not read yet.
@@ -84,6 +86,13 @@ impl Causes {
         };
         let percent = |of: &dyn Fn(&Interval) -> f64| mean(of) * 100.0;
         let busy = |of: Resource| format!("{:.1} of {}", load(of), capacity(of));
+        let in_fault = mean(&|interval| {
+            let of = |fault: &FaultKind| outage_is(*fault, component);
+            if interval.faults.iter().any(of) { 1.0 } else { 0.0 }
+        });
+        if in_fault > 0.5 {
+            return Some("a fault of the scenario".to_owned());
+        }
         Some(match component {
             Component::ControlPlaneCpu | Component::VaultCpu => {
                 format!("{} cores busy: {}", busy(Resource::Cores), self.busiest(weights))
@@ -125,12 +134,6 @@ impl Causes {
             Component::PodStart => {
                 "from the pod's binding to its start, less what full cores explain".to_owned()
             }
-            Component::ControllerDown
-            | Component::ApiServerDown
-            | Component::ControllerManagerDown
-            | Component::SchedulerDown
-            | Component::VaultDown
-            | Component::Postgres => "a fault of the scenario".to_owned(),
             _ => return None,
         })
     }
@@ -168,7 +171,19 @@ impl Causes {
             (none + if unschedulable { depth } else { 0 }, all + depth)
         });
         self.unschedulable = none as f64 / all.max(1) as f64;
-        self.cpu = [cpu.to_vec(), std::mem::take(&mut self.cpu[0])];
+        for (_, _, used) in &mut self.cpu {
+            *used = 0;
+        }
+        for now in cpu {
+            // After a server's end its time may be missing for a moment, and is back with the next start.
+            match self.cpu.iter_mut().find(|(process, ..)| *process == now.process) {
+                Some((_, most, used)) => {
+                    *used = now.busy_ns.saturating_sub(*most);
+                    *most = now.busy_ns.max(*most);
+                }
+                None => self.cpu.push((now.process.clone(), now.busy_ns, now.busy_ns)),
+            }
+        }
     }
 
     /// Ends the open interval: a fault begins or ends.
@@ -185,33 +200,30 @@ impl Causes {
         self.intervals.push(Interval { until: at, faults, ..Interval::default() });
     }
 
-    /// Ends the open interval with the counters of a sample, which hold since the sample before.
+    /// Ends the open interval with the counters of a sample. A counter holds since it was last read: a
+    /// page that could not be read in time is made up for by the next one.
     pub fn occupied(&mut self, at: Time, of: &[Occupation]) {
         self.end(at);
         let length = at.since(self.sampled_until).as_secs_f64();
         self.sampled_until = at;
-        let mut read = Interval { unschedulable: self.unschedulable, ..Interval::default() };
         for occupation in of {
             let i = occupation.of.index();
-            let before = std::mem::replace(&mut self.before[i], occupation.busy_ns);
+            let (since, before, first) = self.read[i];
+            self.read[i] = (at, occupation.busy_ns, self.intervals.len());
+            let length = at.since(since).as_secs_f64();
             let busy = Span(occupation.busy_ns.saturating_sub(before)).as_secs_f64();
-            read.load[i] = (length > 0.0).then(|| busy / length);
-            read.capacity[i] = occupation.capacity;
+            for interval in self.intervals.iter_mut().skip(first) {
+                interval.load[i] = (length > 0.0).then(|| busy / length);
+                interval.capacity[i] = occupation.capacity;
+            }
         }
-        let [now, before] = &self.cpu;
-        read.processes = now
-            .iter()
-            .map(|used| {
-                let same = |other: &&CpuUse| other.process == used.process;
-                let before = before.iter().find(same).map_or(0, |before| before.busy_ns);
-                // A restarted process counts from 0.
-                let busy = used.busy_ns.checked_sub(before).unwrap_or(used.busy_ns);
-                (used.process.clone(), Span(busy).as_secs_f64() / length.max(1e-9))
-            })
-            .collect();
+        let cores = |(process, _, used): &(String, u64, u64)| {
+            (process.clone(), Span(*used).as_secs_f64() / length.max(1e-9))
+        };
+        let processes: Vec<_> = self.cpu.iter().map(cores).collect();
         for interval in self.intervals.iter_mut().skip(self.unread) {
-            let (until, faults) = (interval.until, std::mem::take(&mut interval.faults));
-            *interval = Interval { until, faults, ..read.clone() };
+            interval.unschedulable = self.unschedulable;
+            interval.processes.clone_from(&processes);
         }
         self.unread = self.intervals.len();
     }
@@ -235,7 +247,8 @@ impl Causes {
     }
 
     /// Adds the gaps of an investigation to the sums by interval. The gaps follow one another from the
-    /// alert on; on the way to the Job's end the last one ends there, after the agent's work.
+    /// alert on; on the way to the Job's end the Job controller's second one ends there, after the agent's
+    /// work.
     pub fn divide(
         &self,
         until: Stage,
@@ -247,7 +260,14 @@ impl Causes {
         let alert = Time(at.0.saturating_sub(total.0));
         let mut from = alert;
         for (i, wait) in waits.iter().enumerate() {
-            if until == Stage::JobFinished && i + 1 == waits.len() {
+            // Only after the pod's start is the Job controller waited for a second time.
+            let after_work = waits[..i].iter().any(|earlier| {
+                matches!(earlier.component, Component::JobControllerWorkers | Component::PodStart)
+            });
+            if until == Stage::JobFinished
+                && wait.component == Component::JobControllerWorkers
+                && after_work
+            {
                 from = Time(at.0.saturating_sub(wait.span.0));
             }
             let end = from + wait.span;
@@ -339,8 +359,9 @@ impl Interval {
     /// Share of the requests at the lock of Vault's database engine that wait for it: all but those
     /// that are served (Little's law).
     fn waiting_at_the_lock(&self) -> f64 {
-        let served = f64::from(self.capacity[Resource::VaultDatabaseUsers.index()].max(1));
-        self.of(Resource::VaultDatabaseUsers).map_or(0.0, |all| (1.0 - served / all).max(0.0))
+        let served = self.capacity[Resource::VaultDatabaseUsers.index()];
+        let all = self.of(Resource::VaultDatabaseUsers).filter(|_| served > 0);
+        all.map_or(0.0, |all| (1.0 - f64::from(served) / all).max(0.0))
     }
 
     /// The causes of a gap in this interval; the gap is named by the component that ends it. `excess`
@@ -370,7 +391,8 @@ impl Interval {
             }
             Component::PodStart => {
                 parts.take(Component::ControlPlaneCpu, self.cores_exhausted() * excess);
-                parts.rest(gap, true)
+                // The kubelet's own time, unless nothing is known of the cores.
+                parts.rest(gap, self.utilisation(Resource::Cores).is_some())
             }
             Component::VaultCpu => {
                 parts.take(gap, self.cores_exhausted());
@@ -392,6 +414,11 @@ impl Interval {
         parts.take(Component::ControlPlaneCpu, self.cores_exhausted());
         parts.take(Component::Etcd, exhausted(self.etcd_disk(), SERIAL));
     }
+}
+
+/// Whether a fault is the outage that a component stands for, on any gap.
+fn outage_is(fault: FaultKind, component: Component) -> bool {
+    Component::ALL.iter().any(|gap| outage(fault, *gap) == Some(component))
 }
 
 /// The outage that a fault is, for a gap that it can prolong.

@@ -54,8 +54,8 @@ pub struct PathShare {
     /// Live runs only: the gaps between stages in which the component was waited for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap: Option<String>,
-    /// Live runs only: the servers' counters that show the component as the cause. Without them the
-    /// component only ends the gap.
+    /// Live runs only: what shows the component as the cause: the servers' counters, the controller's own
+    /// measurement, or a fault of the scenario. Without it the component only ends the gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
     /// Wait for the component over the total time from the alert to the end of the path, summed

@@ -79,7 +79,9 @@ fn measure(metric: Metric, m: &Measures) -> (Option<f64>, u64, &'static str) {
             let value = arrived.then(|| latency.curve.quantile(of_arrived.min(1.0))).flatten();
             (value.map(Span::as_secs_f64), missing, "s")
         }
-        Metric::ExposureMax => (Some(m.exposure().1.as_secs_f64()), 0, "s"),
+        Metric::ExposureMax => {
+            (Some(m.exposure().1.max(m.token_exposure().1).as_secs_f64()), 0, "s")
+        }
         Metric::Share(outcome) => {
             let finished = m.accounting.finished;
             let share = m.outcome(outcome) as f64 / finished.max(1) as f64;

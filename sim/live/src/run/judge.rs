@@ -126,7 +126,8 @@ async fn listed(run: &Run) -> Result<BTreeSet<String>, RunError> {
 /// own.
 async fn revoke_tokens(run: &Run, vault: &Vault) {
     let AgentReports { tokens: book, reporter, .. } = &run.agent_reports;
-    let failed = tokens::revoke_all(vault, book).await;
+    let login = run.platform.names.login_path(run.plan.scenario().vault.auth);
+    let failed = tokens::revoke_all(vault, &login, book).await;
     if let Some(error) = failed.first() {
         reporter.send(Observation::Remark(format!(
             "{} tokens of agents that have ended could not be revoked, and stay valid until they \

@@ -171,8 +171,11 @@ impl Counters {
                 }
                 "rest_client_rate_limiter_duration_seconds_sum" => {
                     *self.limited.entry(component).or_default() += value;
+                    // All controllers are in one metric. Collection and TTL read and delete, and are not
+                    // on an investigation's path.
+                    let writes = matches!(line.label("verb"), "POST" | "PUT" | "PATCH");
                     match component {
-                        "kube-controller-manager" => {
+                        "kube-controller-manager" if writes => {
                             self.occupy(Resource::ControllerManagerBucket, value);
                         }
                         "kube-scheduler" => self.occupy(Resource::SchedulerBucket, value),

@@ -38,20 +38,18 @@ impl Occupied {
         Self { by_resource, capacities }
     }
 
-    /// Adds a reading. A counter that decreased started again from 0, with its server.
+    /// Adds a reading; the occupations of the resources that it contains. A counter that decreased
+    /// started again from 0, with its server.
     pub fn add(&mut self, counters: &BTreeMap<Resource, f64>) -> Box<[Occupation]> {
-        for (&of, &now) in counters {
+        let mut add = |(&of, &now): (&Resource, &f64)| {
             // A metric may appear with its first observation.
             let (before, sum) = self.by_resource.entry(of).or_default();
             *sum += if now >= *before { now - *before } else { now };
             *before = now;
-        }
-        let occupation = |(&of, &(_, sum)): (&Resource, &(f64, f64))| Occupation {
-            of,
-            busy_ns: (sum * 1e9) as u64,
-            capacity: self.capacities.get(&of).copied().unwrap_or(0),
+            let capacity = self.capacities.get(&of).copied().unwrap_or(0);
+            Occupation { of, busy_ns: (*sum * 1e9) as u64, capacity }
         };
-        self.by_resource.iter().map(occupation).collect()
+        counters.iter().map(&mut add).collect()
     }
 }
 
@@ -63,10 +61,11 @@ mod tests {
     fn a_restarted_server_and_a_missing_page_lose_nothing() {
         let read = |seconds: f64| BTreeMap::from([(Resource::JobSyncs, seconds)]);
         let mut occupied = Occupied::start(&read(5.0), None);
-        let mut busy = |counters: &BTreeMap<_, _>| occupied.add(counters)[0].busy_ns;
-        assert_eq!(busy(&read(7.0)), 2_000_000_000);
-        assert_eq!(busy(&BTreeMap::new()), 2_000_000_000);
-        assert_eq!(busy(&read(1.0)), 3_000_000_000);
-        assert_eq!(busy(&read(1.5)), 3_500_000_000);
+        let mut busy =
+            |counters: &BTreeMap<_, _>| occupied.add(counters).first().map(|of| of.busy_ns);
+        assert_eq!(busy(&read(7.0)), Some(2_000_000_000));
+        assert_eq!(busy(&BTreeMap::new()), None);
+        assert_eq!(busy(&read(1.0)), Some(3_000_000_000));
+        assert_eq!(busy(&read(1.5)), Some(3_500_000_000));
     }
 }

@@ -12,8 +12,8 @@ words! {
         /// Work of the Job controller's sync workers (`workqueue_work_duration_seconds`). Its
         /// capacity is `concurrent_job_syncs`.
         JobSyncs = "syncs of the job controller",
-        /// Waits of kube-controller-manager's clients for a token
-        /// (`rest_client_rate_limiter_duration_seconds`).
+        /// Waits of kube-controller-manager's clients for a token, for creations, updates and patches
+        /// (`rest_client_rate_limiter_duration_seconds`). The metric does not separate its controllers.
         ControllerManagerBucket = "client bucket of kube-controller-manager",
         /// Scheduling attempts, including the binding
         /// (`scheduler_scheduling_attempt_duration_seconds`).
