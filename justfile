@@ -37,7 +37,7 @@ conformance:
 
 # Run every fault at every moment of a run on local servers, and print the table (needs `setup-local`). `only` is a part of a case's name.
 chaos only="":
-    ALERTSTORM_CHAOS='{{only}}' cargo test --features live --test chaos -- --ignored --nocapture whole
+    ALERTSTORM_CHAOS='{{only}}' cargo test --workspace --features live --test chaos -- --ignored --nocapture whole
 
 # Run the conformance suite in real pods (needs Docker, kind and `setup-kind`).
 conformance-kind:

@@ -2,7 +2,7 @@
 //! down. The program runs as a child process; its exit code, its report and what it leaves behind
 //! are checked. The tests need `alertstorm setup local`:
 //!
-//! `cargo test --features live --test chaos -- --ignored --nocapture matrix_on_local::whole`
+//! `cargo test --workspace --features live --test chaos -- --ignored --nocapture matrix_on_local::whole`
 //!
 //! Each prints its table, and appends it to the file that `ALERTSTORM_CHAOS_TABLE` names.
 
