@@ -178,34 +178,33 @@ fn exposure(out: &mut String, orphaned: u64, mean: f64, max: f64) -> fmt::Result
 }
 
 fn token_words(counts: &TokenCounts) -> String {
-    let mut words = format!(
-        "issued {} · revoked {} · expired {} · at peak {} · orphaned {}",
-        grouped(counts.issued),
-        grouped(counts.revoked),
-        grouped(counts.expired),
-        grouped(counts.active_peak),
-        grouped(counts.orphaned)
-    );
-    if counts.active > 0 {
-        let _ = write!(words, " · still active {}", grouped(counts.active));
-    }
-    words
+    let TokenCounts { issued, revoked, expired, active_peak, orphaned, active, .. } = *counts;
+    ledger_words([issued, revoked, expired, active_peak, orphaned], &[("still active", active)])
 }
 
 fn lease_words(report: &Report) -> String {
     let counts = &report.leases.counts;
+    ledger_words(
+        [counts.issued, counts.revoked, counts.expired, counts.active_peak, counts.orphaned],
+        &[("irrevocable", counts.irrevocable), ("still active", counts.active)],
+    )
+}
+
+/// Totals of the ledger that are always printed, and others if they are not 0.
+fn ledger_words(
+    [issued, revoked, expired, peak, orphaned]: [u64; 5],
+    others: &[(&str, u64)],
+) -> String {
     let mut words = format!(
         "issued {} · revoked {} · expired {} · at peak {} · orphaned {}",
-        grouped(counts.issued),
-        grouped(counts.revoked),
-        grouped(counts.expired),
-        grouped(counts.active_peak),
-        grouped(counts.orphaned)
+        grouped(issued),
+        grouped(revoked),
+        grouped(expired),
+        grouped(peak),
+        grouped(orphaned)
     );
-    for (name, n) in [("irrevocable", counts.irrevocable), ("still active", counts.active)] {
-        if n > 0 {
-            let _ = write!(words, " · {name} {}", grouped(n));
-        }
+    for (name, n) in others.iter().filter(|(_, n)| *n > 0) {
+        words.push_str(&format!(" · {name} {}", grouped(*n)));
     }
     words
 }

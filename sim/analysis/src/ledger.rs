@@ -1,6 +1,6 @@
 //! The ledger of leases, and of the Vault tokens that they are issued to. At every instant and for
 //! every investigation: leases issued = active + revoked + expired + irrevocable, and tokens issued =
-//! active + revoked + expired. A token cannot be irrevocable: Vault accepts it no more once its
+//! active + revoked + expired. A token cannot be irrevocable: Vault no longer accepts it once its
 //! revocation has begun (`tokenRevocationPending` in vault/token_store.go).
 //!
 //! An *orphan* is a lease or a token that is active after its investigation ended: a token mints

@@ -302,7 +302,7 @@ impl Parts {
         }
     }
 
-    /// The rest, if no counter shows its cause.
+    /// The rest goes to the component that ends the gap; `shown` if a counter shows it as the cause.
     fn rest(mut self, component: Component, shown: bool) -> Vec<Cause> {
         if self.left > 1e-9 {
             self.parts.push(Cause { component, share: self.left, shown });

@@ -201,7 +201,7 @@ impl Fleet {
 
     /// Sends a shard's pod the run's start and its predecessor's state. A state that is too large for
     /// one ConfigMap is written to several, before the answer that counts them. An earlier pod of the
-    /// shard has ended, and needs its answer no more.
+    /// shard has ended, and no longer needs its answer.
     async fn answer(
         &self,
         shard: usize,

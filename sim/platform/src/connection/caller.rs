@@ -38,7 +38,7 @@ pub enum PatchKind {
 #[derive(Clone)]
 pub struct Caller {
     client: Client,
-    /// The connections; `None` if only the client knows them.
+    /// The connections; `None` for a caller made from a client.
     direct: Option<Arc<dyn Sends>>,
 }
 
@@ -48,7 +48,7 @@ impl std::fmt::Debug for Caller {
     }
 }
 
-/// A caller whose requests take the client's way.
+/// A caller that sends its requests through the client.
 impl From<Client> for Caller {
     fn from(client: Client) -> Self {
         Self { client, direct: None }

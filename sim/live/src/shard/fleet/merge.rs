@@ -185,7 +185,7 @@ impl<'a> Merge<'a> {
         (of.pod, of.ended) = (Some(pod.clone()), false);
         let memory = Some(self.fleet.register.memory(shard));
         if let Err(error) = self.fleet.answer(index, &pod, memory).await {
-            // Its successor waits for it in vain.
+            // Its successor would wait for it until the run's end.
             if let Some(of) = self.fleet.shards.get_mut(index) {
                 of.done = true;
             }
