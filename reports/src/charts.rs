@@ -1,6 +1,7 @@
 //! Charts as SVG. Their colours are placeholders that the page's style sheet replaces, so that the
 //! same file works in light and dark mode.
 
+use alertstorm_model::event::ApiCalls;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
@@ -273,7 +274,7 @@ fn leases(report: &Report, end: f64) -> Option<Chart> {
 
 fn api_calls(report: &Report) -> Option<Chart> {
     let mut kinds: Vec<(String, f64)> = Vec::new();
-    for calls in &report.api_calls {
+    for calls in ApiCalls::by_resource(&report.api_calls) {
         let name = format!("{} {}", calls.verb, calls.resource);
         match kinds.iter_mut().find(|(known, _)| *known == name) {
             Some((_, n)) => *n += calls.count as f64,
@@ -282,8 +283,7 @@ fn api_calls(report: &Report) -> Option<Chart> {
     }
     kinds.sort_by(|a, b| b.1.total_cmp(&a.1));
     kinds.truncate(14);
-    let total: u64 = report.api_calls.iter().map(|calls| calls.count).sum();
-    let each = total as f64 / report.accounting.finished.max(1) as f64;
+    let each = ApiCalls::total(&report.api_calls) as f64 / report.accounting.finished.max(1) as f64;
     let rows: Vec<_> = kinds.into_iter().map(|(name, n)| (name, 0.0, n, None)).collect();
     (!rows.is_empty()).then(|| Chart {
         title: "Calls to the API server",

@@ -201,13 +201,11 @@ impl Scraper {
             let before = self.base.levels.get(level).copied().unwrap_or_default();
             let nanos = |now: f64, before: f64| ((now - before).max(0.0) * 1e9) as u64;
             ApiCalls {
-                verb: "all".to_owned(),
-                resource: "all".to_owned(),
-                level: level.clone(),
                 count: count.saturating_sub(before.0),
                 rejected: rejected.saturating_sub(before.1),
                 seat_ns: nanos(seats, before.3),
                 queue_wait_ns: nanos(wait, before.2),
+                ..ApiCalls::of_level(level)
             }
         });
         by_verb.chain(by_level).filter(|calls| calls.count > 0).collect()

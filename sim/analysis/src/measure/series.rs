@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounting::Accounting;
 use crate::ledger::LeaseCounts;
-use alertstorm_model::event::{CpuUse, Sample};
+use alertstorm_model::event::{ApiCalls, CpuUse, Sample};
 use alertstorm_model::scenario::FaultKind;
 use alertstorm_model::time::Time;
 
@@ -109,7 +109,7 @@ impl Series {
             leases_active: leases.active,
             leases_issued: leases.issued,
             leases_ended: leases.revoked + leases.expired + leases.irrevocable,
-            api_calls: sample.api_calls.iter().map(|calls| calls.count).sum(),
+            api_calls: ApiCalls::total(&sample.api_calls),
             depths: sample.depths.iter().map(|depth| depth.depth).collect(),
             cores_busy,
         });

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+use alertstorm_model::event::ApiCalls;
 use alertstorm_model::scenario::{Comparison, Counter, Metric, Slo};
 use alertstorm_model::time::Span;
 use schemars::JsonSchema;
@@ -111,8 +112,7 @@ fn count(counter: Counter, m: &Measures) -> u64 {
         Counter::DeniedWrites => m.actions.denied_writes,
         Counter::DeniedReads => m.actions.denied_reads,
         Counter::ApiCalls => {
-            let calls = m.last_sample.as_ref().map(|sample| sample.api_calls.iter());
-            calls.into_iter().flatten().map(|calls| calls.count).sum()
+            m.last_sample.as_ref().map_or(0, |sample| ApiCalls::total(&sample.api_calls))
         }
     }
 }

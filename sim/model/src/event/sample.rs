@@ -124,6 +124,27 @@ pub struct ApiCalls {
     pub queue_wait_ns: u64,
 }
 
+impl ApiCalls {
+    /// Verb and resource of an entry by priority level alone.
+    const ALL: &str = "all";
+
+    /// An empty entry by priority level. Its requests are also in entries by verb and resource.
+    pub fn of_level(level: &str) -> Self {
+        let all = || Self::ALL.to_owned();
+        Self { verb: all(), resource: all(), level: level.to_owned(), ..Self::default() }
+    }
+
+    /// Number of requests, each counted once.
+    pub fn total(calls: &[Self]) -> u64 {
+        Self::by_resource(calls).map(|calls| calls.count).sum()
+    }
+
+    /// The entries by verb and resource, in which each request is counted once.
+    pub fn by_resource(calls: &[Self]) -> impl Iterator<Item = &Self> {
+        calls.iter().filter(|calls| calls.resource != Self::ALL)
+    }
+}
+
 /// etcd's counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct Etcd {
@@ -205,4 +226,21 @@ pub struct WaitSummary {
     pub p99_ns: u64,
     /// Longest wait, in ns.
     pub max_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_by_priority_level_repeat_requests_and_are_not_counted() {
+        let entry = |verb: &str, count| ApiCalls {
+            verb: verb.to_owned(),
+            resource: "pods".to_owned(),
+            count,
+            ..ApiCalls::default()
+        };
+        let level = ApiCalls { count: 7, ..ApiCalls::of_level("workload-low") };
+        assert_eq!(ApiCalls::total(&[entry("get", 4), entry("create", 3), level]), 7);
+    }
 }
