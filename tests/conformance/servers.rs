@@ -6,6 +6,7 @@ mod kind;
 mod kwok;
 mod pods;
 mod rendered;
+mod rights;
 mod secrets;
 mod visitors;
 

@@ -135,15 +135,14 @@ fn backend(
 ) -> [Value; 2] {
     let rule = |group: &str, resources: &[&str], verbs: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": verbs});
     let mut rules = vec![
-        rule("batch", &["jobs"], &["create", "delete", "deletecollection", "get", "list", "watch"]),
+        rule("batch", &["jobs"], &["create", "delete", "list", "watch"]),
         rule("", &["pods"], &["list", "watch"]),
         // A journal that is longer than a termination message is in the pod's log.
         rule("", &["pods/log"], &["get"]),
     ];
     if scenario.identity == IdentityKind::PerInvestigation {
-        let verbs = ["create", "delete", "deletecollection", "list"];
-        rules.push(rule("", &["serviceaccounts"], &verbs));
-        rules.push(rule("rbac.authorization.k8s.io", &["rolebindings"], &verbs));
+        rules.push(rule("", &["serviceaccounts"], &["create", "delete"]));
+        rules.push(rule("rbac.authorization.k8s.io", &["rolebindings"], &["create", "delete"]));
         rules.push(json!({
             "apiGroups": ["rbac.authorization.k8s.io"],
             "resources": ["roles"],

@@ -15,7 +15,7 @@ use alertstorm_platform::provider::local::Local;
 use alertstorm_platform::{Client, Platform, RunId, call, objects};
 use serde_json::{Value, json};
 
-use super::pods;
+use super::{pods, rights};
 use crate::common::{self, root};
 
 /// Long enough for every wait here, even on a busy machine.
@@ -279,6 +279,8 @@ async fn grant(local: &Local, platform: &Platform) -> String {
         }
     }
     let vault = local.vault().expect("a client");
+    let trail = json!({"type": "file", "options": {"file_path": platform.trails.vault}});
+    vault.write("sys/audit/trail", trail).await.expect("a trail");
     let policy = fs::read_to_string(least.join("vault-policy.hcl")).expect("the policy");
     let path = "sys/policies/acl/load-test-harness";
     vault.write(path, json!({"policy": policy})).await.expect("the policy");
@@ -357,6 +359,12 @@ fn two_runs_with_the_least_rights_and_a_clean_up_share_servers_and_leave_nothing
     }
     assert!(printed(&cleaned).contains("removed: Kubernetes: Namespace alertstorm-dead"));
     assert_eq!(visited.everything(), before);
+    let log = visited.platform.trails.api_server.clone().expect("an audit log");
+    let unused = rights::unused(&log, &["alertstorm", "alertstorm-one", "alertstorm-two"]);
+    assert_eq!(unused, Vec::<String>::new());
+    let log = visited.platform.trails.vault.clone().expect("an audit trail");
+    let unused = rights::unused_in_vault(&log, "load-test-harness");
+    assert_eq!(unused, Vec::<String>::new());
 }
 
 #[test]

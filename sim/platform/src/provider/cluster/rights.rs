@@ -42,21 +42,22 @@ const FOR_FLOW_SCHEMA: [Right; 1] =
 /// lets nobody grant more than he has.
 const INSIDE: [Right; 11] = [
     ("", "configmaps", &["get", "create", "patch"]),
-    ("", "serviceaccounts", &["get", "list", "create", "delete", "deletecollection"]),
+    ("", "serviceaccounts", &["get", "create", "delete"]),
     ("", "serviceaccounts/token", &["create"]),
     ("", "limitranges", &["get", "create"]),
-    ("", "pods", &["get", "list", "watch"]),
+    ("", "pods", &["list", "watch"]),
     ("", "pods/log", &["get"]),
-    ("batch", "jobs", &["get", "list", "watch", "create", "delete", "deletecollection"]),
+    ("batch", "jobs", &["list", "watch", "create", "delete", "deletecollection"]),
     ("coordination.k8s.io", "leases", &["get", "create", "patch"]),
     ("networking.k8s.io", "networkpolicies", &["get", "create"]),
     (RBAC, "roles", &["get", "create"]),
-    (RBAC, "rolebindings", &["get", "list", "create", "delete", "deletecollection"]),
+    (RBAC, "rolebindings", &["get", "create", "delete"]),
 ];
 
 /// Additional rights for shards.
-const FOR_SHARDS: [Right; 3] = [
+const FOR_SHARDS: [Right; 4] = [
     ("", "configmaps", &["delete"]),
+    ("batch", "jobs", &["get"]),
     (RBAC, "roles", &["patch"]),
     (RBAC, "rolebindings", &["patch"]),
 ];
