@@ -6,11 +6,16 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use kube::Error;
 
-/// Whether a retry may succeed: no connection, 429, 500, 502, 503 or 504.
+/// Whether a retry may succeed: no connection, 429, 500, 502, 503 or 504, or an error that the API server
+/// did not write.
 pub fn is_transient(error: &Error) -> bool {
     match error {
-        Error::Api(status) => matches!(status.code, 429 | 500 | 502 | 503 | 504),
-        Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) => true,
+        // kube's client takes any JSON for a Status. Without a code it is of something before the API
+        // server, such as a load balancer, and the response's own code is lost.
+        Error::Api(status) => matches!(status.code, 0 | 429 | 500 | 502 | 503 | 504),
+        Error::HyperError(_) | Error::Service(_) | Error::ReadEvents(_) | Error::FromUtf8(_) => {
+            true
+        }
         _ => false,
     }
 }
@@ -18,6 +23,9 @@ pub fn is_transient(error: &Error) -> bool {
 /// The text of an error: status code and message if the API server answered.
 pub fn describe(error: &Error) -> String {
     match error {
+        Error::Api(status) if status.code == 0 => {
+            format!("a response that is not the API server's: {}", status.message)
+        }
         Error::Api(status) => format!("{} {}", status.code, status.message),
         other => other.to_string(),
     }

@@ -10,8 +10,8 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use kube::client::Body;
 use kube::core::Status;
 use kube::{Client, Error};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tower::BoxError;
 
 use super::body::Bounded;
@@ -174,12 +174,22 @@ fn unsent(error: impl Into<BoxError>) -> Error {
     }
 }
 
-/// The Status in a response that is not a success; one of its text if it contains none.
+/// The Status in a response that is not a success; one of its text if it contains none, as that of a
+/// load balancer. The code is the response's in any case.
 fn refusal(code: StatusCode, body: &[u8]) -> Status {
-    serde_json::from_slice::<Status>(body).unwrap_or_else(|_| {
+    let text = || {
         let text = String::from_utf8_lossy(body);
-        Status::failure(text.trim(), "no Status in the response").with_code(code.as_u16())
-    })
+        Status::failure(text.trim(), "no Status in the response")
+    };
+    let is_status = serde_json::from_slice::<Tagged>(body).is_ok_and(|of| of.kind == "Status");
+    let status = is_status.then(|| serde_json::from_slice::<Status>(body).ok()).flatten();
+    status.unwrap_or_else(text).with_code(code.as_u16())
+}
+
+/// The type of an object, as it names it.
+#[derive(Deserialize)]
+struct Tagged {
+    kind: String,
 }
 
 /// Status and body of a response. The body is read to its end in any case, so that the connection
@@ -204,7 +214,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
     use serde_json::json;
 
     use super::*;
@@ -243,5 +252,35 @@ mod tests {
         let error = answering(503, "busy\n").check("/b").await.unwrap_err();
         assert!(call::is_transient(&error), "{error:?}");
         assert_eq!(call::describe(&error), "503 busy");
+    }
+
+    /// Those of load balancers: HTML, JSON of other kinds, JSON with a code of its own, nothing.
+    const BODIES: [&str; 6] = [
+        "<html><body>Bad Gateway</body></html>",
+        r#"{"error":"upstream"}"#,
+        r#"{"code":"unavailable","message":"no healthy upstream"}"#,
+        r#"{"kind":"Error","code":0}"#,
+        "[]",
+        "",
+    ];
+
+    #[tokio::test]
+    async fn a_transient_code_is_transient_whatever_the_body_is() {
+        for code in [429, 502, 503, 504] {
+            for body in BODIES {
+                let caller = answering(code, body);
+                let error = caller.check("/b").await.unwrap_err();
+                assert!(call::is_transient(&error), "{code} {body}: {error:?}");
+                // kube's client makes its own error of the response.
+                let request = Request::get("/b").body(Vec::new()).unwrap();
+                let error =
+                    caller.client().request::<serde_json::Value>(request).await.unwrap_err();
+                assert!(call::is_transient(&error), "{code} {body}: {error:?}");
+            }
+        }
+        for body in BODIES {
+            let error = answering(404, body).check("/b").await.unwrap_err();
+            assert!(call::is_gone(&error), "{body}: {error:?}");
+        }
     }
 }
