@@ -258,6 +258,34 @@ fn a_missing_world_is_exit_code_3_and_an_unknown_one_is_2() {
     assert_eq!(done.status.code(), Some(2));
 }
 
+#[test]
+fn kwok_is_refused_with_its_place_where_the_kubelets_are_real() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("night.yaml");
+    let text = "alerts: [{flood: 1}]\ncluster:\n  node: {runtime: kwok}\n";
+    fs::write(&scenario, text).expect("a scenario");
+    let refused = |args: &[&str]| {
+        let done = alertstorm().args(args).output().expect("the program runs");
+        let errors = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(2), "{args:?}: {errors}");
+        assert!(errors.contains("expected `kubelet`"), "{args:?}: {errors}");
+        errors
+    };
+    let night = scenario.to_str().expect("a path");
+    for world in ["kind", "cluster"] {
+        for args in
+            [&["run", night][..], &["capacity", night], &["gate", night, "--against", "HEAD"]]
+        {
+            let errors = refused(&[args, &["--on", world]].concat());
+            assert!(errors.contains("night.yaml:3:19"), "{errors}");
+            assert!(errors.contains(&format!("--on {world}")), "{errors}");
+        }
+    }
+    let kwok = "cluster.node.runtime=kwok";
+    let errors = refused(&["run", "scenarios/least.yaml", "--set", kwok, "--on", "kind"]);
+    assert!(errors.contains(&format!("--set {kwok}")), "{errors}");
+}
+
 /// Also those that would search in the twin first, or ask before they delete something.
 #[cfg(not(feature = "live"))]
 #[test]

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::path::Path;
 
-use alertstorm_model::scenario::{self, Files, Override, Plan};
+use alertstorm_model::scenario::{self, Files, Override, Plan, Problems};
 use anyhow::Result;
 
 use crate::exit::WrongInput;
@@ -36,6 +36,18 @@ pub struct Loaded {
     pub plan: Plan,
     /// The files that the scenario names: name as written there, and text.
     pub files: Vec<(String, String)>,
+    /// Name and text of the scenario.
+    source: (String, String),
+    overrides: Vec<Override>,
+}
+
+impl Loaded {
+    /// An error for values that are valid, but not where the scenario is to run.
+    pub fn wrong(&self, found: Problems) -> anyhow::Error {
+        let (name, text) = &self.source;
+        let problems = scenario::locate(text, name, &self.overrides, found);
+        WrongInput { files: vec![self.source.clone()], problems }.into()
+    }
 }
 
 /// Reads and checks a scenario.
@@ -76,7 +88,7 @@ fn read_and_check(
     let files = Folder { open: Some(files::Folder::open(&folder)), read: RefCell::default() };
     let checked = scenario::load(&text, &name, overrides, &files);
     let read = files.read.into_inner();
-    checked.map(|plan| Loaded { plan, files: read.clone() }).map_err(|mut problems| {
+    let plan = checked.map_err(|mut problems| {
         // Messages name files relative to the working directory, not to the scenario.
         let from_here = |name: &str| folder.join(name).display().to_string();
         for problem in &mut problems {
@@ -84,10 +96,11 @@ fn read_and_check(
                 problem.source = from_here(&problem.source);
             }
         }
-        let mut files: Vec<_> = read.into_iter().map(|(n, text)| (from_here(&n), text)).collect();
-        files.push((name, text));
-        WrongInput { files, problems }.into()
-    })
+        let named = read.iter().map(|(name, text)| (from_here(name), text.clone()));
+        let files = named.chain([(name.clone(), text.clone())]).collect();
+        anyhow::Error::from(WrongInput { files, problems })
+    })?;
+    Ok(Loaded { plan, files: read, source: (name, text), overrides: overrides.to_vec() })
 }
 
 /// A scenario in which every field has its default.

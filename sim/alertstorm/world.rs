@@ -1,11 +1,13 @@
 //! `--on`: where a scenario runs. The options of every verb that runs one.
 
-use alertstorm_model::scenario::{Indivisible, Part, Plan, nearest};
+use alertstorm_model::scenario::knobs::NodeRuntime;
+use alertstorm_model::scenario::{Indivisible, Part, Problems, nearest};
 use anyhow::Result;
 
 use crate::exit::WrongInput;
 use crate::live::Live;
 use crate::options::{LiveArgs, Provider};
+use crate::source::Loaded;
 
 /// Where a scenario runs, and the options of that place.
 #[derive(Clone, Debug, clap::Args)]
@@ -46,12 +48,13 @@ impl WorldArgs {
         typed
     }
 
-    /// Where to run `plan`.
+    /// Where to run a scenario.
     ///
     /// # Errors
-    /// [`WrongInput`] if `--on` is unknown, or if the plan cannot be divided into the shards; and if
-    /// this build does not include the real servers.
-    pub fn world(&self, plan: &Plan) -> Result<World> {
+    /// [`WrongInput`] if `--on` is unknown, if the plan cannot be divided into the shards, or if a value
+    /// of the scenario has no effect there; and if this build does not include the real servers.
+    pub fn world(&self, loaded: &Loaded) -> Result<World> {
+        let plan = &loaded.plan;
         let provider = match self.on.as_str() {
             "twin" => None,
             "local" => Some(Provider::Local),
@@ -75,6 +78,17 @@ impl WorldArgs {
             Part::divides(of, plan).map_err(wrong)?;
         }
         let Some(provider) = provider else { return Ok(World::Twin) };
+        let real_kubelets = matches!(provider, Provider::Kind | Provider::Cluster);
+        if real_kubelets && plan.scenario().cluster.node.runtime == NodeRuntime::Kwok {
+            let mut found = Problems::default();
+            let message = format!(
+                "expected `kubelet` with --on {}: its nodes run real kubelets, and `kwok` has no effect",
+                self.on
+            );
+            let help = "remove it, or use --on twin or --on local".to_owned();
+            found.add("cluster.node.runtime", message, Some(help));
+            return Err(loaded.wrong(found));
+        }
         let live = Live::of_this_build(&format!("--on {}", self.on))?;
         Ok(World::Live(Box::new(Servers { live, provider, args: self.live.clone() })))
     }

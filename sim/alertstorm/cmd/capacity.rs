@@ -20,8 +20,9 @@ pub use args::Args;
 
 /// Finds the knee.
 pub fn run(args: &Args) -> Result<Exit> {
-    let plan = source::load(&args.scenario, &args.set)?;
-    let world = args.world.world(&plan)?;
+    let loaded = source::load_with_files(&args.scenario, &args.set)?;
+    let world = args.world.world(&loaded)?;
+    let plan = loaded.plan;
     let question = Question::new(args, &plan)?;
     let grid = grid(&args.vary);
     // A misspelt knob is an error before anything is run.

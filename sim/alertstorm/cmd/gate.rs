@@ -23,7 +23,7 @@ pub use args::Args;
 /// Judges, or writes the baseline.
 pub fn run(args: &Args) -> Result<Exit> {
     let loaded = source::load_with_files(&args.scenario, &args.set)?;
-    let world = args.world.world(&loaded.plan)?;
+    let world = args.world.world(&loaded)?;
     interrupt::listen()?;
     let rule = Rule {
         false_alarms: args.false_alarms,

@@ -59,7 +59,7 @@ pub fn run(args: &Args) -> Result<Exit> {
     if let Some(seed) = args.seed {
         loaded.plan = loaded.plan.with_seed(seed);
     }
-    let world = args.world.world(&loaded.plan)?;
+    let world = args.world.world(&loaded)?;
     if args.dry_run {
         return dry_run(&loaded, &world);
     }

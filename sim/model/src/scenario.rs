@@ -26,7 +26,7 @@ pub mod raw;
 
 pub use crate::input::{Problem, Problems, nearest, read_document, worded};
 pub use crate::spread;
-pub use check::{BUILT_IN_PROFILES, Override, load};
+pub use check::{BUILT_IN_PROFILES, Override, load, locate};
 pub use files::{Files, NoFiles};
 pub use objective::{Comparison, Counter, Metric, Slo, metrics};
 pub use part::{Indivisible, Part};

@@ -48,7 +48,6 @@ pub fn load(
 ) -> Result<Plan, Vec<Problem>> {
     let root = Node::parse(text, source)?;
     let mut check = Check { of_files: Vec::new(), files, known: None };
-    let origin = |of: &Override| format!("--set {}={}", of.path, of.value);
     check.tree(root, source, overrides, origin)
 }
 
@@ -63,6 +62,34 @@ pub(super) fn anew(
     let mut check = Check { of_files: Vec::new(), files: &NoFiles, known: Some(known) };
     let origin = |of: &Override| format!("{}={}", of.path, of.value);
     check.tree(root, &scenario.name, overrides, origin)
+}
+
+/// Problems with values of a scenario that [`load`] accepts, such as those that depend on where it
+/// runs. Each gets its place in the text, or names the override that set the value.
+///
+/// ```
+/// use alertstorm_model::scenario::{Problems, locate};
+///
+/// let mut found = Problems::default();
+/// found.add("cluster.node.runtime", "expected `kubelet`", None);
+/// let problems = locate("cluster:\n  node: {runtime: kwok}", "night.yaml", &[], found);
+/// assert_eq!(problems[0].to_string(), "night.yaml:2:19: expected `kubelet`");
+/// ```
+pub fn locate(text: &str, source: &str, overrides: &[Override], found: Problems) -> Vec<Problem> {
+    let mut root = match Node::parse(text, source) {
+        Ok(root) => root,
+        Err(problems) => return problems,
+    };
+    root.expand("controller", "admission");
+    let set = overrides.iter().map(|set| root.set(&set.path, &set.value, &origin(set)));
+    let mut problems: Vec<Problem> = set.filter_map(Result::err).flatten().collect();
+    problems.extend(found.0.into_iter().map(|at| root.locate(source, at)));
+    in_order(problems)
+}
+
+/// How an override is named in problems.
+fn origin(of: &Override) -> String {
+    format!("--set {}={}", of.path, of.value)
 }
 
 /// The file's name without folder and ending.

@@ -93,7 +93,8 @@ words! {
         /// A kubelet and a container runtime.
         Kubelet = "kubelet",
         /// KWOK with its `fast` stages: pods run and complete at once, and no agent runs. With `--on
-        /// local` the hollow nodes play these stages with KWOK's calls. Real kubelets ignore it.
+        /// local` the hollow nodes play these stages with KWOK's calls. `--on kind` and `--on cluster`,
+        /// whose kubelets are real, refuse it.
         Kwok = "kwok",
     }
 }
