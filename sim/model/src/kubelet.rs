@@ -30,6 +30,17 @@ pub const fn mount_pause(earlier_failures: u32) -> Span {
     Span(first.0 << earlier_failures)
 }
 
+/// The pause before KWOK plays a stage of a pod again after this many earlier failures: 1 s, doubled up
+/// to 32 min (`defaultBackoff` in pkg/kwok/controllers/utils.go of KWOK v0.8.0), without its jitter of up
+/// to 20 %.
+pub const fn kwok_pause(earlier_failures: u32) -> Span {
+    let (first, last) = (Span::secs(1), Span::secs(1_920));
+    if earlier_failures >= 11 {
+        return last;
+    }
+    Span(first.0 << earlier_failures)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +52,11 @@ mod tests {
             pauses,
             [500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 122_000, 122_000, 122_000]
         );
+    }
+
+    #[test]
+    fn the_pauses_between_kwoks_attempts_double_up_to_thirty_two_minutes() {
+        let pauses = [0, 1, 2, 10, 11, 12, 100].map(|n| kwok_pause(n).0 / 1_000_000_000);
+        assert_eq!(pauses, [1, 2, 4, 1_024, 1_920, 1_920, 1_920]);
     }
 }

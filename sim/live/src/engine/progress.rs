@@ -6,6 +6,7 @@ use std::sync::Arc;
 use alertstorm_model::delivery::Input;
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
+use alertstorm_model::scenario::knobs::NodeRuntime;
 use alertstorm_model::time::{Span, Time};
 
 use super::Engine;
@@ -68,7 +69,10 @@ impl Engine<'_> {
         if self.in_pods && timeline.may_have_journal(finished, seen_all) {
             return self.await_journal(id, at, finished);
         }
-        let (alert, ran) = (timeline.alert, timeline.ended && finished == Finished::Complete);
+        // KWOK's last stage completes the pod, and may be seen here before its request is answered.
+        let kwok = self.plan.scenario().cluster.node.runtime == NodeRuntime::Kwok;
+        let completed = finished == Finished::Complete;
+        let (alert, ran) = (timeline.alert, completed && (timeline.ended || kwok));
         // The watch of pods may lag behind the watch of Jobs: these stages were reached, too.
         self.stage(id, at, Stage::JobCreated);
         if ran {
@@ -78,6 +82,7 @@ impl Engine<'_> {
         }
         let outcome = match finished {
             Finished::DeadlineExceeded => Outcome::DeadlineExceeded,
+            Finished::Complete if kwok => Outcome::Resolved,
             Finished::Complete => Outcome::Inconclusive,
             Finished::Failed => Outcome::Evicted,
         };

@@ -29,9 +29,11 @@ impl Host for NoHost {
     fn sample(&self) {}
 }
 
+const ONE: &str = "alerts: [{flood: 1}]";
+
 /// A plan of one alert, and the Jobs of an API server that never answers.
-fn plan_and_jobs() -> (Arc<Plan>, Arc<Jobs>, Reporter, Inbox) {
-    let plan = load("alerts: [{flood: 1}]", "plan", &[], &NoFiles);
+fn plan_and_jobs(plan: &str) -> (Arc<Plan>, Arc<Jobs>, Reporter, Inbox) {
+    let plan = load(plan, "plan", &[], &NoFiles);
     let plan = Arc::new(plan.unwrap_or_else(|problems| panic!("{problems:?}")));
     let silent = tower::service_fn(|_: http::Request<Body>| async {
         std::future::pending::<Result<http::Response<Body>, std::io::Error>>().await
@@ -72,7 +74,7 @@ async fn succeeded_by(
     reported: Vec<Event>,
     observations: Vec<Observation>,
 ) -> Measures {
-    let (plan, jobs, reporter, mut inbox) = plan_and_jobs();
+    let (plan, jobs, reporter, mut inbox) = plan_and_jobs(ONE);
     let mut events = reported;
     let (selector, book) = (jobs.selector(), LeaseBook::new(reporter.clone()));
     let mut engine = Engine::new(plan, &mut events, reporter.clone(), jobs, selector, book, true);
@@ -138,4 +140,27 @@ async fn a_remark_names_the_agent_whose_journal_never_arrives() {
     assert_eq!(measures.invalid, Vec::<String>::new());
     assert_eq!(measures.accounting.finished, 1);
     assert!(measures.remarks.iter().any(|remark| remark.contains("no journal received")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_kwoks_that_completed_is_resolved_also_if_the_stage_is_answered_later() {
+    let plan = "{alerts: [{flood: 1}], cluster: {node: {runtime: kwok}}}";
+    let (plan, jobs, reporter, mut inbox) = plan_and_jobs(plan);
+    let mut events: Vec<Event> = Vec::new();
+    let book = LeaseBook::new(reporter.clone());
+    let due = plan.alerts().next().expect("an alert");
+    let mut engine =
+        Engine::new(plan, &mut events, reporter.clone(), jobs, String::new(), book, false);
+    let outcome = Outcome::Resolved;
+    let ended = Observation::Fact(Event::of(seconds(3), ID, Fact::Ended { outcome }));
+    let messages = [Observation::Due(due), job(seconds(2)), ended];
+    messages.into_iter().for_each(|message| reporter.send(message));
+    engine.close(&mut inbox, &NoHost);
+    drop(engine);
+    let ended: Vec<_> =
+        events.iter().filter(|event| matches!(event.fact, Fact::Ended { .. })).collect();
+    assert_eq!((ended[0].at, &ended[0].fact), (seconds(2), &Fact::Ended { outcome }));
+    assert_eq!(ended.len(), 1);
+    let ran = Fact::Stage { stage: Stage::PodRunning };
+    assert!(events.iter().any(|event| event.fact == ran), "its pod ran");
 }

@@ -12,7 +12,7 @@ use alertstorm_model::kubelet::AGENT_START;
 use alertstorm_model::seed::{Purpose, Stream};
 use alertstorm_model::time::Time;
 use alertstorm_platform::call;
-use alertstorm_platform::connection::PatchKind;
+use alertstorm_platform::connection::{Caller, PatchKind};
 use alertstorm_platform::identity::investigation_of;
 use jiff::Timestamp;
 use kube::ResourceExt;
@@ -305,24 +305,28 @@ fn status(subject: &Subject, container: &Container) -> Value {
     })
 }
 
-/// Removes a pod from the API server with a grace period of zero.
-pub(super) async fn delete_now(kubelet: &Kubelet, pod: &SeenPod) {
+/// Removes a pod from the API server, and tries it again as a kubelet does.
+async fn delete_now(kubelet: &Kubelet, pod: &SeenPod) {
     let name = pod.name_any();
     let path = kubelet.pod(&name);
+    let done = call::patiently(PATIENCE, || async {
+        kubelet.turn().await;
+        remove(&kubelet.caller, &path, pod).await
+    });
+    failed(kubelet, "delete", &name, done.await);
+}
+
+/// Deletes a pod with a grace period of zero. One that was deleted already and replaced by another one
+/// of its name (409) counts as deleted.
+pub(super) async fn remove(caller: &Caller, path: &str, pod: &SeenPod) -> Result<(), kube::Error> {
     let options = json!({
         "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0,
         "preconditions": {"uid": pod.uid()},
     });
-    let done = call::patiently(PATIENCE, || async {
-        kubelet.turn().await;
-        kubelet.caller.delete(&path, &options).await
-    });
-    let done = match done.await {
-        // Another pod has its name.
+    match caller.delete(path, &options).await {
         Err(error) if call::is_conflict(&error) => Ok(()),
         done => done,
-    };
-    failed(kubelet, "delete", &name, done);
+    }
 }
 
 #[cfg(test)]
