@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::reporter::{Observation, Reporter};
-use crate::seen::SeenJob;
+use crate::seen::{AGENT_CONTAINER, SeenJob};
 use crate::throttle::Throttle;
 
 /// How long a request is retried. The controller then receives the failure and retries by itself.
@@ -77,7 +77,7 @@ fn object(template: &JobTemplate, image: &str, env: &Value) -> Value {
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     "containers": [{
-                        "name": "agent",
+                        "name": AGENT_CONTAINER,
                         "image": image,
                         "imagePullPolicy": images::pull_policy(image),
                         "env": env,

@@ -28,9 +28,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use crate::lags::Lag;
 use crate::reporter::{Observation, duration};
 use crate::task::guarded;
-use crate::watch::{PodChange, pods_of_node};
+use crate::watch::{PodChange, bound_to, pods_of_node};
 use kwok::Stages;
-use node::Kubelet;
+use node::{Kubelet, PATIENCE};
 pub use shared::Shared;
 
 /// Changes of its pods that may wait for a node's kubelet, which handles each at once.
@@ -103,8 +103,10 @@ impl Kubelet {
         sender: mpsc::Sender<PodChange>,
         mut power: watch::Receiver<bool>,
     ) {
+        let mut bound = Vec::new();
         loop {
-            let running = Arc::clone(&self).work(&mut changes, sender.clone());
+            let first = std::mem::take(&mut bound);
+            let running = Arc::clone(&self).work(first, &mut changes, sender.clone());
             tokio::select! {
                 () = running => {}
                 _ = power.wait_for(|on| !*on) => {}
@@ -119,7 +121,23 @@ impl Kubelet {
                 let text = format!("{name} failed to register again: {}", call::describe(&error));
                 self.shared.agent_reports.reporter.send(Observation::Remark(text));
             }
+            bound = self.bound().await;
         }
+    }
+
+    /// The pods that the node has after its power came back. A watch of its own lists them; a shared one
+    /// does not report again what changed meanwhile.
+    async fn bound(&self) -> Vec<PodChange> {
+        if !shares_watch(&self.shared.plan.scenario().cluster.node) {
+            return Vec::new();
+        }
+        let (client, namespace) = (self.caller.client(), self.shared.names.namespace());
+        let listed = call::patiently(PATIENCE, || bound_to(client, namespace, &self.name)).await;
+        listed.unwrap_or_else(|error| {
+            let text = format!("{} failed to list its pods: {}", self.name, call::describe(&error));
+            self.shared.agent_reports.reporter.send(Observation::Invalid(text));
+            Vec::new()
+        })
     }
 
     /// Counts an error of something that is done again at its next turn.
@@ -128,9 +146,11 @@ impl Kubelet {
         self.shared.agent_reports.reporter.failed(what, &error);
     }
 
-    /// Runs the kubelet and its pods until the future is dropped.
+    /// Runs the kubelet and its pods until the future is dropped. It handles the changes `first` before
+    /// those that it receives.
     async fn work(
         self: Arc<Self>,
+        first: Vec<PodChange>,
         changes: &mut mpsc::Receiver<PodChange>,
         sender: mpsc::Sender<PodChange>,
     ) {
@@ -152,11 +172,15 @@ impl Kubelet {
         let mut status = interval_at(Instant::now() + STATUS_PERIOD, STATUS_PERIOD);
         let mut pods: BTreeMap<String, Running> = BTreeMap::new();
         let mut stages = Stages::default();
+        let mut handle = |change, tasks: &mut JoinSet<()>| match self.is_kwok() {
+            true => self.play(change, &mut stages, tasks),
+            false => self.take(change, &mut pods, tasks),
+        };
+        first.into_iter().for_each(|change| handle(change, &mut tasks));
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Some(change) if self.is_kwok() => self.play(change, &mut stages, &mut tasks),
-                    Some(change) => self.take(change, &mut pods, &mut tasks),
+                    Some(change) => handle(change, &mut tasks),
                     None => return,
                 },
                 due = heartbeat.tick() => {
@@ -215,7 +239,7 @@ impl Kubelet {
             PodChange::Gone(pod) => stop(pods, &pod.name_any()),
             PodChange::All(names) => {
                 let gone: Vec<String> =
-                    pods.keys().filter(|name| !names.contains(name)).cloned().collect();
+                    pods.keys().filter(|name| !names.contains(*name)).cloned().collect();
                 gone.iter().for_each(|name| stop(pods, name));
             }
         }

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use crate::agent_reports::AgentReports;
 use crate::reporter::Observation;
-use crate::seen::SeenPod;
+use crate::seen::{AGENT_CONTAINER, SeenPod};
 use crate::task::guarded;
 use crate::watch::PodChange;
 
@@ -34,6 +34,8 @@ struct Known {
     scheduled: BTreeMap<InvestigationId, Time>,
     /// Names of pods whose journals are read by this process.
     read: BTreeSet<String>,
+    /// Pods that were not deleted yet and have no journal, by name.
+    unended: BTreeMap<String, InvestigationId>,
     /// Investigations whose journals were read by the shard that this one replaces.
     by_predecessor: BTreeSet<InvestigationId>,
     /// Nodes with a remark about their clock.
@@ -96,7 +98,20 @@ impl Pods {
         match change {
             PodChange::Is(pod) => self.changed(pod),
             PodChange::Gone(pod) => self.deleted(pod),
-            PodChange::All(_) => {}
+            PodChange::All(names) => self.left_out(names),
+        }
+    }
+
+    /// Pods that a list does not contain were deleted while the watch was down. Those that it had not
+    /// shown as terminated leave no journal.
+    fn left_out(&self, listed: &BTreeSet<String>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let unended = std::mem::take(&mut known.unended).into_iter();
+        let (listed, gone) = unended.partition(|(name, _)| listed.contains(name));
+        known.unended = listed;
+        let gone: BTreeMap<String, InvestigationId> = gone;
+        for id in gone.into_values() {
+            self.agent_reports.reporter.send(Observation::JournalRead(id));
         }
     }
 
@@ -109,7 +124,12 @@ impl Pods {
             known.scheduled.entry(id).or_insert(now);
         }
         let unread = !known.by_predecessor.contains(&id);
-        if unread && ended(pod).is_some() && known.read.insert(pod.name_any()) {
+        if unread && ended(pod).is_none() {
+            known.unended.insert(pod.name_any(), id);
+            return;
+        }
+        known.unended.remove(&pod.name_any());
+        if unread && known.read.insert(pod.name_any()) {
             let (this, pod) = (self.clone(), pod.clone());
             let reporter = self.agent_reports.reporter.clone();
             let reading = async move { this.read(id, &pod).await };
@@ -121,6 +141,7 @@ impl Pods {
     fn deleted(&self, pod: &SeenPod) {
         self.changed(pod);
         let Some(id) = investigation_of(&pod.name_any()) else { return };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).unended.remove(&pod.name_any());
         if ended(pod).is_none() {
             self.agent_reports.reporter.send(Observation::JournalRead(id));
         }
@@ -201,7 +222,9 @@ impl Pods {
     /// The pod's log. If it cannot be read, the run is invalid.
     async fn log(&self, name: &str) -> Option<String> {
         let pods: Api<Pod> = Api::default_namespaced(self.client.clone());
-        let params = LogParams::default();
+        // A pod may have other containers, such as a sidecar that an admission webhook added.
+        let container = Some(AGENT_CONTAINER.to_owned());
+        let params = LogParams { container, ..LogParams::default() };
         match call::patiently(PATIENCE, || async { pods.logs(name, &params).await }).await {
             Ok(text) => Some(text),
             Err(error) => {
@@ -210,5 +233,56 @@ impl Pods {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kube::client::Body;
+
+    use super::*;
+    use crate::reporter::{Clock, Inbox, Reporter};
+
+    /// A reader that needs no log of a pod.
+    fn pods() -> (Pods, Inbox) {
+        let (reporter, inbox) = Reporter::new(Clock::default());
+        let silent = tower::service_fn(|_: http::Request<Body>| async {
+            std::future::pending::<Result<http::Response<Body>, std::io::Error>>().await
+        });
+        (Pods::new(AgentReports::new(reporter, None), Client::new(silent, "a")), inbox)
+    }
+
+    fn pod(number: u32, ended: bool) -> SeenPod {
+        let mut pod = SeenPod::default();
+        pod.metadata.name = Some(format!("inv-000000{number}-0123abcd-x7k2p"));
+        let terminated = ended.then(ContainerStateTerminated::default);
+        pod.container =
+            Some(k8s_openapi::api::core::v1::ContainerState { terminated, ..Default::default() });
+        pod
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_a_new_list_lacks_leaves_no_journal_unless_it_had_ended() {
+        let (pods, mut inbox) = pods();
+        let all = [pod(1, false), pod(2, false), pod(3, true), pod(4, false)];
+        all.iter().for_each(|pod| pods.change(&PodChange::Is(Box::new(pod.clone()))));
+        pods.change(&PodChange::Gone(Box::new(all[3].clone())));
+        let mut read = || {
+            let messages = std::iter::from_fn(|| inbox.try_recv());
+            let ids = messages.filter_map(|message| match message {
+                Observation::JournalRead(id) => Some(id.0),
+                _ => None,
+            });
+            ids.collect::<Vec<_>>()
+        };
+        assert_eq!(read(), [4]);
+        let listed = Arc::new(BTreeSet::from([all[0].name_any()]));
+        pods.change(&PodChange::All(Arc::clone(&listed)));
+        // The third one's is read by a task that was not polled yet.
+        assert_eq!(read(), [2]);
+        pods.change(&PodChange::All(listed));
+        assert_eq!(read(), [0; 0]);
     }
 }

@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 use crate::reporter::Finished;
 
+/// The name of the agent's container. A pod may have others, which an admission webhook added.
+pub const AGENT_CONTAINER: &str = "agent";
+
 /// A Job.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(from = "RawJob")]
@@ -41,18 +44,21 @@ pub struct SeenPod {
     pub reason: Option<String>,
     /// `status.podIP`.
     pub ip: Option<Ipv4Addr>,
-    /// The state of its first container, the agent's.
+    /// The state of the agent's container.
     pub container: Option<ContainerState>,
 }
 
 impl SeenPod {
-    /// Whether its container is running or has run.
+    /// Whether the agent's container is running or has run. The phase is `Running` as soon as any
+    /// container is, so it counts only where the state of the agent's is not known.
     pub fn has_run(&self) -> bool {
-        let ran = |state: &ContainerState| {
-            state.running.is_some()
-                || state.terminated.as_ref().is_some_and(|end| end.started_at.is_some())
-        };
-        self.phase.as_deref() == Some("Running") || self.container.as_ref().is_some_and(ran)
+        match &self.container {
+            Some(state) => {
+                state.running.is_some()
+                    || state.terminated.as_ref().is_some_and(|end| end.started_at.is_some())
+            }
+            None => self.phase.as_deref() == Some("Running"),
+        }
     }
 }
 
@@ -159,6 +165,8 @@ struct RawPodStatus {
 #[derive(Deserialize)]
 struct RawContainer {
     #[serde(default)]
+    name: String,
+    #[serde(default)]
     state: Option<ContainerState>,
 }
 
@@ -173,7 +181,11 @@ impl From<RawPod> for SeenPod {
             phase: status.phase,
             reason: status.reason,
             ip: status.pod_ip.and_then(|ip| ip.parse().ok()),
-            container: status.container_statuses.into_iter().next().and_then(|first| first.state),
+            container: status
+                .container_statuses
+                .into_iter()
+                .find(|container| container.name == AGENT_CONTAINER)
+                .and_then(|agent| agent.state),
         }
     }
 }
@@ -274,6 +286,25 @@ mod tests {
         assert_eq!(seen.ip, status.pod_ip.and_then(|ip| ip.parse().ok()));
         assert_eq!(seen.container, status.container_statuses.unwrap().remove(0).state);
         assert!(seen.has_run());
+    }
+
+    #[test]
+    fn the_state_of_the_agents_container_is_read_wherever_it_stands() {
+        let mut pod = pod();
+        pod["status"]["phase"] = json!("Running");
+        let agent = pod["status"]["containerStatuses"][0].clone();
+        let sidecar = json!({"name": "proxy", "state": {"running": {"startedAt": null}}});
+        pod["status"]["containerStatuses"] = json!([sidecar, agent]);
+        let seen: SeenPod = serde_json::from_value(pod.clone()).unwrap();
+        assert_eq!(seen.container.unwrap().terminated.unwrap().exit_code, 1);
+        // The sidecar runs, and the agent's image is being pulled.
+        pod["status"]["containerStatuses"][1]["state"] =
+            json!({"waiting": {"reason": "ContainerCreating"}});
+        let seen: SeenPod = serde_json::from_value(pod.clone()).unwrap();
+        assert!(!seen.has_run());
+        pod["status"]["containerStatuses"] = json!([sidecar]);
+        let seen: SeenPod = serde_json::from_value(pod).unwrap();
+        assert_eq!(seen.container, None);
     }
 
     #[test]

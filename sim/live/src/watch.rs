@@ -2,13 +2,15 @@
 //! bookmarks, and lists again after 410 Gone; objects that a new list lacks are reported as
 //! deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alertstorm_model::investigation::InvestigationId;
 use alertstorm_platform::identity::investigation_of;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
+use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -98,22 +100,46 @@ pub async fn pods(
     also: impl Fn(PodChange) + Send,
 ) {
     let api: Api<SeenPod> = Api::namespaced(client, &namespace);
-    let mut stream = pin!(follow(api, &selector));
-    while let Some(event) = stream.next().await {
+    let failing = reporter.clone();
+    let failed = move |error: &watcher::Error| failing.failed("the watch of pods", error);
+    let mut changes = pin!(changes_of(follow(api, &selector), failed));
+    while let Some(change) = changes.next().await {
         let at = reporter.now();
-        match event {
-            Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
-                if let Some(id) = investigation_of(&pod.name_any()) {
-                    reporter.send(Observation::Watch { event: pod_event(id, &pod), at });
-                }
-                also(PodChange::Is(Box::new(pod)));
-            }
-            Ok(Event::Delete(pod)) => also(PodChange::Gone(Box::new(pod))),
-            Ok(Event::Init) => tracing::debug!("the watch of pods begins with a list"),
-            Ok(Event::InitDone) => tracing::debug!("the watch of pods is established"),
-            Err(error) => reporter.failed("the watch of pods", &error),
+        if let PodChange::Is(pod) = &change
+            && let Some(id) = investigation_of(&pod.name_any())
+        {
+            reporter.send(Observation::Watch { event: pod_event(id, pod), at });
         }
+        also(change);
     }
+}
+
+/// The changes that a watch of pods reports. After a list follow the names of all pods in it.
+fn changes_of<E>(
+    events: impl Stream<Item = Result<Event<SeenPod>, E>>,
+    failed: impl Fn(&E),
+) -> impl Stream<Item = PodChange> {
+    let mut listed = BTreeSet::new();
+    events.filter_map(move |event| {
+        let change = event.inspect_err(&failed).ok().and_then(|event| match event {
+            Event::Apply(pod) => Some(PodChange::Is(Box::new(pod))),
+            Event::InitApply(pod) => {
+                listed.insert(pod.name_any());
+                Some(PodChange::Is(Box::new(pod)))
+            }
+            Event::Delete(pod) => Some(PodChange::Gone(Box::new(pod))),
+            Event::Init => {
+                tracing::debug!("a watch of pods begins with a list");
+                listed.clear();
+                None
+            }
+            Event::InitDone => {
+                tracing::debug!(listed = listed.len(), "a watch of pods is established");
+                Some(PodChange::All(Arc::new(std::mem::take(&mut listed))))
+            }
+        });
+        std::future::ready(change)
+    })
 }
 
 /// An event of a watch of pods.
@@ -123,8 +149,9 @@ pub enum PodChange {
     Is(Box<SeenPod>),
     /// Deleted; its last state.
     Gone(Box<SeenPod>),
-    /// The names of all pods: the watch was started anew, and pods without an entry were deleted.
-    All(Vec<String>),
+    /// The names of all pods: the watch was started anew, and pods without an entry were deleted. A
+    /// watch that nodes share names the pods of all of them.
+    All(Arc<BTreeSet<String>>),
 }
 
 /// Watches the pods bound to one node until it is aborted. If the queue of changes is full, it is
@@ -146,33 +173,96 @@ pub async fn pods_of_node(
     };
     let api: Api<SeenPod> = Api::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-    let mut stream = pin!(watcher(api, config).backoff(Pauses(Duration::from_millis(50))));
-    let mut listed = Vec::new();
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(Event::Apply(pod)) => send(PodChange::Is(Box::new(pod))).await,
-            Ok(Event::InitApply(pod)) => {
-                listed.push(pod.name_any());
-                send(PodChange::Is(Box::new(pod))).await;
-            }
-            Ok(Event::Delete(pod)) => send(PodChange::Gone(Box::new(pod))).await,
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitDone) => {
-                tracing::debug!(node, listed = listed.len(), "a node's watch is established");
-                send(PodChange::All(std::mem::take(&mut listed))).await;
-            }
-            Err(error) => reporter.failed("a node's watch of its pods", &error),
-        }
+    let events = watcher(api, config).backoff(Pauses(Duration::from_millis(50)));
+    let failed = |error: &watcher::Error| reporter.failed("a node's watch of its pods", error);
+    let mut of_node = pin!(changes_of(events, failed));
+    while let Some(change) = of_node.next().await {
+        send(change).await;
     }
+}
+
+/// The pods that are bound to a node now, as changes.
+///
+/// # Errors
+/// If they cannot be listed.
+pub async fn bound_to(
+    client: &Client,
+    namespace: &str,
+    node: &str,
+) -> Result<Vec<PodChange>, kube::Error> {
+    let api: Api<SeenPod> = Api::namespaced(client.clone(), namespace);
+    let params = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let listed = api.list(&params).await?.items;
+    let names = listed.iter().map(ResourceExt::name_any).collect();
+    let changes = listed.into_iter().map(|pod| PodChange::Is(Box::new(pod)));
+    Ok(changes.chain([PodChange::All(Arc::new(names))]).collect())
 }
 
 fn follow<K>(
     api: Api<K>,
     selector: &str,
-) -> impl futures::Stream<Item = Result<Event<K>, watcher::Error>> + use<K>
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + use<K>
 where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let config = watcher::Config::default().labels(selector);
     watcher(api, config).backoff(Pauses(Duration::from_millis(50)))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    fn pod(name: &str) -> SeenPod {
+        let mut pod = SeenPod::default();
+        pod.metadata.name = Some(name.to_owned());
+        pod
+    }
+
+    fn named(change: PodChange) -> String {
+        match change {
+            PodChange::Is(pod) => pod.name_any(),
+            PodChange::Gone(pod) => format!("no {}", pod.name_any()),
+            PodChange::All(names) => {
+                format!("all: {}", names.iter().cloned().collect::<Vec<_>>().join(" "))
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_power_comes_back_lists_its_pods() {
+        let service = tower::service_fn(|request: http::Request<kube::client::Body>| async move {
+            let query = request.uri().query().unwrap_or_default();
+            assert!(query.contains("fieldSelector=spec.nodeName%3Dnode-7"), "{query}");
+            let list =
+                r#"{"metadata":{},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#;
+            let body = kube::client::Body::from(list.as_bytes().to_vec());
+            Ok::<_, std::io::Error>(http::Response::new(body))
+        });
+        let client = Client::new(service, "a");
+        let changes = bound_to(&client, "a", "node-7").await.unwrap();
+        assert_eq!(changes.into_iter().map(named).collect::<Vec<_>>(), ["a", "b", "all: a b"]);
+    }
+
+    #[tokio::test]
+    async fn a_list_is_followed_by_the_names_of_all_its_pods() {
+        let events = [
+            Ok(Event::Init),
+            Ok(Event::InitApply(pod("a"))),
+            Err("410 Gone"),
+            Ok(Event::Init),
+            Ok(Event::InitApply(pod("b"))),
+            Ok(Event::InitDone),
+            Ok(Event::Apply(pod("c"))),
+            Ok(Event::Init),
+            Ok(Event::InitDone),
+        ];
+        let failures = std::cell::Cell::new(0);
+        let changes = changes_of(stream::iter(events), |_: &&str| failures.set(failures.get() + 1));
+        let changes: Vec<String> = changes.map(named).collect().await;
+        assert_eq!(changes, ["a", "b", "all: b", "c", "all: "]);
+        assert_eq!(failures.get(), 1);
+    }
 }

@@ -15,8 +15,8 @@ use alertstorm_platform::vault;
 use alertstorm_platform::{Agents, Clients, Platform};
 use futures::future::BoxFuture;
 use kube::Client;
-use tokio::sync::Mutex;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use crate::agent_reports::AgentReports;
@@ -25,7 +25,7 @@ use crate::faults;
 use crate::kubelet::{self, HollowNode};
 use crate::leases;
 use crate::pods::Pods;
-use crate::reporter::Observation;
+use crate::reporter::{Observation, Reporter};
 use crate::scrape::Scraper;
 use crate::task::guarded;
 use crate::tokens;
@@ -162,18 +162,9 @@ impl Run {
             return Box::new(|_| {});
         }
         let reporter = self.agent_reports.reporter.clone();
-        let senders: BTreeMap<String, _> =
+        let senders =
             self.nodes.iter().map(|node| (node.name().to_owned(), node.changes())).collect();
-        Box::new(move |change| {
-            let (PodChange::Is(pod) | PodChange::Gone(pod)) = &change else { return };
-            let Some(node) = pod.node.clone() else { return };
-            let sent = senders.get(&node).map(|changes| changes.try_send(change));
-            if let Some(Err(TrySendError::Full(_))) = sent {
-                let why =
-                    format!("the harness lost a change of a pod: the queue of {node} is full");
-                reporter.send(Observation::Invalid(why));
-            }
-        })
+        Box::new(move |change| route(&change, &senders, &reporter))
     }
 
     /// Starts the timers of the plan's faults.
@@ -281,6 +272,29 @@ impl Run {
     }
 }
 
+/// Sends a change of a pod to its node, and the names of all pods to every node.
+fn route(
+    change: &PodChange,
+    nodes: &BTreeMap<String, mpsc::Sender<PodChange>>,
+    reporter: &Reporter,
+) {
+    let send = |node: &String, changes: &mpsc::Sender<PodChange>| {
+        if let Err(TrySendError::Full(_)) = changes.try_send(change.clone()) {
+            let why = format!("the harness lost a change of a pod: the queue of {node} is full");
+            reporter.send(Observation::Invalid(why));
+        }
+    };
+    match change {
+        PodChange::Is(pod) | PodChange::Gone(pod) => {
+            let of = pod.node.as_ref().and_then(|node| nodes.get_key_value(node));
+            if let Some((node, changes)) = of {
+                send(node, changes);
+            }
+        }
+        PodChange::All(_) => nodes.iter().for_each(|(node, changes)| send(node, changes)),
+    }
+}
+
 impl Host for Run {
     fn fault(&self, number: usize, begins: bool) {
         let fault = self.plan.faults()[number];
@@ -338,5 +352,37 @@ impl Host for Run {
             }
             sampling.store(false, Ordering::SeqCst);
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::reporter::Clock;
+    use crate::seen::SeenPod;
+
+    #[tokio::test]
+    async fn nodes_that_share_a_watch_receive_their_own_pods_and_the_names_of_all() {
+        let (reporter, mut inbox) = Reporter::new(Clock::default());
+        let (senders, mut inboxes): (BTreeMap<_, _>, Vec<_>) = ["node-0", "node-1"]
+            .map(|node| {
+                let (sender, changes) = mpsc::channel(2);
+                ((node.to_owned(), sender), changes)
+            })
+            .into_iter()
+            .unzip();
+        let pod = SeenPod { node: Some("node-1".to_owned()), ..SeenPod::default() };
+        route(&PodChange::Is(Box::new(pod.clone())), &senders, &reporter);
+        route(&PodChange::All(Arc::new(BTreeSet::new())), &senders, &reporter);
+        let received = inboxes.iter_mut().map(|changes| {
+            let kinds = std::iter::from_fn(|| changes.try_recv().ok());
+            kinds.map(|change| matches!(change, PodChange::All(_))).collect::<Vec<_>>()
+        });
+        assert_eq!(received.collect::<Vec<_>>(), [vec![true], vec![false, true]]);
+        assert!(inbox.try_recv().is_none());
+        (0..3).for_each(|_| route(&PodChange::Gone(Box::new(pod.clone())), &senders, &reporter));
+        assert!(matches!(inbox.try_recv(), Some(Observation::Invalid(_))), "one is lost");
     }
 }
