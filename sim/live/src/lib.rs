@@ -6,6 +6,7 @@
 
 mod agent_reports;
 mod alerts;
+mod cores;
 mod engine;
 mod faults;
 mod forensics;

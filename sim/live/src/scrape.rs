@@ -13,14 +13,15 @@ use alertstorm_model::event::{
     ApiCalls, AuditCount, Bucket, CpuUse, Depth, Etcd, Occupation, Resource, Sample, WaitSummary,
 };
 use alertstorm_platform::provider::{Program, Usage};
-use alertstorm_platform::{MetricsOf, Page, Platform, call};
+use alertstorm_platform::{Agents, MetricsOf, Page, Platform, call};
 
 use alertstorm_model::scenario::Scenario;
 use kube::Client;
 
+use crate::cores::Cores;
 use crate::metrics::Buckets;
 use crate::reporter::Reporter;
-use crate::usage::{harness_cpu, machine_cpu, resident_max};
+use crate::usage::{harness_cpu, resident_max};
 use counters::Counters;
 use occupied::Occupied;
 
@@ -34,7 +35,8 @@ pub struct Scraper {
     token: String,
     scraper: Client,
     admin: Client,
-    cores: u32,
+    /// Those that the servers run on, if they run on this machine.
+    cores: Cores,
     /// The counters at the run's start.
     base: Counters,
     db_bytes_max: std::sync::atomic::AtomicU64,
@@ -62,7 +64,11 @@ impl Scraper {
             .timeout(TIMEOUT)
             .no_proxy()
             .build()?;
-        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        // The processes of the local provider are children of this one; kind's are not.
+        let cores = match platform.agents {
+            Agents::Hollow(_) => Cores::of_this_process(),
+            Agents::Pods(_) => Cores::of_the_machine(),
+        };
         let base = Counters::default();
         let db_bytes_max = std::sync::atomic::AtomicU64::new(0);
         let (pages, token) = (platform.metrics.clone(), token.to_owned());
@@ -94,7 +100,7 @@ impl Scraper {
     ) {
         self.here = !usage.is_empty();
         self.base = self.counters(usage, vault).await;
-        let set_up = self.here.then_some((scenario, self.cores));
+        let set_up = self.here.then_some((scenario, self.cores.capacity()));
         self.occupied = Mutex::new(Occupied::start(&self.base.occupied, set_up));
     }
 
@@ -116,7 +122,7 @@ impl Scraper {
         let harness = u64::try_from(harness_cpu().as_nanos()).unwrap_or(u64::MAX);
         counters.cpu.insert("alertstorm", (harness, resident_max()));
         if self.here
-            && let Some(busy) = machine_cpu()
+            && let Some(busy) = self.cores.busy()
         {
             counters.occupied.insert(Resource::Cores, busy.as_secs_f64());
         }
@@ -235,7 +241,7 @@ impl Scraper {
     fn cpu(&self, now: &Counters) -> Vec<CpuUse> {
         let of = |(&process, &(busy, resident)): (&&'static str, &(u64, u64))| CpuUse {
             host: "this machine".to_owned(),
-            cores: self.cores,
+            cores: self.cores.count().ceil() as u32,
             process: process.to_owned(),
             busy_ns: busy.saturating_sub(self.base.cpu.get(process).map_or(0, |before| before.0)),
             resident_bytes: Some(resident),

@@ -23,7 +23,7 @@ use crate::phase::{Action, Refuser};
 use crate::time::{Span, Time};
 
 pub use audited::{Attributed, Audited, Denials, Reconciliation};
-pub use occupied::{Occupation, Resource};
+pub use occupied::{Capacity, Occupation, Resource};
 pub use sample::{
     ApiCalls, AuditCount, Bucket, Component, CpuUse, Depth, Etcd, Sample, Wait, WaitSummary,
 };

@@ -157,7 +157,7 @@ impl Path {
         for (i, sums) in self.by_interval.iter().enumerate() {
             let gaps = Component::ALL.iter().zip(sums).filter(|(_, span)| span.0 > 0);
             for (&gap, span) in gaps {
-                for cause in causes.interval(i).causes(gap, excess) {
+                for cause in causes.of(i, gap, excess) {
                     let seconds = span.as_secs_f64() * cause.share;
                     let known = all.iter().position(|of| of.component == cause.component);
                     let known = known.unwrap_or_else(|| {
@@ -238,7 +238,7 @@ const fn gap(component: Component, until: Stage) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use alertstorm_model::event::{Occupation, Resource};
+    use alertstorm_model::event::{Capacity, Occupation, Resource};
 
     use super::*;
 
@@ -279,7 +279,11 @@ mod tests {
         let mut paths = Paths { causes: Some(Causes::default()), ..Paths::default() };
         let causes = paths.causes.as_mut().unwrap();
         causes.occupied(Time::ZERO, &[]);
-        let cores = Occupation { of: Resource::Cores, busy_ns: 19_800_000_000, capacity: 2 };
+        let cores = Occupation {
+            of: Resource::Cores,
+            busy_ns: 19_800_000_000,
+            capacity: Capacity::whole(2),
+        };
         causes.occupied(Time::ZERO + Span::secs(10), &[cores]);
         let wait = |component, s| Wait { component, span: Span::secs(s) };
         let waits =

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use alertstorm_model::event::{Occupation, Resource};
+use alertstorm_model::event::{Capacity, Occupation, Resource};
 use alertstorm_model::scenario::Scenario;
 
 /// Adds up each resource's counter over restarts of its server.
@@ -11,27 +11,32 @@ use alertstorm_model::scenario::Scenario;
 pub struct Occupied {
     /// The counter in the latest reading, and the sum since the start, in seconds.
     by_resource: BTreeMap<Resource, (f64, f64)>,
-    capacities: BTreeMap<Resource, u32>,
+    capacities: BTreeMap<Resource, Capacity>,
 }
 
 /// How many occupations of each resource are possible at once, as the scenario sets up its servers.
-fn capacities(scenario: &Scenario, cores: u32) -> BTreeMap<Resource, u32> {
+fn capacities(scenario: &Scenario, cores: Capacity) -> BTreeMap<Resource, Capacity> {
     let manager = &scenario.cluster.control_plane.controller_manager;
+    let configs = scenario.vault.secrets.database.configs.get();
+    let one = Capacity::whole(1);
     [
         (Resource::Cores, cores),
-        (Resource::JobSyncs, manager.concurrent_job_syncs.get()),
-        (Resource::SchedulerAlgorithm, 1),
-        (Resource::EtcdFsync, 1),
-        (Resource::EtcdCommit, 1),
-        (Resource::VaultDatabaseUsers, scenario.vault.secrets.database.configs.get()),
+        (Resource::JobSyncs, Capacity::whole(manager.concurrent_job_syncs.get())),
+        (Resource::SchedulerAlgorithm, one),
+        (Resource::EtcdFsync, one),
+        (Resource::EtcdCommit, one),
+        (Resource::VaultDatabaseUsers, Capacity::whole(configs)),
     ]
     .into()
 }
 
 impl Occupied {
     /// The start of a run: `counters` are the servers' counters in seconds. `scenario` is given where
-    /// the servers were set up for it, on a machine with this number of cores.
-    pub fn start(counters: &BTreeMap<Resource, f64>, scenario: Option<(&Scenario, u32)>) -> Self {
+    /// the servers were set up for it, on this number of cores.
+    pub fn start(
+        counters: &BTreeMap<Resource, f64>,
+        scenario: Option<(&Scenario, Capacity)>,
+    ) -> Self {
         let capacities =
             scenario.map_or_else(BTreeMap::new, |(scenario, cores)| capacities(scenario, cores));
         let by_resource = counters.iter().map(|(of, counter)| (*of, (*counter, 0.0))).collect();
@@ -46,7 +51,7 @@ impl Occupied {
             let (before, sum) = self.by_resource.entry(of).or_default();
             *sum += if now >= *before { now - *before } else { now };
             *before = now;
-            let capacity = self.capacities.get(&of).copied().unwrap_or(0);
+            let capacity = self.capacities.get(&of).copied().unwrap_or_default();
             Occupation { of, busy_ns: (*sum * 1e9) as u64, capacity }
         };
         counters.iter().map(&mut add).collect()
