@@ -156,10 +156,15 @@ fn audit(out: &mut String, audited: &Audited, finished: u64) -> fmt::Result {
     }
     let (send, watch) = (Span(audited.send_lag.p99_ns), Span(audited.watch_lag.p99_ns));
     let cpu = Span(audited.harness_cpu_ns / finished.max(1));
-    let own = Span(audited.own_watch_lag.p99_ns);
+    let own = audited.own_watch_lag.p99_ns.min(watch.0);
+    let (server, own) = (Span(watch.0 - own), Span(own));
+    let probe = match audited.probe_lag.count {
+        0 => String::new(),
+        _ => format!(" (a probe {})", Span(audited.probe_lag.p99_ns)),
+    };
     let text = format!(
-        "send lag p99 {send} · watch lag p99 {watch}, {own} of it in the harness · {cpu} of CPU per \
-         investigation"
+        "send lag p99 {send} · watch lag p99 {watch}: API server {server}{probe}, harness {own} · \
+         {cpu} of CPU per investigation"
     );
     line(out, "harness", &text)
 }

@@ -16,6 +16,8 @@ pub enum Lag {
     /// From the response to a Job's creation to the watch event that shows the Job. The API
     /// server's delay is part of it.
     Watch,
+    /// From the response to an update of the probe to its watch event (see [`crate::probe`]).
+    Probe,
     /// From the arrival of a watch event in the harness to its handling.
     Reading,
     /// From the instant at which a hollow node's Lease is to be renewed to the request.
@@ -26,13 +28,14 @@ pub enum Lag {
 
 impl Lag {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::Send, Self::Watch, Self::Reading, Self::Heartbeat, Self::Runtime];
+    pub const ALL: [Self; 6] =
+        [Self::Send, Self::Watch, Self::Probe, Self::Reading, Self::Heartbeat, Self::Runtime];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Send => "harness: send lag",
             Self::Watch => "harness: watch lag",
+            Self::Probe => "API server: lag of a probe's watch",
             Self::Reading => "harness: its own part of the watch lag",
             Self::Heartbeat => "harness: heartbeat lag",
             Self::Runtime => "harness: timer lag",
@@ -60,7 +63,7 @@ impl Lag {
                 "the harness was the bottleneck: it renewed a node's Lease {max} late, and the \
                  control plane may have taken the node for lost"
             )),
-            // The API server's delay is part of the watch lag.
+            // The API server's delay is part of the watch lag, and all of the probe's.
             _ => None,
         }
     }

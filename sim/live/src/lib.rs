@@ -17,6 +17,7 @@ mod lags;
 mod leases;
 mod metrics;
 mod pods;
+mod probe;
 mod reporter;
 mod run;
 mod scrape;

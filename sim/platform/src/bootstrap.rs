@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// (see [`crate::bearer`]).
 const TOKEN_LIFE_S: i64 = 86_400;
 
+/// The Lease that the controller updates and watches, to measure how late the API server's watches are.
+pub const PROBE: &str = "alertstorm-probe";
+
 /// Why an object of a run could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
@@ -112,6 +115,8 @@ pub fn objects(
         let data = json!({"data": {"state": "up"}});
         all.push(object("ConfigMap", "v1", application_object(verb), data));
     }
+    let probe = json!({"spec": {"holderIdentity": PROBE, "leaseTransitions": 0}});
+    all.push(object("Lease", "coordination.k8s.io/v1", PROBE, probe));
     all.extend(manifests::agent_roles(phase));
     if scenario.identity == IdentityKind::SharedAgent {
         all.extend(manifests::shared_accounts(phase, names.namespace()));
@@ -139,6 +144,10 @@ fn backend(
         rule("", &["pods"], &["list", "watch"]),
         // A journal that is longer than a termination message is in the pod's log.
         rule("", &["pods/log"], &["get"]),
+        json!({
+            "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+            "resourceNames": [PROBE], "verbs": ["patch", "watch"],
+        }),
     ];
     if scenario.identity == IdentityKind::PerInvestigation {
         rules.push(rule("", &["serviceaccounts"], &["create", "delete"]));

@@ -94,6 +94,7 @@ pub fn manifests(
             "NetworkPolicy" => "networkpolicy.yaml",
             "LimitRange" | "ResourceQuota" => "limits.yaml",
             "ConfigMap" => "configmaps.yaml",
+            "Lease" => "lease.yaml",
             _ => "cluster-wide.yaml",
         };
         match files.iter_mut().find(|(file, _)| *file == name) {

@@ -25,6 +25,7 @@ use crate::engine::Engine;
 use crate::forensics;
 use crate::jobs::Jobs;
 use crate::lags::{Lag, Lags};
+use crate::probe;
 use crate::reporter::Inbox;
 use crate::shard::fleet;
 use crate::shard::fleet::merge::Merge;
@@ -149,6 +150,9 @@ pub(super) async fn drive<'a>(
     made.tasks.spawn(guarded("the watchdog", reporter.clone(), reachable));
     let timers = watchdog::timers(reporter.clone());
     made.tasks.spawn(guarded("the measurement of timers", reporter.clone(), timers));
+    let namespace = run.platform.names.namespace();
+    let probe = probe::follow(clients.backend(), namespace, reporter.clone());
+    made.tasks.spawn(guarded("the probe of the API server", reporter.clone(), probe));
     let own =
         (!sharded).then(|| Alerts::start(plan, Part::WHOLE, BTreeSet::new(), reporter.clone()));
     tracing::info!("the run has begun");

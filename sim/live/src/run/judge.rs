@@ -148,6 +148,7 @@ fn audited(lags: &Lags, used: Duration, verdict: forensics::Verdict) -> Audited 
         send_lag: lags.summary(Lag::Send),
         watch_lag: lags.summary(Lag::Watch),
         own_watch_lag: lags.summary(Lag::Reading),
+        probe_lag: lags.summary(Lag::Probe),
         heartbeat_lag: lags.summary(Lag::Heartbeat),
         timer_lag: lags.summary(Lag::Runtime),
         harness_cpu_ns: used.as_nanos() as u64,

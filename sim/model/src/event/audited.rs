@@ -16,6 +16,12 @@ pub struct Audited {
     /// The harness's own part of the watch lag: from the arrival of an event to its handling.
     #[serde(default)]
     pub own_watch_lag: WaitSummary,
+    /// Time from the response to an update of a probe, a small object of a kind that changes rarely, to
+    /// its event on a watch of its own. Where it is short and the watch lag long, the API server is late
+    /// with what it watches of Jobs, and neither as a whole nor on all connections. Empty if the probe was
+    /// not measured.
+    #[serde(default)]
+    pub probe_lag: WaitSummary,
     /// How late hollow nodes sent the renewals of their Leases.
     #[serde(default)]
     pub heartbeat_lag: WaitSummary,

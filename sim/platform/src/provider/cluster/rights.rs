@@ -48,7 +48,7 @@ const INSIDE: [Right; 11] = [
     ("", "pods", &["list", "watch"]),
     ("", "pods/log", &["get"]),
     ("batch", "jobs", &["list", "watch", "create", "delete", "deletecollection"]),
-    ("coordination.k8s.io", "leases", &["get", "create", "patch"]),
+    ("coordination.k8s.io", "leases", &["get", "create", "patch", "watch"]),
     ("networking.k8s.io", "networkpolicies", &["get", "create"]),
     (RBAC, "roles", &["get", "create"]),
     (RBAC, "rolebindings", &["get", "create", "delete"]),
