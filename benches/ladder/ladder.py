@@ -14,6 +14,8 @@ CPU, MEMORY, PODS = 32, "256Gi", 110
 # An agent that ends at once and needs no credentials.
 PROFILE = "".join(f"{domain}: {{hypotheses: 0, credentials: {{at_start: []}}}}\n"
                   for domain in ["network", "database", "application", "security"])
+# The outcomes of agents whose container ends with 0, so that their Jobs become Complete.
+CONCLUDED = {"resolved", "inconclusive", "escalated"}
 TICK_MS = 1_000 / os.sysconf("SC_CLK_TCK")
 # By their names in a platform's record.
 SERVERS = {"ApiServer": "kube-apiserver", "Etcd": "etcd", "ControllerManager": "kube-controller-manager",
@@ -191,18 +193,34 @@ def own(jobs, runtime, over=None):
         if run.poll() is None and finished < jobs:
             run.send_signal(signal.SIGINT)
         run.wait()
+        done, took = completed(events)
         subprocess.run(["rm", "-rf", runs])
     r = json.load(open(work / "report.json"))
-    audited, last = r["audited"], [row["max_s"] for row in r["latencies"]
-                                   if (row["from"], row["to"]) == ("alert", "job_finished")][0]
-    done = r["accounting"]["finished"]
+    audited = r["audited"]
     return difference(after, before, jobs) | {
-        "accounted": f"{done} of {r['accounting']['alerts']}", "invalid": r["invalid"],
-        "rate": done / last, "cpu": audited["harness_cpu_ns"] / 1e6 / jobs,
+        "accounted": f"{done} of {jobs}", "invalid": r["invalid"], "rate": done / took if done else 0,
+        "cpu": audited["harness_cpu_ns"] / 1e6 / jobs,
         "memory": grown / max(peak, 1), "live": peak,
         "send": audited["send_lag"]["p99_ns"] / 1e6, "watch": audited["watch_lag"]["p99_ns"] / 1e6,
-        "reading": audited["own_watch_lag"]["p99_ns"] / 1e6,
+        "probe": audited["probe_lag"]["p99_ns"] / 1e6, "reading": audited["own_watch_lag"]["p99_ns"] / 1e6,
     }
+
+
+def completed(events):
+    """The Jobs that became Complete, as in the row of KWOK, and the seconds from the first alert to the
+    last of them. A Job is Complete if its agent came to a conclusion."""
+    concluded, finished, first = set(), {}, None
+    for line in open(events):
+        event = json.loads(line)
+        match event:
+            case {"fact": "alert", "intended": at}:
+                first = at if first is None else min(first, at)
+            case {"fact": "ended", "inv": inv, "outcome": outcome} if outcome in CONCLUDED:
+                concluded.add(inv)
+            case {"fact": "stage", "inv": inv, "stage": "job_finished", "t_ns": at}:
+                finished[inv] = at
+    ends = [at for inv, at in finished.items() if inv in concluded]
+    return len(ends), (max(ends) - first) / 1e9 if ends else 0
 
 
 def requests(platform, path, name, bodies):
@@ -299,6 +317,7 @@ def of_kwok(jobs, small=False):
         curl = subprocess.Popen(["curl", "--no-progress-meter", "--parallel", "--parallel-max", str(CONNECTIONS),
                                  "--config", create])
         children.append(curl)
+        client_create = 0.0
         while curl.poll() is None:
             client_create = ticks(curl.pid) if curl.poll() is None else client_create
             time.sleep(0.1)
@@ -307,7 +326,7 @@ def of_kwok(jobs, small=False):
         return difference(after, before, jobs) | {
             "accounted": f"{len(done)} of {jobs}", "invalid": [], "rate": len(done) / (last[0] - began),
             "cpu": used / jobs, "client": (client[0] + client_create) / jobs,
-            "memory": grown / jobs, "live": jobs, "send": None, "watch": None, "reading": None,
+            "memory": grown / jobs, "live": jobs, "send": None, "watch": None, "probe": None, "reading": None,
         }
 
 
@@ -319,11 +338,11 @@ def row(jobs, who, r):
     calls = sum(r["calls"].values())
     return [f"{jobs:,}", who, r["accounted"] + (" invalid" if r["invalid"] else ""), number(r["rate"]),
             number(r["cpu"], 2), number(r["memory"] / 1e3), number(r["send"], 2), number(r["watch"]),
-            number(r["reading"]), number(calls), number(r["servers"]["kube-apiserver"])]
+            number(r["probe"]), number(r["reading"]), number(calls), number(r["servers"]["kube-apiserver"])]
 
 
-HEAD = ["Jobs", "who", "accounted for", "Jobs/s", "CPU ms/Job", "kB/live", "send p99 ms", "watch p99 ms",
-        "its own part", "calls/Job", "API server ms/Job"]
+HEAD = ["Jobs", "who", "complete", "Jobs/s", "CPU ms/Job", "kB/live", "send p99 ms", "watch p99 ms",
+        "probe", "its own part", "calls/Job", "API server ms/Job"]
 
 
 def table(head, rows):
