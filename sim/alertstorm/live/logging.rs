@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use alertstorm_reports::printable::lines;
 use anyhow::{Context, Result};
+use tracing::subscriber::Interest;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, dynamic_filter_fn, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
@@ -40,7 +41,8 @@ pub fn log_to_stderr(verbose: u8) {
         .log_internal_errors(false)
         .with_writer(|| ToRunLog)
         .with_filter(
-            dynamic_filter_fn(|of, _| is_ours(of) && *of.level() <= Level::DEBUG && is_kept())
+            dynamic_filter_fn(|of, _| is_of_a_run(of) && is_kept())
+                .with_callsite_filter(interest)
                 .with_max_level_hint(LevelFilter::DEBUG),
         );
     // Fails only if a subscriber is set already, which then stays.
@@ -62,6 +64,17 @@ fn levels(verbose: u8, variable: Option<String>) -> Targets {
         1 => Targets::new().with_target(OURS, Level::INFO),
         _ => Targets::new().with_default(Level::WARN).with_target(OURS, Level::DEBUG),
     }
+}
+
+/// Whether a run keeps an event.
+fn is_of_a_run(of: &Metadata<'_>) -> bool {
+    is_ours(of) && *of.level() <= Level::DEBUG
+}
+
+/// Other crates' events are left out once for each place in their code. Otherwise the filter is asked
+/// for each event and span, of which HTTP/2 has several a frame.
+fn interest(of: &Metadata<'_>) -> Interest {
+    if is_of_a_run(of) { Interest::sometimes() } else { Interest::never() }
 }
 
 fn is_ours(of: &Metadata<'_>) -> bool {
@@ -230,6 +243,33 @@ mod tests {
         assert!(shows(&chosen, "kube_runtime", Level::INFO));
         assert!(!shows(&chosen, "alertstorm_live", Level::ERROR));
         assert!(shows(&levels(0, Some(String::new())), "alertstorm_live", Level::WARN));
+    }
+
+    /// The place of an event of this crate, and of one of another crate.
+    fn places() -> [&'static Metadata<'static>; 2] {
+        struct Seen(Mutex<Vec<&'static Metadata<'static>>>);
+        impl<S: tracing::Subscriber> Layer<S> for &'static Seen {
+            fn register_callsite(&self, of: &'static Metadata<'static>) -> Interest {
+                self.0.lock().expect("unpoisoned").push(of);
+                Interest::sometimes()
+            }
+        }
+        static SEEN: Seen = Seen(Mutex::new(Vec::new()));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(&SEEN), || {
+            tracing::debug!(target: "alertstorm_live", "a frame");
+            tracing::debug!(target: "h2::codec", "a frame");
+        });
+        let all = SEEN.0.lock().expect("unpoisoned");
+        let of = |target| *all.iter().find(|of| of.target() == target).expect("registered");
+        [of("alertstorm_live"), of("h2::codec")]
+    }
+
+    #[test]
+    fn the_places_of_other_crates_events_are_left_out_once_and_for_all() {
+        let [own, foreign] = places();
+        assert!(interest(own).is_sometimes());
+        assert!(interest(foreign).is_never());
+        assert!(!is_of_a_run(foreign), "also where another filter wants it");
     }
 
     #[test]
