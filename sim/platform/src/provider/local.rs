@@ -12,10 +12,10 @@ mod phase_table;
 mod postgres;
 mod process;
 mod ready;
-#[cfg(test)]
-mod renewal;
 mod servers;
 pub mod setup;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -501,33 +501,4 @@ pub fn down() -> Result<usize, LocalError> {
     }
     state::clean().map_err(io_error("clean up after earlier runs"))?;
     Ok(kept.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_secrets_of_a_kept_platform_are_found_and_no_debug_output_contains_one() {
-        let folder = std::env::temp_dir().join(format!("alertstorm-{}", secret::name()));
-        let private = folder.join("private");
-        std::fs::create_dir_all(&private).expect("a folder");
-        ca::Certificates::make(&private).expect("certificates");
-        let secrets = Secrets::random(2);
-        let unsealed = Unsealed { key: "the-key".to_owned(), root: "the-root".to_owned() };
-        let ports = Ports::free().expect("ports");
-        let kept = Kept { secrets: secrets.clone(), unsealed, ports };
-        let text = serde_json::to_vec(&kept).expect("JSON");
-        state::write_private(&private.join("kept.json"), &text).expect("written");
-        let found = secrets_of_kept(&folder);
-        std::fs::remove_dir_all(&folder).expect("removed");
-        let found = found.expect("read");
-        for secret in ["the-key", "the-root", &secrets.admin, &secrets.nodes[1]] {
-            assert!(found.iter().any(|one| one == secret), "{secret} is missing");
-        }
-        // Three private keys of several lines each.
-        assert!(found.len() >= secrets.all().len() + 2 + 6, "{} secrets", found.len());
-        let text = format!("{secrets:?}");
-        assert!(found.iter().all(|secret| !text.contains(secret.as_str())), "{text}");
-    }
 }
