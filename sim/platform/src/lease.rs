@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bootstrap::{BootstrapError, create_one};
 use crate::call;
@@ -73,7 +73,13 @@ async fn renew(client: Client, path: String) {
     loop {
         ticks.tick().await;
         let change = json!({"spec": {"renewTime": micro_time(Timestamp::now())}});
-        let Err(error) = objects::merge(&client, &path, &change).await else { continue };
+        // The client of a kubeconfig waits for 295 s, and the Lease has expired long before.
+        let renewed = timeout(RENEW_EVERY, objects::merge(&client, &path, &change)).await;
+        let Ok(renewed) = renewed else {
+            tracing::warn!(path, "the renewal of the run's Lease was not answered in time");
+            continue;
+        };
+        let Err(error) = renewed else { continue };
         let gone = call::is_gone(&error);
         let error = call::describe(&error);
         tracing::warn!(error, path, "the run's Lease could not be renewed");
@@ -219,6 +225,21 @@ mod tests {
             }
         });
         Client::new(service, "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_is_not_answered_is_sent_again_before_the_lease_expires() {
+        let requests = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&requests);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<Result<http::Response<Body>, std::io::Error>>()
+        });
+        let renewing = renew(Client::new(service, "default"), "/a-lease".to_owned());
+        let expires = Duration::from_secs(DURATION_S as u64);
+        assert!(timeout(expires, renewing).await.is_err(), "it is renewed until it is dropped");
+        let sent = requests.load(Ordering::SeqCst);
+        assert!(sent >= 3, "{sent} requests");
     }
 
     #[tokio::test]

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::{Method, Request};
 
-/// A node's Lease or status: kubelet's heartbeat client gives up after `nodeStatusUpdateFrequency`
-/// (10 s), as a later heartbeat replaces it.
+/// A Lease or a node's status: kubelet's heartbeat client gives up after `nodeStatusUpdateFrequency`
+/// (10 s), as a later heartbeat replaces it. That bounds its reads, too. Within the duration of a node's
+/// Lease (40 s) three attempts have their turn, and within that of a run's Lease (60 s) five.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A request for one object. kube-apiserver answers a write with 504 after 34 s
 /// (`requestTimeoutUpperBound` in apiserver/pkg/endpoints/handlers/rest.go).
@@ -21,7 +22,7 @@ const IDLE: Duration = Duration::from_secs(90);
 /// The kind of a request, which decides how long it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The renewal of a Lease, or a Node's status.
+    /// A read, the creation or the renewal of a Lease, or a Node's status.
     Heartbeat,
     /// A request for one object.
     Single,
@@ -41,16 +42,17 @@ impl Kind {
         if query.split('&').any(streams) {
             return Self::Stream;
         }
-        let writes = request.method() != Method::GET;
-        let of_node = path.starts_with("/api/v1/nodes/") && path.ends_with("/status");
-        if writes && (of_node || path.contains("/namespaces/kube-node-lease/leases/")) {
-            return Self::Heartbeat;
-        }
         // Below the version, a path alternates between collections and names.
         let below = if path.starts_with("/api/") { 2 } else { 3 };
         let segments = path.trim_matches('/').split('/').count().saturating_sub(below);
-        match segments % 2 == 1 && matches!(*request.method(), Method::GET | Method::DELETE) {
-            true => Self::Collection,
+        if segments % 2 == 1 && matches!(*request.method(), Method::GET | Method::DELETE) {
+            return Self::Collection;
+        }
+        let status = path.starts_with("/api/v1/nodes/") && path.ends_with("/status");
+        let writes_status = status && request.method() != Method::GET;
+        let lease = path.starts_with("/apis/coordination.k8s.io/") && path.contains("/leases");
+        match writes_status || lease && request.method() != Method::DELETE {
+            true => Self::Heartbeat,
             false => Self::Single,
         }
     }
@@ -80,7 +82,9 @@ mod tests {
     #[test]
     fn the_kind_of_a_request_follows_from_its_method_and_path() {
         let jobs = "/apis/batch/v1/namespaces/a/jobs";
-        let lease = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-0001";
+        let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+        let lease = format!("{leases}/node-0001");
+        let of_run = "/apis/coordination.k8s.io/v1/namespaces/alertstorm-a/leases/alertstorm";
         let cases = [
             (Method::GET, format!("{jobs}?&labelSelector=a&watch=true"), Kind::Stream),
             (Method::GET, "/api/v1/namespaces/a/pods/b/log?&follow=true".to_owned(), Kind::Stream),
@@ -88,8 +92,13 @@ mod tests {
             (Method::DELETE, jobs.to_owned(), Kind::Collection),
             (Method::DELETE, format!("{jobs}/b"), Kind::Single),
             (Method::POST, jobs.to_owned(), Kind::Single),
-            (Method::PATCH, lease.to_owned(), Kind::Heartbeat),
-            (Method::GET, lease.to_owned(), Kind::Single),
+            (Method::PUT, lease.clone(), Kind::Heartbeat),
+            (Method::GET, lease, Kind::Heartbeat),
+            (Method::POST, leases.to_owned(), Kind::Heartbeat),
+            (Method::GET, leases.to_owned(), Kind::Collection),
+            (Method::GET, of_run.to_owned(), Kind::Heartbeat),
+            (Method::PATCH, of_run.to_owned(), Kind::Heartbeat),
+            (Method::DELETE, of_run.to_owned(), Kind::Single),
             (Method::PATCH, "/api/v1/nodes/node-0001/status".to_owned(), Kind::Heartbeat),
             (Method::GET, "/api/v1/nodes".to_owned(), Kind::Collection),
             (Method::GET, "/api/v1/namespaces/a/pods/b".to_owned(), Kind::Single),
