@@ -1,9 +1,11 @@
 //! The arms with real servers, and what only they can show.
 
 mod causes;
+mod disk;
 mod killed;
 mod kind;
 mod kwok;
+mod lost;
 mod pods;
 mod rendered;
 mod rights;
@@ -64,7 +66,7 @@ pub fn shard_image() -> String {
     image
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().expect("a runtime")
 }
 
@@ -80,7 +82,7 @@ fn on_kind(plan: &Plan) -> Vec<Event> {
     runtime().block_on(async { run(plan, Arc::new(start_kind(plan).await)).await })
 }
 
-async fn run(plan: &Plan, provider: Arc<dyn Provider>) -> Vec<Event> {
+pub async fn run(plan: &Plan, provider: Arc<dyn Provider>) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     let silent = |_: &str| {};
     let mut watch = |_| ControlFlow::Continue(());

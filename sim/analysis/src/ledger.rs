@@ -5,7 +5,8 @@
 //!
 //! An *orphan* is a lease or a token that is active after its investigation ended: a token mints
 //! further leases for as long as it lives. A lease that was returned and awaits its revocation is no
-//! orphan; it becomes one when an attempt to revoke it fails.
+//! orphan; it becomes one when an attempt to revoke it fails. A lease or a token whose response no agent
+//! received is an orphan from its issue on: nobody holds it, and nobody will return it.
 //!
 //! ```
 //! use alertstorm_analysis::ledger::Ledger;
@@ -59,8 +60,8 @@ pub struct LeaseCounts {
     pub active: u64,
     /// The maximum of `active` so far.
     pub active_peak: u64,
-    /// Leases that were active after their investigation ended, whether they have ended since or
-    /// not.
+    /// Leases that were active after their investigation ended, or that no agent received, whether
+    /// they have ended since or not.
     pub orphaned: u64,
     /// Failed attempts to revoke a lease; one lease may have several.
     pub revoke_failures: u64,
@@ -88,8 +89,8 @@ pub struct TokenCounts {
     pub active: u64,
     /// The maximum of `active` so far.
     pub active_peak: u64,
-    /// Tokens that were active after their investigation ended, whether they have ended since or
-    /// not.
+    /// Tokens that were active after their investigation ended, or that no agent received, whether
+    /// they have ended since or not.
     pub orphaned: u64,
 }
 
@@ -103,10 +104,10 @@ impl TokenCounts {
 /// A lease or a token that has not ended.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    inv: InvestigationId,
+    inv: Option<InvestigationId>,
     returned: bool,
-    /// Start of the exposure: the end of the investigation, or the issue if that was later. `None`
-    /// while it is no orphan.
+    /// Start of the exposure: the end of the investigation, or the issue if that was later or if no
+    /// agent received it. `None` while it is no orphan.
     orphaned_at: Option<Time>,
 }
 
@@ -142,14 +143,16 @@ struct Alive {
 
 impl Alive {
     /// Whether the number was free. If the investigation has `ended`, nobody will return it.
-    fn issue(&mut self, at: Time, number: u64, inv: InvestigationId, ended: bool) -> bool {
+    fn issue(&mut self, at: Time, number: u64, inv: Option<InvestigationId>, ended: bool) -> bool {
         if self.open.contains_key(&number) {
             return false;
         }
         let orphaned_at = ended.then_some(at);
         self.orphaned += u64::from(ended);
         self.open.insert(number, Open { inv, returned: false, orphaned_at });
-        self.by_investigation.entry(inv).or_default().push(number);
+        if let Some(inv) = inv {
+            self.by_investigation.entry(inv).or_default().push(number);
+        }
         self.issued += 1;
         self.peak = self.peak.max(self.active());
         true
@@ -158,10 +161,12 @@ impl Alive {
     /// Whether it was open.
     fn close(&mut self, at: Time, number: u64) -> bool {
         let Some(open) = self.open.remove(&number) else { return false };
-        if let Some(numbers) = self.by_investigation.get_mut(&open.inv) {
+        if let Some(inv) = open.inv
+            && let Some(numbers) = self.by_investigation.get_mut(&inv)
+        {
             numbers.retain(|n| *n != number);
             if numbers.is_empty() {
-                self.by_investigation.remove(&open.inv);
+                self.by_investigation.remove(&inv);
             }
         }
         if let Some(since) = open.orphaned_at {
@@ -169,6 +174,14 @@ impl Alive {
             self.exposure_sum += exposure;
             self.exposure_max = self.exposure_max.max(exposure);
         }
+        true
+    }
+
+    /// Nobody holds it. Whether it was open.
+    fn unclaimed(&mut self, at: Time, number: u64) -> bool {
+        let Some(open) = self.open.get_mut(&number) else { return false };
+        self.orphaned += u64::from(open.orphaned_at.is_none());
+        open.orphaned_at.get_or_insert(at);
         true
     }
 
@@ -220,8 +233,8 @@ impl Ledger {
     /// If the event contradicts the ledger. The ledger is then unchanged.
     pub fn fold(&mut self, event: &Event) -> Result<(), LedgerError> {
         match (&event.fact, event.inv) {
-            (&Fact::LeaseIssued { lease, .. }, Some(inv)) => {
-                let ended = self.ended.contains_key(&inv);
+            (&Fact::LeaseIssued { lease, .. }, inv) => {
+                let ended = inv.is_some_and(|inv| self.ended.contains_key(&inv));
                 if !self.leases.issue(event.at, lease, inv, ended) {
                     return Err(LedgerError::IssuedTwice(lease));
                 }
@@ -246,14 +259,14 @@ impl Ledger {
             (&Fact::RevokeFailed { lease, .. }, _) => {
                 let open = *self.lease(lease)?;
                 self.lease_counts.revoke_failures += 1;
-                if let (None, Some(ended)) = (open.orphaned_at, self.ended.get(&open.inv).copied())
-                {
+                let ended = open.inv.and_then(|inv| self.ended.get(&inv).copied());
+                if let (None, Some(ended)) = (open.orphaned_at, ended) {
                     self.lease(lease)?.orphaned_at = Some(ended);
                     self.leases.orphaned += 1;
                 }
             }
-            (&Fact::TokenIssued { token, .. }, Some(inv)) => {
-                let ended = self.ended.contains_key(&inv);
+            (&Fact::TokenIssued { token, .. }, inv) => {
+                let ended = inv.is_some_and(|inv| self.ended.contains_key(&inv));
                 if !self.tokens.issue(event.at, token, inv, ended) {
                     return Err(LedgerError::TokenIssuedTwice(token));
                 }
@@ -265,6 +278,14 @@ impl Ledger {
             (&Fact::TokenExpired { token }, _) => {
                 self.close_token(event.at, token)?;
                 self.token_counts.expired += 1;
+            }
+            (&Fact::LeaseUnclaimed { lease }, _) => {
+                let known = self.leases.unclaimed(event.at, lease);
+                known.then_some(()).ok_or(LedgerError::NotActive(lease))?;
+            }
+            (&Fact::TokenUnclaimed { token }, _) => {
+                let known = self.tokens.unclaimed(event.at, token);
+                known.then_some(()).ok_or(LedgerError::TokenNotActive(token))?;
             }
             (Fact::Ended { .. }, Some(inv)) => {
                 self.ended.insert(inv, event.at);
@@ -374,5 +395,31 @@ mod tests {
         let late = Event::of(Time(91), crashed, Fact::TokenIssued { token: 2, expires: Time(99) });
         ledger.fold(&late).unwrap();
         assert_eq!(ledger.tokens().orphaned, 2);
+    }
+
+    #[test]
+    fn a_lease_and_a_token_that_no_agent_received_are_orphans_from_their_issue_on() {
+        let inv = InvestigationId(1);
+        let mut ledger = Ledger::default();
+        let issued =
+            |lease| Fact::LeaseIssued { lease, domain: Domain::Network, expires: Time(50) };
+        let mut fold = |s: u64, inv, fact| ledger.fold(&Event { at: Time(s), inv, fact }).unwrap();
+        for (number, of) in [(0, Some(inv)), (1, None)] {
+            fold(5, of, issued(number));
+            fold(5, of, Fact::LeaseUnclaimed { lease: number });
+            fold(5, of, Fact::TokenIssued { token: number, expires: Time(50) });
+            fold(5, of, Fact::TokenUnclaimed { token: number });
+        }
+        // Its end does not count them again, nor does it begin their exposure.
+        fold(10, Some(inv), Fact::Ended { outcome: Outcome::Resolved });
+        fold(25, Some(inv), Fact::LeaseRevoked { lease: 0 });
+        fold(50, None, Fact::LeaseExpired { lease: 1, lag: Span::ZERO });
+        fold(25, Some(inv), Fact::TokenRevoked { token: 0 });
+        assert_eq!((ledger.counts().orphaned, ledger.tokens().orphaned), (2, 2));
+        assert_eq!(ledger.exposure(Time(60)), (Span(65), Span(45)));
+        assert_eq!(ledger.token_exposure(Time(60)), (Span(75), Span(55)));
+        assert!(ledger.counts().balances() && ledger.tokens().balances());
+        let late = Event::of(Time(60), inv, Fact::LeaseUnclaimed { lease: 0 });
+        assert_eq!(ledger.fold(&late), Err(LedgerError::NotActive(0)));
     }
 }

@@ -41,6 +41,7 @@ impl AgentReports {
         if let Some(wire) = &self.wire {
             wire.journal(id, pod, &log);
         }
+        let is_empty = log.is_empty();
         for (at, report) in log {
             let of_vault = matches!(
                 report,
@@ -53,7 +54,8 @@ impl AgentReports {
                 self.receive(id, pod, at, report);
             }
         }
-        self.book.journal_read(id);
+        self.book.journal_read(id, is_empty);
+        self.tokens.journal_read(id, is_empty);
     }
 
     /// Receives one report of the agent of `id`, which runs in `pod`; `at` is on the run's clock.

@@ -1,19 +1,19 @@
 //! The lease book: the leases that Vault issued in a run, their investigations, and their ends.
 //! Vault sends no event when it revokes a lease, so its leases are listed periodically.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alertstorm_agent::names::{Names, credential_role};
 use alertstorm_agent::vault::{Vault, VaultError};
-use alertstorm_model::event::{Event, Fact};
+use alertstorm_model::event::Fact;
 use alertstorm_model::investigation::{Domain, InvestigationId};
 use alertstorm_model::scenario::Scenario;
 use alertstorm_model::scenario::knobs::Engine;
 use alertstorm_model::time::Time;
 
-use crate::reporter::{Observation, Reporter};
+use crate::book::Book;
+use crate::reporter::Reporter;
 
 /// The period of listing Vault's leases. A revocation is recorded up to this late.
 pub const LIST_EVERY: Duration = Duration::from_millis(500);
@@ -24,7 +24,8 @@ const IRREVOCABLE_EVERY: u32 = 10;
 #[derive(Clone, Debug)]
 struct Open {
     number: u64,
-    inv: InvestigationId,
+    /// None if nothing names the investigation of a lease that no agent reported.
+    inv: Option<InvestigationId>,
     issued: Time,
     expires: Time,
     returned: Option<Time>,
@@ -37,29 +38,39 @@ struct Inner {
     /// Leases that were listed before an agent reported them (an agent in a pod reports when it
     /// ends), and since when they are no longer listed.
     unclaimed: BTreeMap<String, Option<Time>>,
-    /// Every reported lease, for the reconciliation with Vault's audit log.
-    all: BTreeMap<String, InvestigationId>,
+    /// Every lease of the ledger, for the reconciliation with Vault's audit log.
+    all: BTreeMap<String, Option<InvestigationId>>,
+    /// Investigations with a journal that was read and is not empty.
+    journals: BTreeSet<InvestigationId>,
+    /// When Vault lost its storage, and with it every lease.
+    lost_at: Option<Time>,
+}
+
+/// A lease that Vault issued to an agent of the run, and that no agent reported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreported {
+    /// Its id in Vault.
+    pub id: String,
+    /// Its investigation; none if the audit trail names none.
+    pub inv: Option<InvestigationId>,
+    /// The domain of its secrets engine.
+    pub domain: Domain,
+    /// When Vault issued it, by the audit trail.
+    pub issued: Time,
+    /// When it expires.
+    pub expires: Time,
+    /// When its token was revoked by the agent, by the audit trail.
+    pub returned: Option<Time>,
 }
 
 /// The lease book; clones share it.
 #[derive(Clone, Debug)]
-pub struct LeaseBook {
-    inner: Arc<Mutex<Inner>>,
-    reporter: Reporter,
-}
+pub struct LeaseBook(Book<Inner>);
 
 impl LeaseBook {
     /// An empty book.
     pub fn new(reporter: Reporter) -> Self {
-        Self { inner: Arc::default(), reporter }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record(&self, at: Time, inv: InvestigationId, fact: Fact) {
-        self.reporter.send(Observation::Fact(Event::of(at, inv, fact)));
+        Self(Book::new(reporter))
     }
 
     /// Records a lease that Vault issued. Its time-to-live began between the request and the
@@ -73,39 +84,85 @@ impl LeaseBook {
         issued: Time,
         expires: Time,
     ) {
-        let mut inner = self.lock();
+        self.enter(&mut self.0.lock(), id, Some(inv), domain, (issued, expires));
+    }
+
+    fn enter(
+        &self,
+        inner: &mut Inner,
+        id: &str,
+        inv: Option<InvestigationId>,
+        domain: Domain,
+        (issued, expires): (Time, Time),
+    ) -> u64 {
         let number = inner.next;
         inner.next += 1;
         let open = Open { number, inv, issued, expires, returned: None };
         inner.open.insert(id.to_owned(), open);
         inner.all.insert(id.to_owned(), inv);
-        self.record(issued, inv, Fact::LeaseIssued { lease: number, domain, expires });
+        self.0.record(issued, inv, Fact::LeaseIssued { lease: number, domain, expires });
+        number
+    }
+
+    /// Records a lease that no agent reported. Nobody holds it, unless its agent's journal is missing:
+    /// then the agent may have held it. `listed` has the leases that Vault has now.
+    pub fn recover(&self, lease: &Unreported, in_pods: bool, listed: &BTreeSet<String>) {
+        let now = self.0.reporter.now();
+        let mut inner = self.0.lock();
+        if inner.all.contains_key(&lease.id) {
+            return;
+        }
+        let Unreported { id, inv, domain, issued, expires, returned } = lease;
+        let returned = returned.filter(|at| at < expires);
+        let number = self.enter(&mut inner, id, *inv, *domain, (*issued, *expires));
+        let has_reported = |inv: &InvestigationId| !in_pods || inner.journals.contains(inv);
+        if inv.as_ref().is_none_or(has_reported) {
+            self.0.record(*issued, *inv, Fact::LeaseUnclaimed { lease: number });
+        } else if let Some(returned) = returned {
+            self.0.record(returned, *inv, Fact::LeaseReturned { lease: number });
+        }
+        if let Some(open) = inner.open.get_mut(id) {
+            open.returned = returned;
+        }
+        let gone = inner.unclaimed.remove(id).flatten();
+        match inner.lost_at {
+            Some(lost) if *issued < lost => {
+                inner.open.remove(id);
+                self.0.record(lost, *inv, Fact::LeaseIrrevocable { lease: number });
+            }
+            _ if listed.contains(id) => {}
+            // It ended, and nobody observed when.
+            _ => self.end(&mut inner, id, gone.or(returned).unwrap_or(now.min(*expires))),
+        }
     }
 
     /// Records a renewal.
     pub fn renewed(&self, id: &str, at: Time, expires: Time) {
-        if let Some(open) = self.lock().open.get_mut(id) {
+        if let Some(open) = self.0.lock().open.get_mut(id) {
             open.expires = expires;
-            self.record(at, open.inv, Fact::LeaseRenewed { lease: open.number });
+            self.0.record(at, open.inv, Fact::LeaseRenewed { lease: open.number });
         }
     }
 
     /// Records that an agent revoked its token, and with it all of its leases.
     pub fn returned(&self, inv: InvestigationId, at: Time) {
-        let mut inner = self.lock();
-        for open in inner.open.values_mut().filter(|open| open.inv == inv) {
+        let mut inner = self.0.lock();
+        for open in inner.open.values_mut().filter(|open| open.inv == Some(inv)) {
             if open.returned.is_none() {
                 open.returned = Some(at);
-                self.record(at, inv, Fact::LeaseReturned { lease: open.number });
+                self.0.record(at, open.inv, Fact::LeaseReturned { lease: open.number });
             }
         }
     }
 
-    /// All leases of the investigation are reported now. Those that are no longer listed have
-    /// ended.
-    pub fn journal_read(&self, inv: InvestigationId) {
-        let mut inner = self.lock();
-        let of = |open: &Open| open.inv == inv;
+    /// All leases of the investigation are reported now, unless the journal `is_empty`: it may be
+    /// missing. Those that are no longer listed have ended.
+    pub fn journal_read(&self, inv: InvestigationId, is_empty: bool) {
+        let mut inner = self.0.lock();
+        if !is_empty {
+            inner.journals.insert(inv);
+        }
+        let of = |open: &Open| open.inv == Some(inv);
         let own: Vec<String> =
             inner.open.iter().filter(|(_, open)| of(open)).map(|(id, _)| id.clone()).collect();
         for id in own {
@@ -126,39 +183,40 @@ impl LeaseBook {
         } else {
             Fact::LeaseRevoked { lease }
         };
-        self.record(at, open.inv, fact);
+        self.0.record(at, open.inv, fact);
     }
 
     /// The number of leases that have not ended.
     pub fn alive(&self) -> usize {
-        self.lock().open.len()
+        self.0.lock().open.len()
     }
 
     /// When the last lease that has not ended will expire.
     pub fn last_expiry(&self) -> Option<Time> {
-        self.lock().open.values().map(|open| open.expires).max()
+        self.0.lock().open.values().map(|open| open.expires).max()
     }
 
-    /// The number of leases that Vault listed and no agent reported.
-    pub fn unclaimed(&self) -> usize {
-        let inner = self.lock();
-        inner.unclaimed.keys().filter(|id| !inner.all.contains_key(*id)).count()
+    /// The leases that Vault listed and that are not in the ledger.
+    pub fn unclaimed(&self) -> Vec<String> {
+        let inner = self.0.lock();
+        let unclaimed = inner.unclaimed.keys().filter(|id| !inner.all.contains_key(*id));
+        unclaimed.cloned().collect()
     }
 
-    /// Every lease that agents reported.
-    pub fn all(&self) -> BTreeMap<String, InvestigationId> {
-        self.lock().all.clone()
+    /// Every lease of the ledger.
+    pub fn all(&self) -> BTreeMap<String, Option<InvestigationId>> {
+        self.0.lock().all.clone()
     }
 
     /// The ids of leases that have not ended.
     pub fn open(&self) -> Vec<String> {
-        self.lock().open.keys().cloned().collect()
+        self.0.lock().open.keys().cloned().collect()
     }
 
     /// Records the result of a list that was requested at `asked`: other leases have ended.
-    fn left(&self, asked: Time, left: &std::collections::BTreeSet<String>) {
-        let now = self.reporter.now();
-        let mut inner = self.lock();
+    pub fn left(&self, asked: Time, left: &BTreeSet<String>) {
+        let now = self.0.reporter.now();
+        let mut inner = self.0.lock();
         // A lease issued after the request may be missing in the response.
         let gone = |id: &String, open: &Open| open.issued < asked && !left.contains(id);
         let ended: Vec<String> = inner
@@ -181,16 +239,26 @@ impl LeaseBook {
         }
     }
 
-    /// Records leases that Vault will not revoke: it gave up, or lost its storage. Returns how many
-    /// of them had not ended.
+    /// Records that Vault lost its storage, and will not revoke its leases. Returns how many of them
+    /// had not ended.
+    pub fn storage_lost(&self) -> usize {
+        let open = {
+            let mut inner = self.0.lock();
+            inner.lost_at = Some(self.0.reporter.now());
+            inner.open.keys().cloned().collect::<Vec<_>>()
+        };
+        self.lost(&open)
+    }
+
+    /// Records leases that Vault gave up revoking. Returns how many of them had not ended.
     pub fn lost(&self, ids: &[String]) -> usize {
-        let now = self.reporter.now();
-        let mut inner = self.lock();
+        let now = self.0.reporter.now();
+        let mut inner = self.0.lock();
         let mut lost = 0;
         for id in ids {
             if let Some(open) = inner.open.remove(id) {
                 lost += 1;
-                self.record(now, open.inv, Fact::LeaseIrrevocable { lease: open.number });
+                self.0.record(now, open.inv, Fact::LeaseIrrevocable { lease: open.number });
             }
         }
         lost
@@ -219,11 +287,8 @@ pub fn prefixes(scenario: &Scenario, names: &Names) -> Vec<String> {
 ///
 /// # Errors
 /// The first request that fails.
-pub async fn listed(
-    vault: &Vault,
-    prefixes: &[String],
-) -> Result<std::collections::BTreeSet<String>, VaultError> {
-    let mut all = std::collections::BTreeSet::new();
+pub async fn listed(vault: &Vault, prefixes: &[String]) -> Result<BTreeSet<String>, VaultError> {
+    let mut all = BTreeSet::new();
     for prefix in prefixes {
         let keys = vault.list(&format!("sys/leases/lookup/{prefix}")).await?;
         all.extend(keys.into_iter().map(|key| format!("{prefix}/{key}")));
@@ -258,20 +323,20 @@ pub async fn follow(
             continue;
         }
         let Ok(vault) = client() else { continue };
-        let asked = book.reporter.now();
+        let asked = book.0.reporter.now();
         let left = listed(&vault, &prefixes).await;
         // Vault may have lost its storage before it answered.
         let still = client().is_ok();
         match left {
             Ok(left) if still => book.left(asked, &left),
             Ok(_) => {}
-            Err(error) => book.reporter.failed("the list of Vault's leases", &error),
+            Err(error) => book.0.reporter.failed("the list of Vault's leases", &error),
         }
         if lists.is_multiple_of(IRREVOCABLE_EVERY) {
             match irrevocable(&vault).await {
                 Ok(irrevocable) => _ = book.lost(&irrevocable),
                 Err(error) => {
-                    book.reporter.failed("the list of Vault's irrevocable leases", &error);
+                    book.0.reporter.failed("the list of Vault's irrevocable leases", &error);
                 }
             }
         }
@@ -281,17 +346,93 @@ pub async fn follow(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reporter::Clock;
+    use crate::reporter::{Clock, Inbox, Observation};
+
+    fn facts(inbox: &mut Inbox) -> Vec<(Time, Fact)> {
+        let messages = std::iter::from_fn(|| inbox.try_recv());
+        let of = |message| match message {
+            Observation::Fact(event) => Some((event.at, event.fact)),
+            _ => None,
+        };
+        messages.filter_map(of).collect()
+    }
+
+    fn listed(ids: &[&str]) -> BTreeSet<String> {
+        ids.iter().map(|&id| id.to_owned()).collect()
+    }
+
+    fn unreported(id: &str, inv: Option<InvestigationId>, returned: Option<Time>) -> Unreported {
+        let domain = Domain::Database;
+        Unreported { id: id.to_owned(), inv, domain, issued: Time(5), expires: Time(50), returned }
+    }
+
+    /// A book whose clock shows more than a minute.
+    fn book() -> (LeaseBook, Inbox) {
+        let clock = Clock::default();
+        clock.start(tokio::time::Instant::now() - Duration::from_secs(60));
+        let (reporter, inbox) = Reporter::new(clock);
+        (LeaseBook::new(reporter), inbox)
+    }
 
     #[test]
     fn a_listed_lease_that_no_agent_reports_stays_unclaimed_also_after_its_end() {
         let (reporter, _inbox) = Reporter::new(Clock::default());
         let book = LeaseBook::new(reporter);
-        let listed = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect();
         book.left(Time(1), &listed(&["database/creds/a/1", "database/creds/a/2"]));
-        assert_eq!(book.unclaimed(), 2);
+        assert_eq!(book.unclaimed().len(), 2);
         book.issued("database/creds/a/1", InvestigationId(1), Domain::Database, Time(0), Time(9));
         book.left(Time(2), &listed(&[]));
-        assert_eq!(book.unclaimed(), 1);
+        assert_eq!(book.unclaimed(), ["database/creds/a/2"]);
+    }
+
+    #[test]
+    fn a_lease_whose_response_was_lost_is_in_the_ledger_and_ends_when_vault_no_longer_lists_it() {
+        let (book, mut inbox) = book();
+        let inv = Some(InvestigationId(1));
+        book.recover(&unreported("a", inv, None), false, &listed(&["a"]));
+        book.recover(&unreported("a", inv, None), false, &listed(&["a"]));
+        book.recover(&unreported("b", None, Some(Time(9))), false, &listed(&["a"]));
+        book.recover(&unreported("c", inv, None), false, &listed(&["a"]));
+        assert_eq!(book.open(), ["a"]);
+        assert!(book.unclaimed().is_empty());
+        let issued = |lease| {
+            (Time(5), Fact::LeaseIssued { lease, domain: Domain::Database, expires: Time(50) })
+        };
+        let unclaimed = |lease| (Time(5), Fact::LeaseUnclaimed { lease });
+        let all = [
+            issued(0),
+            unclaimed(0),
+            issued(1),
+            unclaimed(1),
+            (Time(9), Fact::LeaseRevoked { lease: 1 }),
+            issued(2),
+            unclaimed(2),
+            (Time(50), Fact::LeaseExpired { lease: 2, lag: alertstorm_model::time::Span::ZERO }),
+        ];
+        assert_eq!(facts(&mut inbox), all);
+    }
+
+    #[test]
+    fn a_lease_of_an_agent_whose_journal_is_missing_may_have_been_held_by_it() {
+        let (book, mut inbox) = book();
+        let (lost, read) = (InvestigationId(1), InvestigationId(2));
+        book.journal_read(lost, true);
+        book.journal_read(read, false);
+        book.recover(&unreported("a", Some(lost), Some(Time(9))), true, &listed(&[]));
+        book.recover(&unreported("b", Some(read), None), true, &listed(&["b"]));
+        let facts: Vec<Fact> = facts(&mut inbox).into_iter().map(|(_, fact)| fact).collect();
+        assert_eq!(facts[1], Fact::LeaseReturned { lease: 0 });
+        assert_eq!(facts[2], Fact::LeaseRevoked { lease: 0 });
+        assert_eq!(facts[4], Fact::LeaseUnclaimed { lease: 1 });
+    }
+
+    #[test]
+    fn a_lease_that_was_issued_before_vault_lost_its_storage_is_irrevocable() {
+        let (book, mut inbox) = book();
+        assert_eq!(book.storage_lost(), 0);
+        book.recover(&unreported("a", None, None), false, &listed(&[]));
+        assert!(book.open().is_empty());
+        let last = facts(&mut inbox).pop().map(|(_, fact)| fact);
+        assert_eq!(last, Some(Fact::LeaseIrrevocable { lease: 0 }));
     }
 }

@@ -6,11 +6,11 @@
 
 mod agent_reports;
 mod alerts;
+mod book;
 mod cores;
 mod engine;
 mod faults;
 mod forensics;
-
 mod jobs;
 mod kubelet;
 mod lags;

@@ -88,6 +88,10 @@ async fn phases(
 ) -> Result<(), RunError> {
     let prepared = prepare::prepare(made, shards, progress).await?;
     let mut driven = drive::drive(made, prepared, sink, progress, watch).await?;
+    if driven.interrupted {
+        // Agents of hollow nodes: while they run they would log in again.
+        made.tasks.shutdown().await;
+    }
     let judged = judge::judge(&mut driven, &made.provider, progress).await;
     // Writes the events that are still buffered, also if an audit log cannot be read.
     driven.close().await;

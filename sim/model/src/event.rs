@@ -108,7 +108,8 @@ pub enum Fact {
         /// The system that refused it.
         by: Refuser,
     },
-    /// Vault issued a lease.
+    /// Vault issued a lease. Without an investigation if the lease is [unclaimed](Fact::LeaseUnclaimed)
+    /// and the audit trail names none.
     LeaseIssued {
         /// Number of the lease, unique in the run. Vault's lease ID is not part of the log.
         lease: u64,
@@ -205,7 +206,8 @@ pub enum Fact {
     },
     // The digest of an event log contains the index of a fact. New facts must come after all that
     // occur in logs.
-    /// Vault issued a token in answer to an agent's login.
+    /// Vault issued a token in answer to an agent's login. Without an investigation as for
+    /// [`Fact::LeaseIssued`].
     TokenIssued {
         /// Number of the token, unique in the run. Neither the token nor its accessor is part of the
         /// log.
@@ -221,6 +223,17 @@ pub enum Fact {
     },
     /// A token expired.
     TokenExpired {
+        /// Number of the token.
+        token: u64,
+    },
+    /// Vault issued the lease, and no agent received it: the response was lost, or came after the
+    /// agent's time-out or end. Only recorded on real servers, from Vault's audit trail.
+    LeaseUnclaimed {
+        /// Number of the lease.
+        lease: u64,
+    },
+    /// The same of a token.
+    TokenUnclaimed {
         /// Number of the token.
         token: u64,
     },

@@ -136,12 +136,7 @@ async fn write_all(
     tracing::info!(phase = ?scenario.phase, auth = ?scenario.vault.auth, "configuring Vault");
     if let Some(path) = &around.audit {
         tracing::debug!(path, "enabling Vault's audit device");
-        let audit = json!({"type": "file", "options": {"file_path": path, "mode": "0600"}});
-        match vault.write("sys/audit/file", audit).await {
-            Err(VaultError::Wrong { code: 400, message }) if message.contains("already in use") => {
-            }
-            enabled => enabled?,
-        }
+        audit_device(vault, path).await?;
     }
     tracing::debug!("configuring the login method");
     login_method(vault, scenario, around, reviewer, names).await?;
@@ -164,6 +159,61 @@ async fn write_all(
         vault.write(&path, body).await?;
     }
     Ok(())
+}
+
+/// Enables the audit device. Accessors are in clear text, so that the trail's tokens can be compared with
+/// those of the run by name, looked up and revoked; with an accessor alone nobody can use a token.
+async fn audit_device(vault: &To<'_>, path: &str) -> Result<(), VaultError> {
+    const PATH: &str = "sys/audit/file";
+    let options = json!({"file_path": path, "mode": "0600", "hmac_accessor": "false"});
+    let device = json!({"type": "file", "options": options});
+    match (vault.write(PATH, device.clone()).await, vault) {
+        (Err(VaultError::Wrong { code: 400, message }), To::Server(server))
+            if message.contains("already in use") =>
+        {
+            let devices = server.read("sys/audit").await?;
+            // A platform that an earlier version of the program keeps.
+            if devices.data["file/"]["options"]["hmac_accessor"] != "false" {
+                server.delete(PATH).await?;
+                server.write(PATH, device).await?;
+            }
+            Ok(())
+        }
+        (enabled, _) => enabled,
+    }
+}
+
+/// The first login role of the run that issues batch tokens, if there is one. A batch token has no
+/// accessor, so that nobody can look it up or revoke it.
+///
+/// # Errors
+/// If a request fails.
+pub async fn batch_role(
+    vault: &Vault,
+    scenario: &Scenario,
+    names: &Names,
+) -> Result<Option<String>, VaultError> {
+    let at = names.login_mount(scenario.vault.auth);
+    let mount = vault.read(&format!("sys/auth/{at}")).await?;
+    for &home in Domain::ALL {
+        let path = format!("auth/{at}/role/{}", role(scenario.phase, home));
+        let login = vault.read(&path).await?;
+        if issues_batch(&mount.data["config"]["token_type"], &login.data["token_type"]) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether logins return batch tokens, by the types of the mount and of the role: that of the mount is
+/// either an order or a default (`RouteRequest` in vault/router.go v1.21.1).
+fn issues_batch(mount: &Value, role: &Value) -> bool {
+    match (mount.as_str().unwrap_or_default(), role.as_str().unwrap_or_default()) {
+        ("batch", _) => true,
+        ("service", _) => false,
+        (_, "batch" | "default-batch") => true,
+        (mount, role) => mount == "default-batch" && matches!(role, "" | "default"),
+    }
 }
 
 /// Who owns an object in Vault.
@@ -542,6 +592,16 @@ mod tests {
         let named = url("db.example");
         assert!(named.ends_with("@db.example:5432/evidence?sslmode=verify-full"));
         assert!(url("fd00::1").contains("@[fd00::1]:5432/"));
+    }
+
+    #[test]
+    fn a_role_issues_batch_tokens_if_it_or_its_mount_says_so() {
+        let batch = |mount: &str, role: &str| issues_batch(&json!(mount), &json!(role));
+        assert!(!batch("default-service", "service") && !batch("default-service", "default"));
+        assert!(!batch("default-batch", "service") && !batch("service", "batch"));
+        assert!(batch("batch", "service") && batch("default-service", "batch"));
+        assert!(batch("default-batch", "default") && batch("default-batch", ""));
+        assert!(!issues_batch(&Value::Null, &Value::Null));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Vault: tokens, leases, storage and seal. Requests are in [`login`], [`credential`] and
-//! [`renewal`], revocations in [`expiration`], the database plugin in [`database`].
+//! [`renewal`], revocations in [`expiration`], the database plugin in [`database`]. A client's time-out (30 s
+//! on real servers) is not modelled: an agent waits until Vault answers, so no response is lost after one.
 
 mod credential;
 mod database;

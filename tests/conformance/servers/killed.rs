@@ -60,7 +60,7 @@ impl Place {
     }
 
     /// Waits until an agent has its credentials.
-    fn wait_until_busy(&self) {
+    pub(super) fn wait_until_busy(&self) {
         let until = Instant::now() + PATIENCE;
         let events = self.run_folder().join("events.jsonl");
         while !fs::read_to_string(&events).unwrap_or_default().contains("credentials_ready") {
@@ -70,7 +70,7 @@ impl Place {
     }
 
     /// Process ids of the servers recorded in the state folder.
-    fn servers(&self) -> Vec<String> {
+    pub(super) fn servers(&self) -> Vec<String> {
         let folders = fs::read_dir(self.path().join("state/local")).into_iter().flatten();
         let mut pids = Vec::new();
         for folder in folders.flatten() {
@@ -83,7 +83,7 @@ impl Place {
     }
 }
 
-fn alive(pid: &str) -> bool {
+pub(super) fn alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
 }

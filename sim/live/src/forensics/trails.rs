@@ -11,6 +11,7 @@ use alertstorm_model::investigation::InvestigationId;
 use alertstorm_model::scenario::knobs::AuthMethod;
 use alertstorm_platform::Trails;
 use alertstorm_platform::identity::investigation_of;
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// A trail could not be read.
@@ -47,6 +48,10 @@ impl Read {
 /// A login in Vault's trail.
 #[derive(Clone, Debug)]
 struct Login {
+    /// The time of the response in nanoseconds since 1970.
+    at: i128,
+    /// The time-to-live of its token, in seconds.
+    ttl_s: u64,
     account: String,
     address: String,
     /// The pod's name from the ServiceAccount token; empty if the token has none.
@@ -56,13 +61,41 @@ struct Login {
 }
 
 /// The accessor of a Vault token, which identifies a login's session in the trail.
-type Session = String;
+pub type Session = String;
+
+/// A lease that Vault issued to a session.
+#[derive(Clone, Debug)]
+pub struct IssuedLease {
+    /// Its id.
+    pub id: String,
+    /// The session that requested it.
+    pub session: Session,
+    /// The time of the response in nanoseconds since 1970.
+    pub at: i128,
+}
+
+/// A request of an agent that has no response in the trail: Vault ended before.
+#[derive(Clone, Debug)]
+pub struct Unanswered {
+    /// Its path.
+    pub path: String,
+    /// The session that sent it; empty for a login.
+    pub session: Session,
+    /// Its time in nanoseconds since 1970.
+    pub at: i128,
+}
 
 /// What the trails contain about agents.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Ids of the leases that Vault issued.
-    pub leases: Vec<String>,
+    /// The leases that Vault issued to agents.
+    pub leases: Vec<IssuedLease>,
+    /// When a session's agent revoked its token, in nanoseconds since 1970.
+    pub revoked: BTreeMap<Session, i128>,
+    /// When a lease was renewed last, in nanoseconds since 1970.
+    pub renewed: BTreeMap<String, i128>,
+    /// Requests without a response, by their ids.
+    pending: BTreeMap<String, Unanswered>,
     /// Requests that the API server denied (403).
     pub rbac_denials: u64,
     /// Requests that a Vault policy denied.
@@ -117,27 +150,43 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// A time of Vault's trail in nanoseconds since 1970.
+fn nanos(value: &Value) -> i128 {
+    text(value).parse::<Timestamp>().map(Timestamp::as_nanosecond).unwrap_or_default()
+}
+
 impl Found {
-    fn vault(&mut self, entry: &Value, names: &Names) {
+    /// Takes an entry of Vault's audit device.
+    pub(super) fn vault(&mut self, entry: &Value, names: &Names) {
         let path = text(&entry["request"]["path"]);
         // The harness's own requests have other policies.
         let policies = entry["auth"]["policies"].as_array().into_iter().flatten();
         let is_agent =
             policies.filter_map(Value::as_str).any(|policy| policy.starts_with(&names.policies()));
         let session = text(&entry["auth"]["accessor"]).to_owned();
+        let at = nanos(&entry["time"]);
+        let id = text(&entry["request"]["id"]);
+        let own_login = AuthMethod::ALL.iter().any(|&method| path == names.login_path(method));
         if text(&entry["type"]) != "response" {
+            if is_agent || own_login {
+                let request = Unanswered { path: path.to_owned(), session, at };
+                self.pending.insert(id.to_owned(), request);
+            }
             return;
         }
+        self.pending.remove(id);
         let answer = &entry["response"];
         let is_login = path.starts_with("auth/") && path.ends_with("/login");
         if is_login && entry["error"].is_null() {
-            let session = text(&answer["auth"]["accessor"]).to_owned();
-            let account = text(&answer["auth"]["metadata"]["service_account_name"]).to_owned();
+            let auth = &answer["auth"];
+            let session = text(&auth["accessor"]).to_owned();
+            let account = text(&auth["metadata"]["service_account_name"]).to_owned();
             let address = text(&entry["request"]["remote_address"]).to_owned();
             if !session.is_empty() {
-                let pod = text(&answer["auth"]["metadata"]["pod_name"]).to_owned();
-                let is_own = AuthMethod::ALL.iter().any(|&method| path == names.login_path(method));
-                self.logins.insert(session, Login { account, address, pod, is_own });
+                let pod = text(&auth["metadata"]["pod_name"]).to_owned();
+                let ttl_s = auth["token_ttl"].as_u64().unwrap_or_default();
+                let login = Login { at, ttl_s, account, address, pod, is_own: own_login };
+                self.logins.insert(session, login);
             }
             return;
         }
@@ -152,9 +201,14 @@ impl Found {
             return;
         }
         self.requests.push(session.clone());
-        let lease = text(&answer["secret"]["lease_id"]);
-        if !lease.is_empty() && !path.starts_with("sys/leases/") {
-            self.leases.push(lease.to_owned());
+        if path == "auth/token/revoke-self" && entry["error"].is_null() {
+            self.revoked.insert(session.clone(), at);
+        }
+        let lease = text(&answer["secret"]["lease_id"]).to_owned();
+        if !lease.is_empty() && path.starts_with("sys/leases/") {
+            self.renewed.insert(lease, at);
+        } else if !lease.is_empty() {
+            self.leases.push(IssuedLease { id: lease, session: session.clone(), at });
         }
         let user = text(&answer["data"]["username"]);
         if !user.is_empty() {
@@ -206,15 +260,23 @@ impl Found {
         }
     }
 
-    /// The number of logins at the run's auth method, by investigation; `None` has those that are not
-    /// attributed.
-    pub fn logins(&self) -> BTreeMap<Option<InvestigationId>, u64> {
-        let mut all = BTreeMap::new();
-        for (session, _) in self.logins.iter().filter(|(_, login)| login.is_own) {
-            let id = self.by_job(session).or_else(|| self.by_identity(session));
-            *all.entry(id).or_default() += 1;
-        }
-        all
+    /// The sessions of the run's auth method: their accessors, and when each was issued and expires, in
+    /// nanoseconds since 1970.
+    pub fn own_logins(&self) -> impl Iterator<Item = (&Session, i128, i128)> {
+        let own = self.logins.iter().filter(|(_, login)| login.is_own);
+        own.map(|(session, login)| {
+            (session, login.at, login.at + i128::from(login.ttl_s) * 1_000_000_000)
+        })
+    }
+
+    /// The requests that Vault did not answer.
+    pub fn unanswered(&self) -> impl Iterator<Item = &Unanswered> {
+        self.pending.values()
+    }
+
+    /// The investigation of a session, if its login names one.
+    pub fn investigation(&self, session: &str) -> Option<InvestigationId> {
+        self.by_job(session).or_else(|| self.by_identity(session))
     }
 
     /// The investigation that the session's ServiceAccount names; none for a shared one.

@@ -24,6 +24,13 @@ pub enum RunError {
     /// A request to Vault failed.
     #[error("a request to Vault failed")]
     Vault(#[from] VaultError),
+    /// A login role of Vault issues batch tokens.
+    #[error(
+        "the Vault role {0} issues batch tokens, which have no accessor, so that nobody can look them up \
+         or revoke them; set `token_type` of the role to `service`, and of its auth mount to \
+         `default-service`"
+    )]
+    BatchTokens(String),
     /// An object of the run could not be created.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),

@@ -194,7 +194,7 @@ impl Run {
             if std::mem::replace(&mut *configured, now) == now {
                 return;
             }
-            let count = book.lost(&book.open());
+            let count = book.storage_lost();
             tokens.lost();
             lost.fetch_add(count, Ordering::SeqCst);
             booked.store(now, Ordering::SeqCst);

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use alertstorm_agent::vault::{Vault, VaultError};
+use alertstorm_agent::vault::VaultError;
 use alertstorm_model::event::{Audited, Fact};
+use alertstorm_platform::Agents;
 use alertstorm_platform::provider::{Progress, Provider};
+use tokio::time::{Instant, sleep};
 
 use super::drive::Driven;
 use super::error::RunError;
@@ -16,8 +18,12 @@ use super::host::Run;
 use crate::agent_reports::AgentReports;
 use crate::lags::{Lag, Lags};
 use crate::reporter::Observation;
+use crate::tokens::{Revoked, some};
 use crate::usage::resident_max;
 use crate::{forensics, leases, tokens};
+
+/// Leases whose token is revoked leave Vault's list within this time, if PostgreSQL answers.
+const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reads counters and audit logs, and writes the results to the event log.
 pub(super) async fn judge(
@@ -28,6 +34,8 @@ pub(super) async fn judge(
     let Driven { lead, run, trails_before, interrupted, lags, used, .. } = driven;
     progress("reading the servers' counters and audit logs");
     let compared = verdict(run, trails_before, *interrupted).await;
+    // Also if the audit logs could not be read, and after an interruption.
+    revoke_tokens(run, *interrupted).await;
     let failed =
         |error: &VaultError| run.agent_reports.reporter.failed("the client of Vault", error);
     let vault = provider.vault().inspect_err(failed).ok();
@@ -66,10 +74,16 @@ async fn verdict(
     interrupted: bool,
 ) -> Result<(forensics::Verdict, Vec<String>), RunError> {
     run.provider.settle_trails().await?;
+    let left = listed(run).await?;
     let (trails, names) = (run.platform.trails.clone(), run.platform.names.clone());
-    let (from, AgentReports { truth, book, tokens, .. }) = (*from, run.agent_reports.clone());
+    let (from, plan) = (*from, Arc::clone(&run.plan));
+    let AgentReports { truth, book, tokens, reporter, .. } = run.agent_reports.clone();
+    let in_pods = matches!(run.platform.agents, Agents::Pods(_));
     let read = tokio::task::spawn_blocking(move || {
-        forensics::judge(&trails, &names, &from, &truth, (&book, &tokens))
+        let (scenario, clock) = (plan.scenario(), reporter.clock());
+        let run = forensics::Run { names: &names, scenario, clock, in_pods };
+        let listed = (!interrupted).then_some(&left);
+        forensics::judge(&trails, &run, &from, &truth, (&book, &tokens), listed)
     });
     let mut verdict = match read.await {
         Ok(verdict) => verdict?,
@@ -81,26 +95,45 @@ async fn verdict(
     verdict.leases.alive = alive.intersection(&left).count() as u64;
     verdict.leases.alive_unbooked = left.difference(&alive).count() as u64;
     verdict.leases.booked_not_alive = alive.difference(&left).count() as u64;
-    let (names, auth) = (&run.platform.names, run.plan.scenario().vault.auth);
-    let now = tokens::reconcile(&vault, names, auth, &run.agent_reports.tokens).await?;
+    let login = login_path(run);
+    let unanswered = verdict.unanswered_logins;
+    let tokens = &run.agent_reports.tokens;
+    let (now, of_tokens) = tokens::reconcile(&vault, &login, tokens, unanswered).await?;
+    verdict.tokens.booked = now.booked;
     verdict.tokens.alive = now.alive;
     verdict.tokens.alive_unbooked = now.alive_unbooked;
     verdict.tokens.booked_not_alive = now.booked_not_alive;
+    let mut of_leases = Vec::new();
+    for (what, only) in [
+        ("the ledger lacks", left.difference(&alive)),
+        ("Vault does not have", alive.difference(&left)),
+    ] {
+        let names: Vec<String> = only.cloned().collect();
+        if !names.is_empty() {
+            of_leases.push(format!("{what} {}", some(&names)));
+        }
+    }
+    let [of_trail, tokens_of_trail] = std::mem::take(&mut verdict.differences);
+    let of_leases = [of_trail, of_leases].concat().join("; ");
+    let of_tokens = [tokens_of_trail, of_tokens].concat().join("; ");
     let mut invalid = Vec::new();
     // After an interruption agents still run, so the records need not agree.
     if !interrupted {
         if !verdict.leases.agrees() {
             let leases = &verdict.leases;
-            invalid.push(format!("the lease book does not reconcile with vault: {leases:?}"));
+            invalid.push(format!(
+                "the lease book does not reconcile with vault: {of_leases}; {leases:?}"
+            ));
         }
-        if let Some(why) = unclaimed(run.agent_reports.book.unclaimed()) {
+        if let Some(why) = unclaimed(&run.agent_reports.book.unclaimed()) {
             invalid.push(why);
         }
         if !verdict.tokens.agrees() {
             let tokens = &verdict.tokens;
-            invalid.push(format!("the token book does not reconcile with vault: {tokens:?}"));
+            invalid.push(format!(
+                "the token book does not reconcile with vault: {of_tokens}; {tokens:?}"
+            ));
         }
-        revoke_tokens(run, &vault).await;
         if !verdict.denials.agree() {
             let denials = &verdict.denials;
             invalid.push(format!("denials do not match the audit logs: {denials:?}"));
@@ -122,12 +155,30 @@ async fn listed(run: &Run) -> Result<BTreeSet<String>, RunError> {
     }
 }
 
-/// Revokes the tokens of agents that have ended without it. An agent that is interrupted revokes its
-/// own.
-async fn revoke_tokens(run: &Run, vault: &Vault) {
-    let AgentReports { tokens: book, reporter, .. } = &run.agent_reports;
-    let login = run.platform.names.login_path(run.plan.scenario().vault.auth);
-    let failed = tokens::revoke_all(vault, &login, book).await;
+fn login_path(run: &Run) -> String {
+    run.platform.names.login_path(run.plan.scenario().vault.auth)
+}
+
+/// Revokes the tokens of the ledger that have not ended: of agents that ended without it, and after an
+/// interruption of agents that the harness has stopped. An agent in a pod revokes its own on SIGTERM, and
+/// is not in the ledger before it ends.
+async fn revoke_tokens(run: &Run, interrupted: bool) {
+    let AgentReports { tokens: book, book: of_leases, reporter, .. } = &run.agent_reports;
+    let in_pods = matches!(run.platform.agents, Agents::Pods(_));
+    let login = login_path(run);
+    let Revoked { revoked, failed } = match run.provider.vault() {
+        Ok(vault) if interrupted && !in_pods => {
+            tokens::revoke_interrupted(&vault, &login, book).await
+        }
+        Ok(vault) => tokens::revoke_all(&vault, &login, book).await,
+        Err(error) => Revoked { revoked: 0, failed: vec![error; book.open().len()] },
+    };
+    if revoked > 0 {
+        reporter.send(Observation::Remark(format!(
+            "{revoked} of the agents' Vault tokens were revoked at the end of the run: their agents had \
+             not done so"
+        )));
+    }
     if let Some(error) = failed.first() {
         reporter.send(Observation::Remark(format!(
             "{} tokens of agents that have ended could not be revoked, and stay valid until they \
@@ -135,11 +186,31 @@ async fn revoke_tokens(run: &Run, vault: &Vault) {
             failed.len()
         )));
     }
+    // The leases of these tokens are revoked with them.
+    let until = Instant::now() + REVOKED_WITHIN;
+    while revoked > 0 && of_leases.alive() > 0 && Instant::now() < until {
+        let asked = reporter.now();
+        let prefixes = leases::prefixes(run.plan.scenario(), &run.platform.names);
+        let listed = match run.provider.vault() {
+            Ok(vault) => leases::listed(&vault, &prefixes).await,
+            Err(error) => Err(error),
+        };
+        match listed {
+            Ok(listed) => of_leases.left(asked, &listed),
+            Err(error) => return reporter.failed("the list of Vault's leases", &error),
+        }
+        sleep(leases::LIST_EVERY).await;
+    }
 }
 
-fn unclaimed(leases: usize) -> Option<String> {
-    (leases > 0).then(|| {
-        format!("{leases} leases that Vault listed were claimed by no agent: a journal, or Vault's response, was lost")
+fn unclaimed(leases: &[String]) -> Option<String> {
+    (!leases.is_empty()).then(|| {
+        format!(
+            "{} leases that Vault listed were claimed by no agent, and no audit log shows that they \
+             were issued to one of the run: {}",
+            leases.len(),
+            some(leases)
+        )
     })
 }
 

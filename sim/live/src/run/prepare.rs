@@ -81,6 +81,12 @@ pub(super) async fn prepare(
     if !platform.is_prepared {
         let (vault, around, names) = (provider.vault()?, &platform.around, &platform.names);
         vault::configure(&vault, plan.scenario(), around, &tokens.vault, names).await?;
+    } else {
+        // The roles that a run creates issue service tokens; those of an environment may have been changed.
+        let vault = provider.vault()?;
+        if let Some(role) = vault::batch_role(&vault, plan.scenario(), &platform.names).await? {
+            return Err(RunError::BatchTokens(role));
+        }
     }
     let clients = Clients::new(&platform, &tokens, &plan)?;
 
