@@ -140,7 +140,7 @@ impl Agents<'_> {
         let mut agent = Agent::new(trace, Span::ZERO);
         let (mut now, mut input, mut held) = (Time::ZERO, AgentInput::Started, false);
         let deadline = Time::ZERO + job.active_deadline;
-        let mut returned = false;
+        let (mut logged_in, mut returned) = (false, false);
         case.outcome = loop {
             let command = agent.next(now, input);
             input = AgentInput::Done;
@@ -169,18 +169,20 @@ impl Agents<'_> {
                 AgentCommand::Exit(outcome) => break outcome,
                 AgentCommand::Crash => break Outcome::Crashed,
                 AgentCommand::Hang => break self.stopped(&mut returned, returns),
-                AgentCommand::Login
-                | AgentCommand::Ready
-                | AgentCommand::Hold(_)
-                | AgentCommand::Conclude(_) => {}
+                AgentCommand::Login => logged_in = true,
+                AgentCommand::Ready | AgentCommand::Hold(_) | AgentCommand::Conclude(_) => {}
             }
             if now >= deadline {
                 break self.stopped(&mut returned, returns);
             }
         };
-        let leased = held && self.leases(domain);
-        if leased && !returned {
-            case.exposure = self.scenario.vault.secrets.of(domain).ttl;
+        if logged_in && !returned {
+            // Its token lives since the start, and mints leases until it expires.
+            let vault = &self.scenario.vault;
+            let token = (Time::ZERO + vault.token_ttl).since(now);
+            let leased = held && self.leases(domain);
+            let lease = if leased { vault.secrets.of(domain).ttl } else { Span::ZERO };
+            case.exposure = token.max(lease);
             if case.outcome.concluded() {
                 case.add_violation(Violation::KeptCredential);
             }
