@@ -59,10 +59,16 @@ impl Exit {
 #[error("{0}")]
 pub struct InvalidRun(pub String);
 
-/// The run ended, and something that it made is left.
+/// The run ended, and something that it made is left. Its exit code is that of a lack in the environment,
+/// also if the run is invalid: what is left is what somebody has to remove.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotCleanedUp(pub String);
+#[error("{message}")]
+pub struct NotCleanedUp {
+    /// What is left, and how to remove it.
+    pub message: String,
+    /// Why the run is invalid, if the harness failed in it.
+    pub invalid: Option<String>,
+}
 
 /// The input is wrong. Holds every problem, not only the first.
 #[derive(Debug, thiserror::Error)]

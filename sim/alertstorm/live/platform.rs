@@ -99,8 +99,18 @@ impl Platform {
             RunError::Fault(_) | RunError::Fleet(FleetError::PlanTooLarge(_)) => {
                 WrongInput::of("the scenario", error.to_string())
             }
-            RunError::Teardown(_) => NotCleanedUp(error.to_string()).into(),
-            RunError::Panicked => InvalidRun(error.to_string()).into(),
+            RunError::Teardown(_) => {
+                NotCleanedUp { message: error.to_string(), invalid: None }.into()
+            }
+            first @ RunError::Panicked => {
+                let why = first.to_string();
+                match &error {
+                    RunError::AndTeardown { .. } => {
+                        NotCleanedUp { message: error.to_string(), invalid: Some(why) }.into()
+                    }
+                    _ => InvalidRun(why).into(),
+                }
+            }
             _ => error.into(),
         })
     }
