@@ -63,7 +63,9 @@ pub fn is_refused(error: &Error) -> bool {
 }
 
 /// Retries a call while its error is transient, for at most `patience`. The pause doubles from 50
-/// ms to 5 s with jitter, and is at least what the server requests (`retryAfterSeconds`).
+/// ms to 5 s with jitter, and is at least what the server requests (`retryAfterSeconds`). After a lost
+/// connection 403 is transient, too: an API server that starts refuses everything until it has read its
+/// RBAC objects.
 ///
 /// # Errors
 /// The last error.
@@ -78,6 +80,11 @@ pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
         .with_jitter()
         .without_max_times()
         .with_total_delay(Some(patience));
+    let mut was_lost = false;
+    let is_transient = move |error: &Error| {
+        was_lost |= !matches!(error, Error::Api(_));
+        is_transient(error) || (was_lost && is_forbidden(error))
+    };
     call.retry(pauses)
         .sleep(tokio::time::sleep)
         .when(is_transient)
@@ -91,4 +98,32 @@ pub async fn patiently<T, F: Future<Output = Result<T, Error>>>(
             Some(pause.max(Duration::from_secs(u64::from(asked))))
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forbidden() -> Error {
+        Error::Api(kube::core::Status::failure("no", "Forbidden").with_code(403).boxed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_retried_only_after_a_lost_connection() {
+        let answers = |lost: bool| {
+            let mut calls = 0;
+            move || {
+                calls += 1;
+                let done = match (calls, lost) {
+                    (1, true) => Err(Error::Service("connection refused".into())),
+                    (1, false) | (2, _) => Err(forbidden()),
+                    _ => Ok(calls),
+                };
+                async move { done }
+            }
+        };
+        let patience = Duration::from_secs(30);
+        assert_eq!(patiently(patience, answers(true)).await.unwrap(), 3);
+        assert!(is_forbidden(&patiently(patience, answers(false)).await.unwrap_err()));
+    }
 }

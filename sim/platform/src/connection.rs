@@ -12,6 +12,7 @@ mod outstanding;
 mod reachable;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -38,6 +39,7 @@ use outstanding::{Outstanding, Ticket};
 pub use caller::{Caller, PatchKind};
 pub use outstanding::Stalled;
 use reachable::Reachable;
+use trouble::Trouble;
 
 /// kube-apiserver allows 100 streams a connection if anonymous authentication is on
 /// (`--http2-max-streams-per-connection`, its default since v1.28.3); the number of lanes leaves
@@ -76,6 +78,7 @@ struct Shared {
     outstanding: Arc<Outstanding>,
     read_lag: ReadLag,
     reachable: Arc<Reachable>,
+    trouble: Trouble,
 }
 
 impl Lanes {
@@ -106,6 +109,7 @@ impl Lanes {
             outstanding: Arc::default(),
             read_lag: ReadLag::default(),
             reachable: Arc::default(),
+            trouble: Trouble::default(),
         })))
     }
 
@@ -148,6 +152,12 @@ impl Lanes {
     /// Why the latest request got no response; none if it got one.
     pub fn unanswered(&self) -> Option<String> {
         self.0.reachable.unanswered()
+    }
+
+    /// Error responses that callers retry, requests without a response, and long waits for one: a
+    /// sentence for the report, or none.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.remark(self.0.name)
     }
 
     /// How late the harness read its watches, in nanoseconds: the time since the first of the parts
@@ -196,25 +206,28 @@ impl Identified {
     ) -> impl Future<Output = Result<Response<Bounded>, BoxError>> + Send + use<> {
         let sent = self.start(&mut request).map(|(lane, ticket)| {
             let sent = Instant::now();
-            let reachable = Arc::clone(&self.lanes.0.reachable);
-            (lane.send(request), sent, ticket, self.lanes.0.read_lag.clone(), reachable)
+            (lane.send(request), sent, ticket, Arc::clone(&self.lanes.0))
         });
         async move {
-            let ((answer, closed), sent, ticket, read_lag, reachable) = sent?;
+            let ((answer, closed), sent, ticket, shared) = sent?;
             let (kind, mut closed) = (ticket.kind, Box::pin(closed));
             let answered = tokio::select! {
-                answered = timeout_at(sent + kind.limit(), answer) => answered,
-                () = closed.as_mut() => return Err(Interrupted::GivenUp.into()),
+                answered = timeout_at(sent + kind.limit(), answer) => {
+                    answered.map_err(|_| Interrupted::TimedOut(kind.limit()))
+                }
+                () = closed.as_mut() => Err(Interrupted::GivenUp),
             };
-            let Ok(answered) = answered else {
-                return Err(Interrupted::TimedOut(kind.limit()).into());
-            };
-            let lane = &ticket.lane.name;
-            let answer: Answer = answered.inspect_err(|error| {
-                tracing::debug!(lane, %error, connect = error.is_connect(), "a request failed");
-                reachable.failed(error);
-            })?;
-            reachable.answered();
+            let (lane, trouble) = (&ticket.lane.name, &shared.trouble);
+            trouble.silent(lane, sent.max(ticket.lane.progressed_at()).elapsed());
+            let answer: Answer =
+                answered.inspect_err(|error| trouble.failed(error))?.inspect_err(|error| {
+                    tracing::debug!(lane, %error, connect = error.is_connect(), "a request failed");
+                    shared.reachable.failed(error);
+                    trouble.failed(error);
+                })?;
+            shared.reachable.answered();
+            trouble.answered(answer.status());
+            let read_lag = shared.read_lag.clone();
             Ok(answer.map(|body| Bounded::new(body, sent, closed, ticket, read_lag)))
         }
     }

@@ -166,6 +166,9 @@ pub(super) async fn drive<'a>(
     let of_shards = lead.of_shards(&lags);
     for lanes in clients.lanes() {
         lags.add(Lag::Reading, &lanes.read_lag());
+        if let Some(text) = lanes.trouble() {
+            lead.platform(Fact::Remark { text: text.into() });
+        }
     }
     let used = harness_cpu().saturating_sub(began) + of_shards;
     Ok(Driven { lead, run, inbox, trails_before, interrupted, lags, used })

@@ -210,6 +210,10 @@ async fn a_request_that_is_not_answered_ends_at_its_limit() {
     after(Kind::Single.limit()).await;
     let error = asked.await.unwrap().unwrap_err();
     assert!(call::is_transient(&error), "{error:?}");
+    let trouble = server.lanes.trouble().expect("a remark for the report");
+    for part in ["1 got no response (the last error: the API server did not", "nothing arrived"] {
+        assert!(trouble.contains(part), "{trouble}");
+    }
 }
 
 #[tokio::test]
