@@ -43,6 +43,11 @@ pub trait Provider: Send + Sync {
     /// Servers that died unexpectedly since the last call.
     fn deaths(&self) -> Vec<Program>;
 
+    /// What else happened to the platform since the last call: a sentence each, for the report.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Powers a node off or on. Does nothing for hollow nodes, which the run itself stops.
     fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), ProviderError>>;
 

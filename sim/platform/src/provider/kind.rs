@@ -8,9 +8,11 @@ mod handover;
 pub mod image;
 mod nodes;
 mod sidecars;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -34,6 +36,7 @@ use cleanup::{Known, end};
 use handover::platform_of;
 use nodes::{COMPONENTS, NAME, PRIVATE, clusters, create, read_config, repair};
 use sidecars::Sidecars;
+use supervisor::{Found, Sidecar, supervise};
 
 pub use cleanup::clean;
 pub use error::KindError;
@@ -51,7 +54,9 @@ pub struct Kind {
     sidecars: Sidecars,
     platform: Platform,
     workers: Vec<String>,
-    generation: AtomicU64,
+    generation: Arc<AtomicU64>,
+    found: Found,
+    supervisor: tokio::task::JoinHandle<()>,
     /// Renews the run's Lease.
     _holder: Holder,
 }
@@ -131,7 +136,17 @@ impl Kind {
         };
         match made.await {
             Ok(((platform, workers), sidecars, holder)) => {
-                let generation = AtomicU64::new(1);
+                let (generation, found) = (Arc::new(AtomicU64::new(1)), Found::default());
+                let of = |program, id: &str| Sidecar { program, id: id.to_owned() };
+                let supervisor = tokio::spawn(supervise(
+                    [
+                        of(Program::Vault, sidecars.vault.id()),
+                        of(Program::Postgres, sidecars.postgres.id()),
+                    ],
+                    platform.admin.clone(),
+                    found.clone(),
+                    Arc::clone(&generation),
+                ));
                 let _holder = holder;
                 Ok(Self {
                     name,
@@ -142,6 +157,8 @@ impl Kind {
                     platform,
                     workers,
                     generation,
+                    found,
+                    supervisor,
                     _holder,
                 })
             }
@@ -205,6 +222,12 @@ impl Kind {
     }
 }
 
+impl Drop for Kind {
+    fn drop(&mut self) {
+        self.supervisor.abort();
+    }
+}
+
 impl Provider for Kind {
     fn platform(&self) -> Result<Platform, ProviderError> {
         Ok(self.platform.clone())
@@ -244,6 +267,9 @@ impl Provider for Kind {
 
     fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
         Box::pin(async move {
+            if begins {
+                self.found.hold(program);
+            }
             let done = match program {
                 Program::Vault => {
                     if !begins {
@@ -255,12 +281,19 @@ impl Provider for Kind {
                 Program::Postgres => self.sidecars.postgres.outage(begins).await,
                 other => self.component(other, begins).await,
             };
+            if !begins {
+                self.found.release(program);
+            }
             Ok(done?)
         })
     }
 
     fn deaths(&self) -> Vec<Program> {
-        Vec::new()
+        self.found.take_deaths()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.found.take_remarks()
     }
 
     fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
@@ -288,6 +321,13 @@ impl Provider for Kind {
     }
 
     fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        Box::pin(async { Ok(end(&self.name, &self.folder, self.record.clone()).await?) })
+        Box::pin(async {
+            // Their containers are removed.
+            self.found.hold(Program::Vault);
+            self.found.hold(Program::Postgres);
+            let ended = end(&self.name, &self.folder, self.record.clone()).await;
+            self.supervisor.abort();
+            Ok(ended?)
+        })
     }
 }

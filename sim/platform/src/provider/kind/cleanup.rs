@@ -1,9 +1,12 @@
 //! Removes what a run created, at its end or after it was killed, from the record in the cluster's
 //! folder.
 
+use std::time::Duration;
+
 use alertstorm_agent::names::{Names, RunId};
 use futures::future::LocalBoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
 
 use super::error::KindError;
 use super::handover::client_of;
@@ -12,6 +15,11 @@ use super::sidecars;
 use crate::provider::command::run;
 use crate::provider::state::{self, Folder, Record};
 use crate::sweep::{end_agents, sweep};
+
+/// For so long the deletion of a run's objects is tried again: a server may die meanwhile.
+const SWEEP_WITHIN: Duration = Duration::from_secs(60);
+/// The pause before that.
+const SWEEP_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The part of the record that is specific to kind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,11 +81,25 @@ pub(super) async fn end(name: &str, folder: &Folder, record: Record) -> Result<(
         // It was deleted by other means, so a later cluster of this name needs a new folder.
         return Ok(folder.remove()?);
     }
-    repair(name).await?;
+    let until = Instant::now() + SWEEP_WITHIN;
     let names = Names::of_run(&known.run);
-    let client = client_of(name, &names).await?;
-    end_agents(&client, &names).await?;
-    sweep(&client, &names).await?;
+    // Each attempt leaves out what an earlier one deleted.
+    while let Err(error) = sweep_cluster(name, &names).await {
+        if Instant::now() > until {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the clean-up is tried again");
+        sleep(SWEEP_AGAIN_AFTER).await;
+    }
     std::fs::remove_dir_all(folder.private(PRIVATE)?)?;
     Ok(folder.write_record(&Record { owner: None, ..record })?)
+}
+
+/// Deletes what a run created in a cluster that is kept.
+async fn sweep_cluster(name: &str, names: &Names) -> Result<(), KindError> {
+    repair(name).await?;
+    let client = client_of(name, names).await?;
+    end_agents(&client, names).await?;
+    sweep(&client, names).await?;
+    Ok(())
 }

@@ -218,7 +218,11 @@ impl Sidecars {
     pub async fn settle(&self) -> Result<(), KindError> {
         let mark = format!("settled-{}", secret::name());
         // The mount does not exist; the audit log contains the denied request too.
-        let _ = self.root()?.read(&format!("{mark}/at")).await;
+        if let Err(VaultError::Unavailable(why)) = self.root()?.read(&format!("{mark}/at")).await {
+            return Err(KindError::NotReady { server: "Vault", why });
+        }
+        // It may have died just now.
+        self.postgres_ready().await?;
         let client = connect(self.admin(&self.names.database())).await?;
         let asked = client.batch_execute(&format!("SELECT '{mark}'")).await;
         asked.map_err(PostgresError::from)?;
@@ -236,6 +240,11 @@ impl Sidecars {
 }
 
 impl Server {
+    /// The id of its container.
+    pub fn id(&self) -> &str {
+        self.container.id()
+    }
+
     /// Copies the output of the container since its creation to its file; whether it contains
     /// `mark`.
     async fn write_log(&self, mark: &str) -> Result<bool, KindError> {
