@@ -44,6 +44,10 @@ struct Inner {
     journals: BTreeSet<InvestigationId>,
     /// When Vault lost its storage, and with it every lease.
     lost_at: Option<Time>,
+    /// Leases that were listed then, and that no agent had reported.
+    lost_unclaimed: BTreeSet<String>,
+    /// The number of leases that were alive when Vault lost its storage.
+    lost_with_storage: u64,
 }
 
 /// A lease that Vault issued to an agent of the run, and that no agent reported.
@@ -84,7 +88,13 @@ impl LeaseBook {
         issued: Time,
         expires: Time,
     ) {
-        self.enter(&mut self.0.lock(), id, Some(inv), domain, (issued, expires));
+        let mut inner = self.0.lock();
+        self.enter(&mut inner, id, Some(inv), domain, (issued, expires));
+        // An agent in a pod reports its leases when it ends. One that was not listed had no time to be.
+        let alive = inner.lost_unclaimed.contains(id) || !inner.unclaimed.contains_key(id);
+        if let Some(lost) = inner.lost_at.filter(|lost| issued < *lost && alive) {
+            self.lose(&mut inner, id, lost);
+        }
     }
 
     fn enter(
@@ -127,13 +137,42 @@ impl LeaseBook {
         let gone = inner.unclaimed.remove(id).flatten();
         match inner.lost_at {
             Some(lost) if *issued < lost => {
-                inner.open.remove(id);
-                self.0.record(lost, *inv, Fact::LeaseIrrevocable { lease: number });
+                self.lose(&mut inner, id, lost);
             }
             _ if listed.contains(id) => {}
             // It ended, and nobody observed when.
             _ => self.end(&mut inner, id, gone.or(returned).unwrap_or(now.min(*expires))),
         }
+    }
+
+    /// Records the end of a lease that was alive when Vault lost its storage.
+    fn lose(&self, inner: &mut Inner, id: &str, lost: Time) {
+        let Some(open) = inner.open.remove(id) else { return };
+        inner.lost_with_storage += u64::from(!inner.lost_unclaimed.remove(id));
+        self.0.record(lost, open.inv, Fact::LeaseIrrevocable { lease: open.number });
+    }
+
+    /// Records that Vault lost its storage: it will not revoke the leases that were alive. Returns
+    /// their number, as far as it is known: agents in pods report leases late.
+    pub fn storage_lost(&self) -> usize {
+        let reported = self.lost(&self.open());
+        let now = self.0.reporter.now();
+        let mut inner = self.0.lock();
+        let Inner { unclaimed, all, .. } = &*inner;
+        let alive =
+            |(id, gone): &(&String, &Option<Time>)| gone.is_none() && !all.contains_key(*id);
+        let listed: BTreeSet<String> =
+            unclaimed.iter().filter(alive).map(|(id, _)| id.clone()).collect();
+        let count = reported + listed.len();
+        inner.lost_at = Some(now);
+        inner.lost_unclaimed = listed;
+        inner.lost_with_storage += count as u64;
+        count
+    }
+
+    /// The number of leases that were alive when Vault lost its storage.
+    pub fn lost_with_storage(&self) -> u64 {
+        self.0.lock().lost_with_storage
     }
 
     /// Records a renewal.
@@ -237,17 +276,6 @@ impl LeaseBook {
         for (_, gone) in inner.unclaimed.iter_mut().filter(|(id, _)| !left.contains(*id)) {
             gone.get_or_insert(now);
         }
-    }
-
-    /// Records that Vault lost its storage, and will not revoke its leases. Returns how many of them
-    /// had not ended.
-    pub fn storage_lost(&self) -> usize {
-        let open = {
-            let mut inner = self.0.lock();
-            inner.lost_at = Some(self.0.reporter.now());
-            inner.open.keys().cloned().collect::<Vec<_>>()
-        };
-        self.lost(&open)
     }
 
     /// Records leases that Vault gave up revoking. Returns how many of them had not ended.
@@ -372,6 +400,34 @@ mod tests {
         clock.start(tokio::time::Instant::now() - Duration::from_secs(60));
         let (reporter, inbox) = Reporter::new(clock);
         (LeaseBook::new(reporter), inbox)
+    }
+
+    #[test]
+    fn a_lease_that_a_pod_reports_after_vault_lost_its_storage_is_irrevocable() {
+        let (reporter, mut inbox) = Reporter::new(Clock::default());
+        reporter.clock().start(tokio::time::Instant::now() - Duration::from_secs(10));
+        let book = LeaseBook::new(reporter);
+        let listed = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect();
+        book.left(Time(1), &listed(&["a/1", "a/2"]));
+        book.left(Time(2), &listed(&["a/1"]));
+        // The second one was revoked before; the third was issued since the last list.
+        assert_eq!(book.storage_lost(), 1);
+        book.left(Time(3), &listed(&[]));
+        for (number, id) in [(1, "a/1"), (2, "a/2"), (3, "a/3")] {
+            book.issued(id, InvestigationId(number), Domain::Database, Time(0), Time(9));
+            book.journal_read(InvestigationId(number), false);
+        }
+        let mut ends = Vec::new();
+        while let Some(Observation::Fact(event)) = inbox.try_recv() {
+            match event.fact {
+                Fact::LeaseIssued { .. } => {}
+                fact => ends.push((event.inv.map_or(0, |inv| inv.0), fact)),
+            }
+        }
+        let is_lost = |fact: &Fact| matches!(fact, Fact::LeaseIrrevocable { .. });
+        let lost: Vec<u64> = ends.iter().filter(|(_, f)| is_lost(f)).map(|(id, _)| *id).collect();
+        assert_eq!((lost, ends.len(), book.alive()), (vec![1, 3], 3, 0), "{ends:?}");
+        assert_eq!(book.lost_with_storage(), 2);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod tests;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alertstorm_model::event::Sink;
 use alertstorm_model::scenario::{FaultKind, Plan};
@@ -27,6 +28,9 @@ use crate::shard::Shards;
 use teardown::Made;
 
 pub use error::{RunError, TeardownError};
+
+/// A provider reports a server's death after this long.
+const NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Checks that the provider supports every fault of the plan.
 ///
@@ -44,8 +48,8 @@ pub fn check_faults(plan: &Plan, can: impl Fn(FaultKind) -> bool) -> Result<(), 
 /// `shards` in the cluster if there are any, else by this process.
 ///
 /// # Errors
-/// If the platform cannot be set up for the run, if an audit log cannot be read, after a panic, or if
-/// the teardown fails. Events until then are written.
+/// If the platform cannot be set up for the run, after a panic, or if the teardown fails. Events until
+/// then are written.
 pub fn run<'a>(
     plan: &'a Plan,
     provider: Arc<dyn Provider>,
@@ -68,7 +72,11 @@ async fn on_platform(
     check_faults(plan, |fault| provider.can(fault))?;
     let mut made = Made::new(Arc::new(plan.clone()), provider);
     let phases = AssertUnwindSafe(phases(&mut made, shards, sink, progress, watch));
-    let done = phases.catch_unwind().await;
+    let mut done = phases.catch_unwind().await;
+    if let Ok(Err(error)) = done {
+        tokio::time::sleep(NOTICED_WITHIN).await;
+        done = Ok(Err(error.after(&made.provider.deaths())));
+    }
     // Also after an error, a panic or Ctrl-C, as some objects may have been created.
     let left = made.teardown(progress).await;
     match done {
@@ -92,8 +100,9 @@ async fn phases(
         // Agents of hollow nodes: while they run they would log in again.
         made.tasks.shutdown().await;
     }
-    let judged = judge::judge(&mut driven, &made.provider, progress).await;
-    // Writes the events that are still buffered, also if an audit log cannot be read.
+    judge::judge(&mut driven, &made.provider, progress).await;
+    // A server may have died after the last tick.
+    driven.run.remark_deaths();
     driven.close().await;
-    judged
+    Ok(())
 }

@@ -135,7 +135,6 @@ pub(super) async fn drive<'a>(
         nodes,
         scraper: Arc::new(scraper),
         sampling: Arc::default(),
-        lost: Arc::default(),
     };
     run.follow(&clients, &selector, &mut made.tasks);
     if let Some(validities) = validities {

@@ -4,7 +4,7 @@ use alertstorm_agent::vault::VaultError;
 use alertstorm_model::scenario::FaultKind;
 use alertstorm_platform::bootstrap::BootstrapError;
 use alertstorm_platform::connection::ConnectionError;
-use alertstorm_platform::provider::ProviderError;
+use alertstorm_platform::provider::{Program, ProviderError};
 
 use crate::forensics;
 use crate::shard::FleetError;
@@ -58,6 +58,14 @@ pub enum RunError {
     /// The run itself panicked; the panic's message is on standard error.
     #[error("the harness panicked; the run is invalid")]
     Panicked,
+    /// The run failed after servers had died.
+    #[error("{}; these servers died and were started again: {servers}", with_causes(.first))]
+    AfterDeaths {
+        /// The error of the run. Its text is part of this error's own, so it is no source.
+        first: Box<Self>,
+        /// Their names.
+        servers: String,
+    },
     /// The run failed, and then its teardown.
     #[error("{}\nthe teardown failed, too: {}", with_causes(.first), lines(.left))]
     AndTeardown {
@@ -81,10 +89,19 @@ impl RunError {
         }
     }
 
+    /// The same error, with the servers that had died.
+    pub(super) fn after(self, deaths: &[Program]) -> Self {
+        if deaths.is_empty() {
+            return self;
+        }
+        let servers: Vec<&str> = deaths.iter().map(|program| program.file()).collect();
+        Self::AfterDeaths { first: Box::new(self), servers: servers.join(", ") }
+    }
+
     /// The error of the run itself, without those of its teardown.
     pub fn first(&self) -> &Self {
         match self {
-            Self::AndTeardown { first, .. } => first,
+            Self::AndTeardown { first, .. } | Self::AfterDeaths { first, .. } => first.first(),
             other => other,
         }
     }
@@ -95,7 +112,7 @@ fn lines(left: &[TeardownError]) -> String {
 }
 
 /// An error and its chain of sources, on one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let sources = std::iter::successors(error.source(), |source| source.source());
     sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
 }
@@ -131,6 +148,14 @@ mod tests {
         assert!(matches!(error.first(), RunError::NodesNotReady(2)));
         let text = error.to_string();
         assert!(text.starts_with("2 of the nodes") && text.contains("node-0003"), "{text}");
+    }
+
+    #[test]
+    fn the_error_of_a_run_names_the_servers_that_died() {
+        let error = RunError::NodesNotReady(2).after(&[Program::Etcd, Program::Vault]);
+        assert!(matches!(error.first(), RunError::NodesNotReady(2)));
+        assert!(error.to_string().ends_with("started again: etcd, vault"), "{error}");
+        assert!(matches!(RunError::NodesNotReady(2).after(&[]), RunError::NodesNotReady(2)));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The engine's access to the platform during a run: watches, faults, and samples.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -43,8 +43,6 @@ pub(super) struct Run {
     pub scraper: Arc<Scraper>,
     /// Whether a sample is being taken.
     pub sampling: Arc<AtomicBool>,
-    /// The number of leases that were alive when Vault lost its storage.
-    pub lost: Arc<AtomicUsize>,
     /// The generation of Vault's storage (see [`Provider::generation`]) that was configured last.
     pub generation: Arc<Mutex<u64>>,
     /// The generation of Vault's storage that holds the leases of the lease book.
@@ -180,8 +178,7 @@ impl Run {
         let (provider, plan) = (Arc::clone(&self.provider), Arc::clone(&self.plan));
         let (around, reviewer) = (self.platform.around.clone(), Arc::clone(&self.reviewer));
         let names = self.platform.names.clone();
-        let (generation, lost) = (Arc::clone(&self.generation), Arc::clone(&self.lost));
-        let booked = Arc::clone(&self.booked);
+        let (generation, booked) = (Arc::clone(&self.generation), Arc::clone(&self.booked));
         let AgentReports { reporter, book, tokens, .. } = self.agent_reports.clone();
         async move {
             let mut configured = generation.lock().await;
@@ -196,7 +193,6 @@ impl Run {
             }
             let count = book.storage_lost();
             tokens.lost();
-            lost.fetch_add(count, Ordering::SeqCst);
             booked.store(now, Ordering::SeqCst);
             reporter.send(Observation::Remark(format!(
                 "vault lost its storage, and with it {count} leases that were alive; it will not \
@@ -212,6 +208,24 @@ impl Run {
                 reporter.send(Observation::Invalid(why));
             }
         }
+    }
+
+    /// Reports the servers that died, and what else happened to the platform, since the last call; these
+    /// servers.
+    pub fn remark_deaths(&self) -> Vec<Program> {
+        let reporter = &self.agent_reports.reporter;
+        for text in self.provider.remarks() {
+            reporter.send(Observation::Remark(text));
+        }
+        let died = self.provider.deaths();
+        for program in &died {
+            let name = program.file();
+            reporter.send(Observation::Remark(format!("{name} died and was restarted")));
+            if matches!(program, Program::ApiServer | Program::Etcd) {
+                reporter.server_restarted();
+            }
+        }
+        died
     }
 
     fn spawn(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -319,14 +333,7 @@ impl Host for Run {
     }
 
     fn check_processes(&self) {
-        for program in self.provider.deaths() {
-            let name = program.file();
-            self.agent_reports
-                .reporter
-                .send(Observation::Remark(format!("{name} died and was restarted")));
-            if matches!(program, Program::ApiServer | Program::Etcd) {
-                self.agent_reports.reporter.server_restarted();
-            }
+        for program in self.remark_deaths() {
             if program == Program::Vault {
                 self.spawn("the restart of Vault", self.vault_restarted());
             }

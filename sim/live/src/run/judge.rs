@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alertstorm_agent::vault::VaultError;
@@ -13,7 +12,7 @@ use alertstorm_platform::provider::{Progress, Provider};
 use tokio::time::{Instant, sleep};
 
 use super::drive::Driven;
-use super::error::RunError;
+use super::error::{RunError, with_causes};
 use super::host::Run;
 use crate::agent_reports::AgentReports;
 use crate::lags::{Lag, Lags};
@@ -25,12 +24,13 @@ use crate::{forensics, leases, tokens};
 /// Leases whose token is revoked leave Vault's list within this time, if PostgreSQL answers.
 const REVOKED_WITHIN: Duration = Duration::from_secs(5);
 
-/// Reads counters and audit logs, and writes the results to the event log.
+/// Reads counters and audit logs, and writes the results to the event log. If they cannot be read, the
+/// run is invalid.
 pub(super) async fn judge(
     driven: &mut Driven<'_>,
     provider: &Arc<dyn Provider>,
     progress: Progress<'_>,
-) -> Result<(), RunError> {
+) {
     let Driven { lead, run, trails_before, interrupted, lags, used, .. } = driven;
     progress("reading the servers' counters and audit logs");
     let compared = verdict(run, trails_before, *interrupted).await;
@@ -46,15 +46,15 @@ pub(super) async fn judge(
         lead.platform(Fact::Remark { text: text.into() });
     }
     let (mut verdict, invalid) = match compared {
-        // The servers may be gone. What exists is reported.
-        Err(error) if lead.is_aborted() => {
-            let why = format!("the servers' records could not be read: {error}");
-            lead.platform(Fact::Invalid { why: why.into() });
-            return Ok(());
+        // A server may be gone, or sealed. What was measured is reported.
+        Err(error) => {
+            let why = format!("the servers' records could not be read: {}", with_causes(&error));
+            tracing::warn!(why, "the run is invalid");
+            return lead.platform(Fact::Invalid { why: why.into() });
         }
-        compared => compared?,
+        Ok(compared) => compared,
     };
-    verdict.leases.lost = run.lost.load(Ordering::SeqCst) as u64;
+    verdict.leases.lost = run.agent_reports.book.lost_with_storage();
     sample.audit = verdict.audit;
     lead.platform(Fact::Sample { sample: Box::new(sample) });
     lead.platform(Fact::Occupied { of: occupied });
@@ -64,7 +64,6 @@ pub(super) async fn judge(
     }
     let audited = audited(lags, *used, verdict);
     lead.platform(Fact::Audited { audited: Box::new(audited) });
-    Ok(())
 }
 
 /// Compares the audit logs with the run's records. Returns also why the run is invalid, if it is.

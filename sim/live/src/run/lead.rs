@@ -7,7 +7,7 @@ use alertstorm_model::event::Fact;
 use alertstorm_model::time::{Span, Time};
 
 use super::host::Run;
-use crate::engine::{self, Driven, Engine, RunLoop};
+use crate::engine::{self, Engine, RunLoop};
 use crate::lags::Lags;
 use crate::reporter::Inbox;
 use crate::shard::fleet::Fleet;
@@ -30,14 +30,6 @@ impl Lead<'_> {
         match self {
             Self::Engine(engine) => engine.platform(fact),
             Self::Fleet(merge) => merge.platform(fact),
-        }
-    }
-
-    /// Whether the run was ended because it could not go on.
-    pub fn is_aborted(&self) -> bool {
-        match self {
-            Self::Engine(engine) => engine.is_aborted(),
-            Self::Fleet(merge) => merge.is_aborted(),
         }
     }
 

@@ -8,10 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use alertstorm_agent::names::Names;
 use alertstorm_agent::vault::{Address, Vault, VaultError};
 use alertstorm_agent::{postgres, trust};
-use alertstorm_model::event::Event;
+use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::scenario::{FaultKind, NoFiles, Plan, load};
 use alertstorm_platform::provider::{Program, Provider, ProviderError, Usage};
-use alertstorm_platform::{Agents, Identities, NodeTokens, Platform, Surroundings, Tokens, Trails};
+use alertstorm_platform::reach::{Dns, Reach};
+use alertstorm_platform::{
+    Agents, Identities, NodeTokens, Platform, PodSpec, Surroundings, Tokens, Trails,
+};
 use futures::future::BoxFuture;
 use kube::Client;
 use kube::client::Body;
@@ -24,6 +27,8 @@ use super::teardown::Made;
 struct NoVault {
     /// Method and path of every request to the API server.
     requests: Arc<Mutex<Vec<String>>>,
+    /// Whether the run has nothing to set up, and its agents run in pods.
+    is_prepared: bool,
 }
 
 impl NoVault {
@@ -55,10 +60,24 @@ impl Provider for NoVault {
         let postgres = postgres::Address::plain(([127, 0, 0, 1], 5432).into());
         let url = "http://127.0.0.1:8200".to_owned();
         let tls = trust::only("").unwrap();
+        let pods = PodSpec {
+            image: "agent".to_owned(),
+            vault: url.clone(),
+            vault_ca: String::new(),
+            vault_namespace: None,
+            postgres: postgres.clone(),
+            reach: Reach {
+                api_server: Vec::new(),
+                vault: Vec::new(),
+                postgres: Vec::new(),
+                dns: Dns::None,
+            },
+        };
+        let nodes = NodeTokens { kubelets: vec![token()], kwok: token() };
         Ok(Platform {
             provider: "fake",
             names: Names::of_run(&"a1".parse().unwrap()),
-            is_prepared: false,
+            is_prepared: self.is_prepared,
             api_server: "https://127.0.0.1:6443".to_owned(),
             ca: String::new(),
             admin: self.client(),
@@ -67,7 +86,10 @@ impl Provider for NoVault {
                 scraper: token(),
                 vault: token(),
             }),
-            agents: Agents::Hollow(NodeTokens { kubelets: vec![token()], kwok: token() }),
+            agents: match self.is_prepared {
+                true => Agents::Pods(Box::new(pods)),
+                false => Agents::Hollow(nodes),
+            },
             vault: Address { url, namespace: None, tls },
             around: Surroundings {
                 api_server: String::new(),
@@ -145,6 +167,22 @@ async fn a_preparation_that_fails_ends_the_run_with_its_error() {
     assert!(matches!(ran, Err(RunError::Vault(_))), "{ran:?}");
     let created = "POST /api/v1/namespaces/alertstorm-a1/configmaps".to_owned();
     assert!(provider.requests().contains(&created), "{:?}", provider.requests());
+}
+
+#[tokio::test]
+async fn a_run_is_invalid_with_the_reason_if_the_servers_records_cannot_be_read() {
+    let provider = NoVault { is_prepared: true, ..NoVault::default() };
+    let text = "alerts: [{flood: 1}]\nlimits: {run_for: 100ms}";
+    let plan = load(text, "plan", &[], &NoFiles).unwrap_or_else(|wrong| panic!("{wrong:?}"));
+    let mut events: Vec<Event> = Vec::new();
+    let mut go_on = |_| ControlFlow::Continue(());
+    let ran = super::run(&plan, Arc::new(provider), None, &mut events, &|_| {}, &mut go_on).await;
+    ran.expect("what was measured is reported");
+    let is_reason = |event: &Event| match &event.fact {
+        Fact::Invalid { why } => why.contains("records could not be read") && why.contains("down"),
+        _ => false,
+    };
+    assert!(events.iter().any(is_reason), "{events:?}");
 }
 
 #[tokio::test]

@@ -102,6 +102,8 @@ pub struct Fleet {
     lags: BTreeMap<String, LagsSoFar>,
     /// What is certain about the clocks of the shards' pods.
     clocks: Clocks,
+    /// Remarks on shards that died before the run began.
+    early_deaths: Vec<String>,
 }
 
 impl Fleet {
@@ -147,6 +149,7 @@ impl Fleet {
             zero: 0,
             lags: BTreeMap::new(),
             clocks: Clocks::default(),
+            early_deaths: Vec::new(),
         };
         fleet.all_ready().await?;
         Ok(fleet)
@@ -168,6 +171,9 @@ impl Fleet {
                 // A shard that dies before the run starts again in another pod.
                 Ok(Some(PodLogEvent::End { pod, shard })) => {
                     tracing::warn!(shard, pod, "a shard ended before the run began");
+                    self.early_deaths.push(format!(
+                        "shard {shard} died ({pod}) before the run began; a new pod took its place"
+                    ));
                     let of = self.shards.get_mut(shard as usize);
                     if let Some(of) = of.filter(|of| of.pod.as_ref() == Some(&pod)) {
                         of.pod = None;

@@ -35,7 +35,11 @@ impl<'a> Merge<'a> {
     /// The merger of a fleet that was started.
     pub fn new(fleet: Fleet, sink: &'a mut dyn Sink, agent_reports: AgentReports) -> Self {
         let reporter = agent_reports.reporter.clone();
-        Self { fleet, sink, reporter, agent_reports, is_aborted: false }
+        let mut merge = Self { fleet, sink, reporter, agent_reports, is_aborted: false };
+        for text in std::mem::take(&mut merge.fleet.early_deaths) {
+            merge.remark(text);
+        }
+        merge
     }
 
     /// Records what is certain about the clocks of the shards.
