@@ -35,9 +35,13 @@ setup-kind:
 conformance:
     cargo test --workspace --features live --test conformance -- --include-ignored --skip kind:: --test-threads=2
 
-# Run every fault at every moment of a run on local servers, and print the table (needs `setup-local`). `only` is a part of a case's name.
+# Run every fault at every moment of a run on local servers, and print the table (needs `setup-local`). `only` has parts of cases' names, separated by `|`.
 chaos only="":
-    ALERTSTORM_CHAOS='{{only}}' cargo test --workspace --features live --test chaos -- --ignored --nocapture whole
+    ALERTSTORM_CHAOS='{{only}}' cargo test --workspace --features live --test chaos -- --ignored --nocapture matrix_on_local::whole
+
+# Run every fault in pods of one kind cluster, one after another (needs Docker, kind and `setup-kind`). `only` as above.
+chaos-kind only="":
+    ALERTSTORM_CHAOS='{{only}}' cargo test --workspace --features live --test chaos -- --ignored --nocapture matrix_in_pods::whole
 
 # Run the conformance suite in real pods (needs Docker, kind and `setup-kind`).
 conformance-kind:

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use alertstorm_platform::provider::Program as Server;
 
+use crate::cluster;
+use crate::expected;
 use crate::fault::Fault;
 use crate::leftovers;
 use crate::outcome;
@@ -34,6 +36,8 @@ pub enum World {
     Own,
     /// Those of a platform that is kept, on which its objects are deleted one by one.
     Kept,
+    /// Pods in a kind cluster that is kept, with containers of Vault and PostgreSQL of their own.
+    Kind,
 }
 
 /// A fault at a moment in a world.
@@ -60,6 +64,7 @@ impl fmt::Display for World {
         f.write_str(match self {
             Self::Own => "local",
             Self::Kept => "local, kept",
+            Self::Kind => "kind",
         })
     }
 }
@@ -91,14 +96,20 @@ impl Moment {
     fn has_come(self, world: World, program: &Program, folder: &Path) -> bool {
         let line = match (self, world) {
             (Self::Launch, World::Own) => "waiting for kube-apiserver",
-            (Self::Launch, World::Kept) => "setting up the namespace, the identities and Vault",
+            (Self::Launch, World::Kept | World::Kind) => {
+                "setting up the namespace, the identities and Vault"
+            }
             (Self::Verdict, _) | (Self::CleanUp, World::Own) => {
                 "reading the servers' counters and audit logs"
             }
-            (Self::CleanUp, World::Kept) => "removing the hollow nodes from the kept platform",
+            (Self::CleanUp, World::Kept | World::Kind) => {
+                "removing the hollow nodes from the kept platform"
+            }
             (Self::Run, _) => {
                 let events = fs::read_to_string(folder.join("events.jsonl")).unwrap_or_default();
-                return events.contains("credentials_ready");
+                // The journal of a pod's agent arrives when it ends.
+                let stage = if world == World::Kind { "pod_running" } else { "credentials_ready" };
+                return events.contains(stage);
             }
         };
         program.printed().lines().any(|printed| printed == line)
@@ -108,18 +119,17 @@ impl Moment {
 impl Case {
     /// Runs the case in a place, which has a kept platform if that is its world.
     pub fn run(self, place: &mut Place) -> Row {
-        let before = self.remains(place);
-        let (mut program, folder) = place.run(&self.fault.settings());
         let mut wrong = Vec::new();
+        let before = self.remains(place, &mut wrong);
+        let (mut program, folder) = place.run(&self.fault.settings(), self.fault.shards());
         let world = self.world;
-        if !program.wait_until(|program| self.moment.has_come(world, program, &folder)) {
-            wrong.push(format!("the {} did not come", self.moment));
-        }
+        let came = program.wait_until(|program| self.moment.has_come(world, program, &folder));
         let at = Instant::now();
-        if wrong.is_empty() {
-            self.fault.make(place, &mut program);
+        match came {
+            true => wrong.extend(self.make(place, &mut program).err()),
+            false => wrong.push(format!("the {} did not come", self.moment)),
         }
-        if self.fault == Fault::Sealed && self.moment == Moment::Run {
+        if self.fault == Fault::Sealed && self.moment == Moment::Run && world == World::Kept {
             std::thread::sleep(Duration::from_secs(4));
             Servers::of(place).expect("a platform").unseal();
         }
@@ -130,17 +140,15 @@ impl Case {
         }
         let report = outcome::report(&folder);
         wrong.extend(outcome::violations(&ended, report.as_ref()));
-        let said = outcome::said(report.as_ref(), &ended);
-        if let Some(name) = self.fault.is_named_by().filter(|name| !said.contains(name)) {
-            wrong.push(format!("nothing names {name}"));
-        }
+        wrong.extend(expected::wrong_end(self, &ended, report.as_ref()));
+        wrong.extend(expected::missing(self, &ended, report.as_ref(), &folder));
         if self.fault == Fault::Gone {
             let log = fs::read_to_string(folder.join("harness.log")).unwrap_or_default();
             if log.matches("the watch of Jobs begins with a list").count() < 2 {
                 wrong.push("the watch of Jobs was not listed anew".to_owned());
             }
         }
-        let left = self.remains(place);
+        let left = self.remains(place, &mut wrong);
         wrong.extend(left.difference(&before).map(|what| format!("left behind: {what}")));
         if world == World::Own {
             wrong.extend(left.into_iter().map(|what| format!("left behind: {what}")));
@@ -159,6 +167,17 @@ impl Case {
         }
     }
 
+    fn make(self, place: &Place, program: &mut Program) -> Result<(), String> {
+        if self.world != World::Kind {
+            return self.fault.make(place, program);
+        }
+        if self.moment == Moment::Run {
+            // Until agents have credentials.
+            std::thread::sleep(Duration::from_secs(2));
+        }
+        self.fault.make_in_pods(self.moment == Moment::Run, program)
+    }
+
     /// After a SIGKILL of the harness: the run can be reported if it had begun, and the next command
     /// removes what it left.
     fn killed(self, place: &mut Place, folder: &Path) -> Vec<String> {
@@ -171,9 +190,9 @@ impl Case {
             }
         }
         let next = match self.world {
-            World::Own => place.alertstorm(&["clean"]),
+            World::Own | World::Kind => place.alertstorm(&["clean"]),
             World::Kept => {
-                let (program, _) = place.run(&["alerts.0.flood=1".to_owned()]);
+                let (program, _) = place.run(&["alerts.0.flood=1".to_owned()], None);
                 program.end()
             }
         };
@@ -183,8 +202,9 @@ impl Case {
         wrong
     }
 
-    /// What exists now: on a kept platform everything of runs, and else platforms and processes.
-    fn remains(self, place: &Place) -> BTreeSet<String> {
+    /// What exists now: on a kept platform everything of runs, and else platforms and processes. A kept
+    /// platform that is gone, or has lost a server, is wrong at any time.
+    fn remains(self, place: &Place, wrong: &mut Vec<String>) -> BTreeSet<String> {
         let mut kept = Vec::new();
         let mut all = BTreeSet::new();
         match (self.world, Servers::of(place)) {
@@ -195,10 +215,13 @@ impl Case {
                 if alive.len() == 6 {
                     all.extend(leftovers::on_kept(&servers));
                 } else {
-                    all.insert(format!("only these servers: {alive:?}"));
+                    wrong.push(format!("of the kept platform only these servers run: {alive:?}"));
                 }
             }
-            _ => all.extend(leftovers::platforms(place)),
+            (World::Kept, None) => wrong.push("the kept platform is gone".to_owned()),
+            (World::Own, _) => all.extend(leftovers::platforms(place)),
+            (World::Kind, _) if cluster::exists() => all.extend(cluster::remains()),
+            (World::Kind, _) => wrong.push("the cluster is gone".to_owned()),
         }
         all.extend(leftovers::processes(place, &kept));
         all

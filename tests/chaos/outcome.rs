@@ -1,4 +1,4 @@
-//! How a run ended, from its exit code, its report and its standard error; and what is wrong with it.
+//! What a run's report accounts for, and what is wrong with it.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,8 @@ pub fn report(folder: &Path) -> Option<Value> {
     Some(serde_json::from_str(&text).expect("JSON"))
 }
 
-fn texts(report: &Value, field: &str) -> Vec<String> {
+/// The texts of a list of the report.
+pub fn texts(report: &Value, field: &str) -> Vec<String> {
     let all = report[field].as_array().into_iter().flatten();
     all.filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
@@ -25,19 +26,13 @@ pub fn invalid(report: &Value) -> Vec<String> {
     all
 }
 
-/// All that a run says of itself: remarks, reasons, standard error.
-pub fn said(report: Option<&Value>, ended: &Ended) -> String {
-    let report = report.map(|report| [texts(report, "remarks"), texts(report, "invalid")].concat());
-    format!("{}\n{}", report.unwrap_or_default().join("\n"), ended.stderr)
-}
-
 /// The last error on standard error.
 pub fn error(ended: &Ended) -> String {
     let line = ended.stderr.lines().rev().find(|line| line.starts_with("error: "));
     line.unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
-/// Every violation of: each alert and each lease is accounted for, and the exit code says so.
+/// Every violation of: a run ends by itself, and its report accounts for each alert, lease and token.
 pub fn violations(ended: &Ended, report: Option<&Value>) -> Vec<String> {
     let mut wrong = Vec::new();
     if ended.hangs {
@@ -46,35 +41,23 @@ pub fn violations(ended: &Ended, report: Option<&Value>) -> Vec<String> {
     if ended.stderr.contains("panicked at") {
         wrong.push("the harness panicked".to_owned());
     }
-    if let Some(report) = report {
-        wrong.extend(unbalanced(report));
+    let Some(report) = report else { return wrong };
+    wrong.extend(unbalanced(report));
+    let is_complete = report["interrupted"] == false && invalid(report).is_empty();
+    if !is_complete {
+        return wrong;
     }
-    let reasons = report.map(invalid).unwrap_or_default();
-    let slow = report.is_some_and(|report| !texts(report, "invalid").is_empty());
-    match (ended.code, report) {
-        (Some(0 | 4), Some(report)) if reasons.is_empty() => {
-            if ended.code == Some(4) && !slow {
-                wrong.push("it is invalid without a reason".to_owned());
-            }
-            let (accounting, leases) = (&report["accounting"], &report["leases"]);
-            if accounting["alerts"] != ALERTS || accounting["unfinished"] != 0 {
-                wrong.push(format!("not every alert has ended: {accounting}"));
-            }
-            if leases["active"] != 0 {
-                wrong.push(format!("not every lease has ended: {leases}"));
-            }
-            if report["interrupted"] != false {
-                wrong.push("a complete run is marked as interrupted".to_owned());
-            }
+    let accounting = &report["accounting"];
+    if accounting["alerts"] != ALERTS || accounting["unfinished"] != 0 {
+        wrong.push(format!("not every alert has ended: {accounting}"));
+    }
+    for (what, of) in [("lease", &report["leases"]), ("token", &report["vault_tokens"])] {
+        if of["active"] != 0 {
+            wrong.push(format!("not every {what} has ended: {of}"));
         }
-        (Some(4), _) => {}
-        (Some(3), _) if !error(ended).is_empty() => {}
-        (Some(5), Some(report)) if report["interrupted"] == true => {}
-        (None, _) => {}
-        (code, report) => {
-            let interrupted = report.map(|report| &report["interrupted"]);
-            wrong.push(format!("exit code {code:?}, interrupted {interrupted:?}, {reasons:?}"));
-        }
+    }
+    if report["vault_tokens"]["issued"] == 0 {
+        wrong.push("no agent logged in".to_owned());
     }
     wrong
 }
@@ -84,15 +67,23 @@ pub fn unbalanced(report: &Value) -> Vec<String> {
     let sum = |of: &Value, parts: &[&str]| -> u64 {
         parts.iter().map(|part| of[part].as_u64().expect("a count")).sum()
     };
-    let (accounting, leases) = (&report["accounting"], &report["leases"]);
     let mut wrong = Vec::new();
-    let ends = ["deduplicated", "shed", "finished", "unfinished"];
-    if accounting["alerts"].as_u64() != Some(sum(accounting, &ends)) {
-        wrong.push(format!("alerts do not balance: {accounting}"));
+    for (what, whole, ends) in [
+        ("accounting", "alerts", &["deduplicated", "shed", "finished", "unfinished"][..]),
+        ("leases", "issued", &["active", "revoked", "expired", "irrevocable"]),
+        ("vault_tokens", "issued", &["active", "revoked", "expired"]),
+    ] {
+        let of = &report[what];
+        if of[whole].as_u64() != Some(sum(of, ends)) {
+            wrong.push(format!("{what} does not balance: {of}"));
+        }
     }
-    let ends = ["active", "revoked", "expired", "irrevocable"];
-    if leases["issued"].as_u64() != Some(sum(leases, &ends)) {
-        wrong.push(format!("leases do not balance: {leases}"));
+    // A token or a lease of an investigation that has ended is an orphan, and one of those issued.
+    for what in ["leases", "vault_tokens"] {
+        let of = &report[what];
+        if of["orphaned"].as_u64() > of["issued"].as_u64() {
+            wrong.push(format!("more orphans than {what}: {of}"));
+        }
     }
     wrong
 }
@@ -111,11 +102,14 @@ pub fn lost(report: Option<&Value>) -> String {
         }
     }
     let (accounting, leases) = (&report["accounting"], &report["leases"]);
+    let tokens = &report["vault_tokens"];
     for (what, number) in [
         ("alerts unfinished", count(&accounting["unfinished"])),
         ("leases orphaned", count(&leases["orphaned"])),
         ("leases irrevocable", count(&leases["irrevocable"])),
         ("leases active", count(&leases["active"])),
+        ("tokens orphaned", count(&tokens["orphaned"])),
+        ("tokens active", count(&tokens["active"])),
     ] {
         if number > 0 {
             lost.push(format!("{number} {what}"));

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, TcpListener as Probe};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alertstorm_platform::provider::Program;
@@ -43,6 +44,8 @@ pub enum Mode {
 /// The proxy.
 pub struct Proxy {
     mode: Sender<Mode>,
+    /// Connections that were cut or silent, and requests that were refused.
+    hits: Arc<AtomicU64>,
     /// The folder of the arguments with which the API server was started last.
     folder: PathBuf,
     /// The port of the API server itself.
@@ -73,13 +76,20 @@ impl Proxy {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("permissions");
         let runtime = Runtime::new().expect("a runtime");
         let (mode, of) = channel(Mode::Pass);
-        runtime.spawn(serve(folder.to_owned(), port, of));
-        Self { mode, folder: folder.to_owned(), port, _runtime: runtime }
+        let hits = Arc::<AtomicU64>::default();
+        let behind = Behind { folder: folder.to_owned(), port, mode: of, hits: Arc::clone(&hits) };
+        runtime.spawn(serve(behind));
+        Self { mode, hits, folder: folder.to_owned(), port, _runtime: runtime }
     }
 
     /// Changes what it does with connections.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
+    }
+
+    /// How many connections were cut or silent, and how many requests were refused, until now.
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
     }
 
     /// The URL of the API server itself.
@@ -99,11 +109,35 @@ fn flag(folder: &Path, name: &str) -> Option<String> {
     args.lines().find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
 }
 
+/// What serves connections.
+#[derive(Clone)]
+struct Behind {
+    folder: PathBuf,
+    /// The port of the API server itself.
+    port: u16,
+    mode: Receiver<Mode>,
+    hits: Arc<AtomicU64>,
+}
+
+impl Behind {
+    fn hit(&self) {
+        self.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits while the proxy is silent; the mode after it.
+    async fn unless_silent(&mut self) -> Option<Mode> {
+        if *self.mode.borrow() == Mode::Silent {
+            self.hit();
+        }
+        self.mode.wait_for(|mode| *mode != Mode::Silent).await.map(|mode| *mode).ok()
+    }
+}
+
 /// Accepts connections on the port that the clients use, which another platform may change.
-async fn serve(folder: PathBuf, port: u16, mode: Receiver<Mode>) {
+async fn serve(behind: Behind) {
     let mut at: Option<(String, TcpListener)> = None;
     loop {
-        let wanted = flag(&folder, "secure-port");
+        let wanted = flag(&behind.folder, "secure-port");
         if let Some(wanted) = wanted.filter(|port| at.as_ref().is_none_or(|at| at.0 != *port)) {
             let address = format!("127.0.0.1:{wanted}");
             at = TcpListener::bind(address).await.ok().map(|listener| (wanted, listener));
@@ -116,7 +150,7 @@ async fn serve(folder: PathBuf, port: u16, mode: Receiver<Mode>) {
         };
         tokio::select! {
             accepted = accepted => if let Ok((client, _)) = accepted {
-                tokio::spawn(connection(client, folder.clone(), port, mode.clone()));
+                tokio::spawn(connection(client, behind.clone()));
             },
             () = tokio::time::sleep(Duration::from_millis(50)) => {}
         }
@@ -124,43 +158,46 @@ async fn serve(folder: PathBuf, port: u16, mode: Receiver<Mode>) {
 }
 
 /// Serves one connection until it is closed, or the mode changes so that it ends.
-async fn connection(client: TcpStream, folder: PathBuf, port: u16, mut mode: Receiver<Mode>) {
-    let Ok(now) = mode.wait_for(|mode| *mode != Mode::Silent).await.map(|mode| *mode) else {
-        return;
-    };
+async fn connection(client: TcpStream, mut behind: Behind) {
+    let Some(now) = behind.unless_silent().await else { return };
     match now {
         Mode::Answer(status) => {
+            let mut mode = behind.mode.clone();
             tokio::select! {
-                () = answer(client, &folder, status) => {}
+                () = answer(client, behind.clone(), status) => {}
                 _ = mode.wait_for(|mode| *mode != now) => {}
             }
         }
         Mode::Pass => {
-            let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else { return };
+            let server = TcpStream::connect((Ipv4Addr::LOCALHOST, behind.port)).await;
+            let Ok(server) = server else { return };
             let ((from_client, to_client), (from_server, to_server)) =
                 (client.into_split(), server.into_split());
             tokio::select! {
-                () = pump(from_client, to_server, mode.clone()) => {}
-                () = pump(from_server, to_client, mode) => {}
+                () = pump(from_client, to_server, behind.clone()) => {}
+                () = pump(from_server, to_client, behind) => {}
             }
         }
-        Mode::Refuse | Mode::Silent => {}
+        Mode::Refuse => behind.hit(),
+        Mode::Silent => {}
     }
 }
 
 /// Passes bytes on; none while the proxy is silent.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: Receiver<Mode>) {
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut behind: Behind) {
     let mut buffer = vec![0; 1 << 16];
     loop {
+        let cut = |mode: &Mode| matches!(mode, Mode::Refuse | Mode::Answer(_));
         let read = tokio::select! {
-            read = from.read(&mut buffer) => read.unwrap_or(0),
-            changed = mode.wait_for(|mode| matches!(mode, Mode::Refuse | Mode::Answer(_))) => {
+            read = from.read(&mut buffer) => Some(read.unwrap_or(0)),
+            changed = behind.mode.wait_for(cut) => {
                 drop(changed);
-                return;
+                None
             }
         };
-        let passes = mode.wait_for(|mode| *mode != Mode::Silent).await.map(|mode| *mode);
-        if read == 0 || !matches!(passes, Ok(Mode::Pass)) {
+        let Some(read) = read else { return behind.hit() };
+        let passes = behind.unless_silent().await;
+        if read == 0 || passes != Some(Mode::Pass) {
             return;
         }
         if to.write_all(&buffer[..read]).await.is_err() {
@@ -170,12 +207,15 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: Receive
 }
 
 /// Answers each request of a connection with a status.
-async fn answer(client: TcpStream, folder: &Path, status: u16) {
-    let Some(acceptor) = acceptor(folder) else { return };
+async fn answer(client: TcpStream, behind: Behind, status: u16) {
+    let Some(acceptor) = acceptor(&behind.folder) else { return };
     let Ok(stream) = acceptor.accept(client).await else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service =
-        service_fn(move |_: Request<Incoming>| async move { Ok::<_, Infallible>(refusal(status)) });
+    let hits = Arc::clone(&behind.hits);
+    let service = service_fn(move |_: Request<Incoming>| {
+        hits.fetch_add(1, Ordering::Relaxed);
+        async move { Ok::<_, Infallible>(refusal(status)) }
+    });
     let stream = TokioIo::new(stream);
     // A client may close its connection as it likes.
     let _ = if is_http2 {

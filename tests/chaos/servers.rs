@@ -74,15 +74,20 @@ impl<'a> Servers<'a> {
         assert!(process.wait(Duration::from_secs(10)), "{} was not killed", program.file());
     }
 
-    /// Kills a server as often as it is started, for some time.
-    pub fn keep_down(&self, program: Program, for_: Duration) {
+    /// Kills a server as often as it is started, for some time; how often it was killed.
+    pub fn keep_down(&self, program: Program, for_: Duration) -> usize {
         let until = Instant::now() + for_;
+        let mut killed = Vec::new();
         while Instant::now() < until {
-            if let Some(process) = self.process(program) {
-                signal("-KILL", process.pid.unsigned_abs());
+            if let Some(process) = self.process(program)
+                && signal("-KILL", process.pid.unsigned_abs())
+            {
+                killed.push(process.pid);
             }
             sleep(LOOK_EVERY);
         }
+        killed.dedup();
+        killed.len()
     }
 
     fn file(&self, name: &str) -> String {
@@ -259,8 +264,7 @@ impl<'a> Servers<'a> {
     }
 }
 
-/// Sends a signal to a process.
-pub fn signal(name: &str, pid: u32) {
-    // Fails if the process ended in the meantime.
-    let _ = Command::new("kill").args([name, &pid.to_string()]).status().expect("kill");
+/// Sends a signal to a process; whether it existed.
+pub fn signal(name: &str, pid: u32) -> bool {
+    Command::new("kill").args([name, &pid.to_string()]).status().expect("kill").success()
 }

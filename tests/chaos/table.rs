@@ -1,5 +1,6 @@
 //! The matrix: its cases, its run on several platforms at once, and its table.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::Mutex;
@@ -8,6 +9,7 @@ use std::thread;
 use alertstorm_platform::provider::Program;
 
 use crate::case::{Case, Moment, Row, World};
+use crate::cluster::Outage;
 use crate::fault::Fault;
 use crate::place::Place;
 
@@ -70,6 +72,44 @@ pub fn whole() -> Vec<Case> {
     all
 }
 
+/// The faults that arrive in pods.
+pub fn in_pods() -> Vec<Case> {
+    let world = World::Kind;
+    let mut all = vec![
+        case(Fault::Shard, Moment::Run, world),
+        case(Fault::Pod, Moment::Run, world),
+        case(Fault::Worker(Outage::Paused), Moment::Run, world),
+        case(Fault::Kill(Program::ApiServer), Moment::Run, world),
+        case(Fault::Kill(Program::Vault), Moment::Run, world),
+        case(Fault::ShardPod, Moment::Run, world),
+        case(Fault::Shard, Moment::Launch, world),
+    ];
+    let plane = [Program::Etcd, Program::ApiServer, Program::ControllerManager, Program::Scheduler];
+    for component in plane {
+        all.extend(MOMENTS.map(|moment| case(Fault::Kill(component), moment, world)));
+    }
+    // At the clean-up their containers are removed.
+    for sidecar in [Program::Vault, Program::Postgres] {
+        let moments = [Moment::Launch, Moment::Run, Moment::Verdict];
+        all.extend(moments.map(|moment| case(Fault::Kill(sidecar), moment, world)));
+    }
+    all.push(case(Fault::Kill(Program::ApiServer), Moment::Verdict, world));
+    all.extend([Moment::Launch, Moment::Run].map(|moment| case(Fault::Sealed, moment, world)));
+    for outage in [Outage::Paused, Outage::Stopped, Outage::Kubelet] {
+        all.extend(MOMENTS.map(|moment| case(Fault::Worker(outage), moment, world)));
+    }
+    // The clean-up begins with the start of all nodes, so a stopped worker is back at once.
+    all.retain(|case| {
+        (case.fault, case.moment) != (Fault::Worker(Outage::Stopped), Moment::CleanUp)
+    });
+    for fault in [Fault::Killed, Fault::Interrupted] {
+        all.extend(MOMENTS.map(|moment| case(fault, moment, world)));
+    }
+    let mut seen = BTreeSet::new();
+    all.retain(|case| seen.insert(case.to_string()));
+    all
+}
+
 /// One case for each way in which a fault arrives.
 pub fn bounded() -> Vec<Case> {
     vec![
@@ -87,13 +127,15 @@ pub fn bounded() -> Vec<Case> {
 /// Runs cases; prints their table, and panics if something is wrong with one of them.
 pub fn run(cases: &[Case]) {
     let wanted = std::env::var("ALERTSTORM_CHAOS").unwrap_or_default();
-    let is_wanted = |case: &&Case| case.to_string().contains(&wanted);
+    let is_wanted = |case: &&Case| wanted.split('|').any(|part| case.to_string().contains(part));
     let cases: Vec<Case> = cases.iter().filter(is_wanted).copied().collect();
     assert!(!cases.is_empty(), "ALERTSTORM_CHAOS={wanted} names no case");
     let queue = Mutex::new(cases.iter().enumerate());
     let rows = Mutex::new(Vec::new());
     thread::scope(|scope| {
-        for _ in 0..PLACES.min(cases.len()) {
+        let in_pods = cases.iter().any(|case| case.world == World::Kind);
+        let places = if in_pods { 1 } else { PLACES };
+        for _ in 0..places.min(cases.len()) {
             scope.spawn(|| work(&queue, &rows));
         }
     });
@@ -119,12 +161,13 @@ fn work<'a>(
     queue: &Mutex<impl Iterator<Item = (usize, &'a Case)>>,
     rows: &Mutex<Vec<(usize, Row)>>,
 ) {
-    let (mut own, mut kept) = (None, None);
+    let (mut own, mut kept, mut kind) = (None, None, None);
     loop {
         let Some((number, case)) = queue.lock().expect("no panic").next() else { return };
         let place = match case.world {
-            World::Own => own.get_or_insert_with(Place::new),
+            World::Own => own.get_or_insert_with(|| Place::new(World::Own)),
             World::Kept => kept.get_or_insert_with(keep),
+            World::Kind => kind.get_or_insert_with(cluster),
         };
         let row = case.run(place);
         eprintln!("{}", line(&row));
@@ -133,6 +176,8 @@ fn work<'a>(
             match case.world {
                 World::Own => own = None,
                 World::Kept => kept = None,
+                // A run begins with the repair of its cluster.
+                World::Kind => {}
             }
         }
         rows.lock().expect("no panic").push((number, row));
@@ -141,9 +186,18 @@ fn work<'a>(
 
 /// A place with a kept platform.
 fn keep() -> Place {
-    let mut place = Place::new();
+    let mut place = Place::new(World::Kept);
     let up = place.alertstorm(&["up", "chaos.yaml"]);
     assert_eq!(up.code, Some(0), "{}", up.stderr);
+    place
+}
+
+/// A place with a cluster, which its first run creates.
+fn cluster() -> Place {
+    let mut place = Place::new(World::Kind);
+    let (first, _) = place.run(&["alerts.0.flood=1".to_owned()], Some("1"));
+    let first = first.end();
+    assert!(matches!(first.code, Some(0 | 4)), "{:?}: {}", first.code, first.stderr);
     place
 }
 
