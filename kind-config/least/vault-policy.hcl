@@ -6,7 +6,7 @@ path "sys/mounts/alertstorm-*" { capabilities = ["read", "update", "delete"] }
 path "sys/auth/alertstorm-*" { capabilities = ["read", "update", "delete", "sudo"] }
 path "sys/policies/acl/alertstorm-*" { capabilities = ["read", "update", "delete"] }
 path "alertstorm-*" { capabilities = ["create", "update", "list"] }
-path "auth/alertstorm-*" { capabilities = ["create", "update"] }
+path "auth/alertstorm-*" { capabilities = ["create", "read", "update"] }
 
 # The ledger: the leases of its own mounts and the tokens of its own auth methods, the leases that Vault gave up
 # to revoke, and Vault's own counters. A token is looked up and revoked by its accessor, which only its agent reports.

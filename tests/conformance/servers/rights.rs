@@ -32,9 +32,13 @@ const RARE: [&str; 14] = [
     "get configmaps",
 ];
 
-/// Used for tokens that their agents did not return.
-const RARE_IN_VAULT: [&str; 2] =
-    ["update auth/token/lookup-accessor", "update auth/token/revoke-accessor"];
+/// Used for tokens that their agents did not return, and to check the roles of an environment that
+/// exists.
+const RARE_IN_VAULT: [&str; 3] = [
+    "update auth/token/lookup-accessor",
+    "update auth/token/revoke-accessor",
+    "read auth/alertstorm-*",
+];
 
 /// A verb and a resource with its subresource and API group, as in `get pods/log` or
 /// `create jobs.batch`.
