@@ -159,7 +159,7 @@ fn an_edited_log_and_a_report_of_another_version_are_refused_by_name() {
 
     fs::remove_file(run.join("events.jsonl")).expect("removed");
     let report = fs::read_to_string(run.join("report.json")).expect("report.json");
-    fs::write(run.join("report.json"), report.replace("report/v1", "report/v9")).expect("written");
+    fs::write(run.join("report.json"), report.replace("report/v2", "report/v9")).expect("written");
     let done = alertstorm().arg("report").arg(&run).output().expect("the program runs");
     assert_eq!(done.status.code(), Some(2));
     let errors = String::from_utf8_lossy(&done.stderr).into_owned();
@@ -229,7 +229,7 @@ fn options_reach_the_run() {
     let report: Value =
         serde_json::from_slice(&done.stdout).expect("JSON alone on standard output");
     assert_eq!(report["seed"], 7);
-    assert_eq!(report["schema"], "alertstorm/report/v1");
+    assert_eq!(report["schema"], "alertstorm/report/v2");
     let run = the_run(folder.path());
     assert!(run.ends_with("two-am-flood-7-1"), "{run:?}");
     let scenario = fs::read_to_string(run.join("scenario.yaml")).expect("scenario.yaml");

@@ -357,3 +357,101 @@ fn compare_gives_intervals_and_names_the_knobs_that_differ() {
     let page = fs::read_to_string(folder.path().join("both/compare.html")).expect("it");
     assert!(page.contains("Shift of job startup"));
 }
+
+/// Vault is sealed from the fifth second to the end.
+const SEALED: [&str; 2] = ["--set", "faults=[{fault: vault-sealed, at: 5s, for: 3h}]"];
+
+/// The report and the exit code of a run of two-am-flood with other settings.
+fn flood_with(folder: &Path, set: &[&str]) -> (Value, String, Option<i32>) {
+    let flood = scenario("two-am-flood.yaml");
+    let args = [&["run", &flood, "--no-advice", "--no-events"], set].concat();
+    let done = alertstorm(folder, &args);
+    let summary = out(&done);
+    let json = alertstorm(folder, &[&args[..], &["--json"]].concat());
+    (self::json(&json), summary, done.status.code())
+}
+
+#[test]
+fn alerts_that_never_get_credentials_are_infinite_and_in_the_first_line() {
+    let folder = folder();
+    let set = [&SEALED[..], &["--set", "slos=[agent_ready.max <= 30s]"]].concat();
+    let (report, summary, code) = flood_with(folder.path(), &set);
+    assert_eq!(code, Some(1), "{summary}");
+    assert!(
+        summary.starts_with("285 of 300 alerts (95 %) were not investigated: 285 without Vault\n")
+    );
+    assert!(summary.contains("agent ready       p50 never (92 %)"), "{summary}");
+    assert!(summary.contains("of 24 that arrived"), "{summary}");
+    let rows = report["latencies"].as_array().expect("rows");
+    let ready = rows.iter().find(|row| row["from"] == "alert" && row["to"] == "credentials_ready");
+    let ready = ready.expect("a row");
+    assert_eq!((&ready["attempted"], &ready["count"]), (&300.into(), &24.into()));
+    assert_eq!((&ready["p50_s"], &ready["max_s"]), (&"never".into(), &"never".into()));
+}
+
+#[test]
+fn alerts_that_are_shed_improve_no_percentile() {
+    let folder = folder();
+    let set = ["--set", "controller.queue.limit=20", "--set", "slos=[job_startup.p99 <= 12m]"];
+    let (report, summary, code) = flood_with(folder.path(), &set);
+    assert_eq!((code, &report["slos"][0]["held"]), (Some(1), &false.into()), "{summary}");
+    assert_eq!(report["slos"][0]["not_arrived"], report["accounting"]["shed"]);
+}
+
+#[test]
+fn a_run_without_objectives_misses_if_many_alerts_were_not_investigated() {
+    let folder = folder();
+    let run = |set: &str| flood_with(folder.path(), &["--set", "slos=[]", "--set", set]);
+    let (report, summary, code) = run("limits.run_for=5m");
+    assert_eq!(code, Some(1), "{summary}");
+    assert_eq!(report["slos"][0]["slo"], "accounting.not_investigated <= 1%");
+    assert!(summary.contains("231 of 300 alerts (77 %) were not investigated: 231 unfinished"));
+    assert_eq!(run("seed=1").2, Some(0));
+}
+
+#[test]
+fn a_load_whose_alerts_are_shed_does_not_hold_a_percentile() {
+    let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
+    let slo = ["--slo", "job_startup.p99 <= 21m"];
+    let done =
+        alertstorm(folder.path(), &["capacity", &flood, "--seeds", "2", "--json", slo[0], slo[1]]);
+    let knee = &json(&done)["settings"][0]["slos"][0]["knee"];
+    assert!(knee["median"].as_f64().is_some_and(|load| load < 1_000.0), "{knee:#}");
+}
+
+#[test]
+fn a_figure_of_the_gate_that_becomes_infinite_is_a_regression() {
+    let (folder, flood) = (folder(), scenario("two-am-flood.yaml"));
+    baseline(folder.path(), &flood);
+    let gate = |set: &[&str], knob: &str| {
+        let gate = ["gate", &flood, "--baseline", "base.json", "--may-differ", knob];
+        let done = alertstorm(folder.path(), &[&gate[..], set].concat());
+        assert_eq!(done.status.code(), Some(1), "{}", out(&done));
+        out(&done)
+    };
+    let sealed = gate(&SEALED, "faults");
+    assert!(
+        sealed.contains("regressed     credentials_ready.p50          1.42 s → never"),
+        "{sealed}"
+    );
+    assert!(sealed.ends_with("\n  regressed\n"), "{sealed}");
+    let stopped = gate(&["--set", "limits.run_for=5m"], "limits.run_for");
+    assert!(
+        stopped.contains("regressed     pod_running.p95            6 min 29 s → never"),
+        "{stopped}"
+    );
+}
+
+#[test]
+fn objectives_limit_goodput_and_shares() {
+    let folder = folder();
+    let slos = "slos=[accounting.shed <= 1 %, goodput >= 3/s, outcomes.resolved >= 60 %]";
+    let (report, ..) = flood_with(folder.path(), &["--set", slos]);
+    let of = |n: usize| {
+        let slo = &report["slos"][n];
+        (slo["held"].as_bool(), slo["unit"].as_str().map(str::to_owned))
+    };
+    assert_eq!(of(0), (Some(true), Some("share".to_owned())));
+    assert_eq!(of(1), (Some(false), Some("per_s".to_owned())));
+    assert_eq!(of(2), (Some(true), Some("share".to_owned())));
+}

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 
 use alertstorm_analysis::ledger::Ledger;
-use alertstorm_analysis::measure::Measures;
+use alertstorm_analysis::measure::{Measures, Reading};
 use alertstorm_model::alert::Alert;
 use alertstorm_model::delivery::{Action, Delivery, FoundJob, Input};
 use alertstorm_model::event::{Event, Fact, Sink};
-use alertstorm_model::investigation::{Domain, InvestigationId, Severity, Stage};
+use alertstorm_model::investigation::{Domain, InvestigationId, Outcome, Severity, Stage};
 use alertstorm_model::phase::Phase;
 use alertstorm_model::scenario::knobs::{self, Queue};
 use alertstorm_model::time::{Span, Time};
@@ -126,6 +126,89 @@ proptest! {
         if matches!(plan.scenario().phase, Phase::Shadow | Phase::ReadOnlyAssist) {
             prop_assert_eq!(writes, 0);
         }
+    }
+}
+
+/// Keeps every event.
+#[derive(Default)]
+struct Log(Vec<Event>);
+
+impl Sink for Log {
+    fn take(&mut self, event: &Event) {
+        self.0.push(event.clone());
+    }
+}
+
+/// The same run, in which one investigation came to nothing after so many of its events; or in which
+/// its alert was shed.
+fn without(events: &[Event], victim: InvestigationId, kept: usize, shed: bool) -> Vec<Event> {
+    let kept = if shed { 1 } else { kept };
+    let mut seen = 0;
+    let mut all = Vec::new();
+    for event in events {
+        let own = event.inv == Some(victim);
+        seen += usize::from(own);
+        if own && seen > kept {
+            continue;
+        }
+        all.push(event.clone());
+        if own && shed && seen == 1 {
+            all.push(Event::of(event.at, victim, Fact::Shed { retry_after: Span::ZERO }));
+        }
+    }
+    all
+}
+
+fn folded(events: &[Event]) -> Measures {
+    let mut measures = Measures::default();
+    events.iter().for_each(|event| measures.take(event));
+    measures.close();
+    measures
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(64), ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_fails_improves_no_latency_and_no_share(
+        text in scenario(),
+        victims in prop::collection::vec((any::<u16>(), 1_usize..20, any::<bool>()), 1..8),
+    ) {
+        let mut log = Log::default();
+        common::run(&common::plan(&text, &[]), &mut log);
+        let before = folded(&log.0);
+        let mut events = log.0;
+        for (which, kept, shed) in victims {
+            let refused = |event: &&Event| {
+                matches!(event.fact, Fact::Deduplicated { .. } | Fact::Shed { .. })
+            };
+            let refused: BTreeSet<_> = events.iter().filter(refused).map(|of| of.inv).collect();
+            let all: BTreeSet<InvestigationId> = events
+                .iter()
+                .filter(|event| !refused.contains(&event.inv))
+                .filter_map(|event| event.inv)
+                .collect();
+            if let Some(victim) = all.iter().nth(usize::from(which) % all.len().max(1)) {
+                events = without(&events, *victim, kept, shed);
+            }
+        }
+        let after = folded(&events);
+        for &stage in &Stage::ALL[1..] {
+            for q in [0.0, 0.5, 0.9, 0.95, 0.99, 1.0] {
+                let read = |of: &Measures| {
+                    of.latencies.to(stage).at(q).map_or(f64::INFINITY, Reading::or_infinite)
+                };
+                // Nobody needed the stage.
+                if before.latencies.to(stage).attempted() > 0 {
+                    // Histograms have three digits.
+                    prop_assert!(read(&after) >= read(&before) * 0.998, "{stage} {q}");
+                }
+            }
+        }
+        let resolved = |of: &Measures| of.accounting.share(of.outcome(Outcome::Resolved));
+        prop_assert!(resolved(&after) <= resolved(&before));
+        prop_assert!(after.not_investigated() >= before.not_investigated());
+        prop_assert_eq!(after.accounting.wanted(), before.accounting.wanted());
     }
 }
 

@@ -86,7 +86,7 @@ fn a_report_is_valid_by_its_schema_and_can_be_read_back() {
     measures.close();
     let report = Report::new(&plan, &measures, 0.0);
     let value = serde_json::to_value(&report).expect("JSON");
-    assert_valid(&committed("report.v1.json"), &value, "report.json");
+    assert_valid(&committed("report.v2.json"), &value, "report.json");
     let back: Report = serde_json::from_value(value.clone()).expect("a report");
     assert_eq!(serde_json::to_value(&back).expect("JSON"), value);
 }

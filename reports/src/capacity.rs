@@ -308,7 +308,8 @@ impl Capacity {
         Some(Chart {
             title: "Latency by load",
             reading: format!(
-                "Seconds from the alert to {}, with the limit of the objective.",
+                "Seconds from the alert to {}, with the limit of the objective. A line ends where too \
+                 many alerts never arrive.",
                 curve.to.replace('_', " ")
             ),
             svg: charts::lines(self.axis.unit(), "seconds", &lines, false),

@@ -1,11 +1,13 @@
 //! Charts as SVG. Their colours are placeholders that the page's style sheet replaces, so that the
 //! same file works in light and dark mode.
 
+use alertstorm_analysis::measure::Reading;
 use alertstorm_model::event::ApiCalls;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::report::{CURVE, Report};
+use crate::terminal::share_words;
 
 /// Placeholders for the style sheet's `--ink`, `--grid` and `--s0` … `--s5`.
 const INK: RGBColor = RGBColor(1, 1, 1);
@@ -108,9 +110,12 @@ fn short(n: f64) -> String {
     }
 }
 
-/// Horizontal bars: name, where the bar begins and ends, a mark behind it.
+/// Horizontal bars: name, where the bar begins and ends, a mark behind it. A mark at infinity is drawn
+/// to the edge.
 fn bars(x: &str, rows: &[(String, f64, f64, Option<f64>)]) -> String {
-    let x_max = rows.iter().map(|row| row.3.unwrap_or(0.0).max(row.2)).fold(1e-9, f64::max) * 1.12;
+    let mark = |row: &(String, f64, f64, Option<f64>)| row.3.filter(|x| x.is_finite());
+    let x_max =
+        rows.iter().map(|row| mark(row).unwrap_or(0.0).max(row.2)).fold(1e-9, f64::max) * 1.12;
     let height = 60 + 26 * rows.len() as u32;
     let count = rows.len() as f64;
     draw((SIZE.0, height), |area| {
@@ -118,7 +123,7 @@ fn bars(x: &str, rows: &[(String, f64, f64, Option<f64>)]) -> String {
             .margin(8)
             .x_label_area_size(40)
             .y_label_area_size(8)
-            .margin_left(180)
+            .margin_left(200)
             .build_cartesian_2d(0.0..x_max, 0.0..count)?;
         chart
             .configure_mesh()
@@ -139,7 +144,7 @@ fn bars(x: &str, rows: &[(String, f64, f64, Option<f64>)]) -> String {
             chart.draw_series([Rectangle::new([(*from, low), (*to, high)], style)])?;
             if let Some(mark) = mark {
                 let middle = low.midpoint(high);
-                let path = [(*to, middle), (*mark, middle)];
+                let path = [(*to, middle), (mark.min(x_max), middle)];
                 chart.draw_series([PathElement::new(path, SERIES[1].stroke_width(2))])?;
             }
             let y = 8 + 26 * i as i32 + 10;
@@ -179,16 +184,22 @@ fn waterfall(report: &Report) -> Option<Chart> {
     let last = report.bottleneck.as_ref().map_or("job_finished", |b| b.until.as_str());
     let to_last = report.latencies.iter().position(|row| row.to == last).unwrap_or(0);
     let stages = report.latencies.iter().take(to_last + 1);
-    for row in stages.filter(|row| row.from == "alert" && row.count > 0) {
-        let (Some(mean), Some(p99)) = (row.mean_s, row.p99_s) else { continue };
-        rows.push((row.to.replace('_', " "), from, mean.max(from), Some(p99)));
+    for row in stages.filter(|row| row.from == "alert") {
+        let Some(p99) = row.p99_s else { continue };
+        let mean = row.mean_arrived_s.unwrap_or(from);
+        let mut name = row.to.replace('_', " ");
+        if row.never() > 0.0 {
+            name += &format!(", never: {}", share_words(row.never()));
+        }
+        rows.push((name, from, mean.max(from), Some(p99.or_infinite())));
         from = f64::max(from, mean);
     }
     (!rows.is_empty()).then(|| Chart {
         title: "Where the time goes",
         reading:
-            "Mean seconds from the alert to each stage. The bar is the time that the stage adds; the \
-                  thin line ends at the 99th percentile."
+            "Mean seconds from the alert to each stage, of those that reached it. The bar is the time that \
+                  the stage adds; the thin line ends at the 99th percentile, which is over all alerts: \
+                  it reaches the edge if more than 1 % never arrived."
                 .to_owned(),
         svg: bars("seconds since the alert", &rows),
         legend: vec!["mean".into(), "to the 99th percentile".into()],
@@ -196,16 +207,17 @@ fn waterfall(report: &Report) -> Option<Chart> {
 }
 
 fn percentiles(report: &Report) -> Option<Chart> {
-    let line = |(name, values): &(String, Vec<f64>)| {
-        let points = CURVE.iter().zip(values).map(|(q, v)| (q * 100.0, *v));
+    let line = |(name, values): &(String, Vec<Reading>)| {
+        let points = CURVE.iter().zip(values);
+        let points = points.filter_map(|(q, v)| Some((q * 100.0, v.finite()?)));
         (name.clone(), points.collect())
     };
     let curves: Vec<Line> = report.curves.iter().map(line).collect();
     (!curves.is_empty()).then(|| Chart {
         title: "Latency by percentile",
         reading:
-            "Latency from the alert for each percentile of investigations. A steep end is a tail that \
-                  affects few of them."
+            "Latency from the alert for each percentile of all alerts. A steep end is a tail that affects \
+                  few of them; where a line ends, the rest never arrived."
                 .to_owned(),
         svg: lines("percentile", "seconds", &curves, false),
         legend: curves.into_iter().map(|(name, _)| name).collect(),

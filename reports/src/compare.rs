@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use alertstorm_model::time::Span;
+use alertstorm_analysis::measure::Reading;
 use anstyle::Style;
 
 use crate::report::{Report, World};
@@ -27,7 +27,7 @@ pub fn table(runs: &[Report]) -> String {
             let of = run.latencies.iter().find(|r| (&r.from, &r.to) == (&row.from, &row.to))?;
             Some((of.p50_s?, of.p99_s?))
         };
-        let cells: Vec<Option<(f64, f64)>> = runs.iter().map(same).collect();
+        let cells: Vec<Option<(Reading, Reading)>> = runs.iter().map(same).collect();
         if cells.iter().any(Option::is_some) {
             table.latency(&format!("{} → {}", row.from, row.to), &cells);
         }
@@ -147,14 +147,14 @@ impl Table {
         let _ = writeln!(self.out, "\n{HEAD}{name}{HEAD:#}");
     }
 
-    fn latency(&mut self, name: &str, cells: &[Option<(f64, f64)>]) {
-        let first = cells.first().copied().flatten();
-        let shown = |(n, cell): (usize, &Option<(f64, f64)>)| match cell {
+    fn latency(&mut self, name: &str, cells: &[Option<(Reading, Reading)>]) {
+        let first = cells.first().and_then(|first| first.as_ref()?.0.finite());
+        let shown = |(n, cell): (usize, &Option<(Reading, Reading)>)| match cell {
             None => "–".to_owned(),
             Some((p50, p99)) => {
-                let span = |s: f64| Span::from_secs_f64(s).to_string();
-                let ratio = first.filter(|_| n > 0).map(|first| ratio(*p50, first.0));
-                format!("{} · {}{}", span(*p50), span(*p99), ratio.unwrap_or_default())
+                let both = first.filter(|_| n > 0).zip(p50.finite());
+                let ratio = both.map(|(first, own)| ratio(own, first));
+                format!("{p50} · {p99}{}", ratio.unwrap_or_default())
             }
         };
         let cells: Vec<String> = cells.iter().enumerate().map(shown).collect();

@@ -1,14 +1,14 @@
-//! `compare.json`, version 1: how much runs differ in each latency, whether that is more than chance,
+//! `compare.json`, version 2: how much runs differ in each latency, whether that is more than chance,
 //! and which knobs differ.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use alertstorm_analysis::measure::Reading;
 use alertstorm_analysis::stats::{
     Effect, difference_of_quantiles, quantile, ratio_of_quantiles, welch,
 };
 use alertstorm_model::investigation::Stage;
-use alertstorm_model::time::Span;
 use anstyle::Style;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use crate::charts::{self, Chart};
 use crate::report::Report;
 
 /// Name of this version of the format.
-pub const SCHEMA: &str = "alertstorm/compare/v1";
+pub const SCHEMA: &str = "alertstorm/compare/v2";
 /// Confidence of every interval.
 const CONFIDENCE: f64 = 0.95;
 /// Quantiles that are compared.
@@ -36,14 +36,15 @@ pub struct Compared {
     pub report: Report,
     /// Scenario of the run with every default; null if it cannot be read.
     pub scenario: serde_json::Value,
-    /// Latencies in seconds from the alert, ascending, by stage; empty without an event log.
+    /// Latencies in seconds from the alert, ascending, by stage; infinite for what never arrived. Empty
+    /// without an event log.
     pub latencies: BTreeMap<Stage, Vec<f64>>,
 }
 
 /// The comparison of runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
-    /// Always `alertstorm/compare/v1`.
+    /// Always `alertstorm/compare/v2`.
     pub schema: String,
     /// Groups of runs. Each is compared with the first.
     pub groups: Vec<Group>,
@@ -71,12 +72,13 @@ pub struct Group {
 pub struct StageEffect {
     /// Stage and quantile, such as `pod_running.p95`, counted from the alert.
     pub metric: String,
-    /// Value of the first group, in seconds.
-    pub before_s: f64,
-    /// Value of this group, in seconds.
-    pub after_s: f64,
-    /// Ratio of after to before, with a 95 % interval.
-    pub effect: Effect,
+    /// Value of the first group.
+    pub before_s: Reading,
+    /// Value of this group.
+    pub after_s: Reading,
+    /// Ratio of after to before, with a 95 % interval; empty if one of them, or an end of the interval,
+    /// is infinite.
+    pub effect: Option<Effect>,
 }
 
 fn pooled(runs: &[&Compared], stage: Stage) -> Vec<f64> {
@@ -105,8 +107,17 @@ fn effects(first: &[&Compared], own: &[&Compared]) -> (Vec<StageEffect>, &'stati
                     .and_then(|(before, after)| welch(&before, &after, CONFIDENCE)),
                 false => ratio_of_quantiles(&before, &after, q, CONFIDENCE),
             };
-            let metric = format!("{to}.{name}");
-            effects.extend(effect.map(|effect| StageEffect { metric, before_s, after_s, effect }));
+            let finite = |of: &Effect| {
+                let Effect { ratio, interval } = of;
+                let parts = [before_s, after_s, *ratio, interval.low, interval.high];
+                parts.iter().all(|part| part.is_finite())
+            };
+            effects.push(StageEffect {
+                metric: format!("{to}.{name}"),
+                before_s: Reading::of(before_s),
+                after_s: Reading::of(after_s),
+                effect: effect.filter(finite),
+            });
         }
     }
     let how = match repeated {
@@ -173,18 +184,17 @@ impl Comparison {
             return writeln!(out, "  no intervals: a run has no event log");
         }
         writeln!(out, "  {DIM}95 % intervals {}{DIM:#}", group.how)?;
-        let seconds = |s: f64| Span::from_secs_f64(s).to_string();
         for StageEffect { metric, before_s, after_s, effect } in &group.effects {
-            let Effect { ratio, interval } = effect;
+            let Some(Effect { ratio, interval }) = effect else {
+                writeln!(out, "  {metric:<24} {before_s:>12} → {after_s:<12}")?;
+                continue;
+            };
             let sure = interval.low > 1.0 || interval.high < 1.0;
             let style = if sure { HEAD } else { Style::new() };
             writeln!(
                 out,
-                "  {metric:<24} {:>12} → {:<12} {style}×{ratio:.2}{style:#} ({:.2} to {:.2})",
-                seconds(*before_s),
-                seconds(*after_s),
-                interval.low,
-                interval.high,
+                "  {metric:<24} {before_s:>12} → {after_s:<12} {style}×{ratio:.2}{style:#} ({:.2} to {:.2})",
+                interval.low, interval.high,
             )?;
         }
         Ok(())
@@ -214,7 +224,8 @@ impl Comparison {
             for percent in (5..=95).step_by(5) {
                 let x = f64::from(percent);
                 let (shift, interval) = difference_of_quantiles(&a, &b, x / 100.0, CONFIDENCE)?;
-                for (line, y) in lines.iter_mut().zip([shift, interval.low, interval.high]) {
+                let ends = [shift, interval.low, interval.high];
+                for (line, y) in lines.iter_mut().zip(ends).filter(|(_, y)| y.is_finite()) {
                     line.push((x, y));
                 }
             }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use alertstorm_analysis::measure::Reading;
 use alertstorm_analysis::verdict::gate::{Judged, Rule, Sample, Verdict};
-use alertstorm_model::time::Span;
 use anstyle::{AnsiColor, Style};
 use quick_junit::{NonSuccessKind, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use crate::printable::{annotation, annotation_property, markdown, markdown_code}
 /// Name of this version of a baseline's format.
 pub const BASELINE_SCHEMA: &str = "alertstorm/baseline/v1";
 /// Name of this version of a verdict's format.
-pub const SCHEMA: &str = "alertstorm/gate/v1";
+pub const SCHEMA: &str = "alertstorm/gate/v2";
 
 /// Runs of a known version, to compare later ones with. Written with `gate --update`, and
 /// meant to be committed.
@@ -58,7 +58,7 @@ pub struct Machine {
 /// The verdict of a gate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Gate {
-    /// Always `alertstorm/gate/v1`.
+    /// Always `alertstorm/gate/v2`.
     pub schema: String,
     /// Name of the scenario.
     pub name: String,
@@ -97,10 +97,6 @@ pub fn of_all(judged: &[Judged]) -> Verdict {
     }
 }
 
-fn seconds(s: f64) -> String {
-    Span::from_secs_f64(s).to_string()
-}
-
 fn change(judged: &Judged) -> String {
     let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
     match judged.effect {
@@ -108,6 +104,9 @@ fn change(judged: &Judged) -> String {
         Some(effect) => {
             let (low, high) = (percent(effect.interval.low), percent(effect.interval.high));
             format!("{} ({low} to {high})", percent(effect.ratio))
+        }
+        None if [judged.before_s, judged.after_s].contains(&Reading::Never) => {
+            "some runs have too many that never arrived".to_owned()
         }
         None => "too few repeats".to_owned(),
     }
@@ -139,7 +138,7 @@ impl Gate {
         )?;
         for judged in &self.judged {
             let style = style(judged.verdict);
-            let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
+            let (before, after) = (judged.before_s, judged.after_s);
             writeln!(
                 out,
                 "  {style}{:<13}{style:#} {:<24} {before:>12} → {after:<12} {}",
@@ -168,7 +167,7 @@ impl Gate {
         );
         out += "| | figure | before | after | change |\n| --- | --- | ---: | ---: | --- |\n";
         for judged in &self.judged {
-            let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
+            let (before, after) = (judged.before_s, judged.after_s);
             let (verdict, metric) = (judged.verdict, markdown_code(&judged.metric));
             // Writing to a string does not fail.
             let _ =
@@ -188,7 +187,7 @@ impl Gate {
             .iter()
             .filter(|judged| judged.verdict == Verdict::Regressed)
             .map(|judged| {
-                let (before, after) = (seconds(judged.before_s), seconds(judged.after_s));
+                let (before, after) = (judged.before_s, judged.after_s);
                 let metric = &judged.metric;
                 let message = format!("{metric} {before} → {after}, {}", change(judged));
                 format!("::error title={title}::{}", annotation(&message))

@@ -1,5 +1,6 @@
 //! `report.html`: a single file without references to the network, for light and dark mode.
 
+use alertstorm_analysis::measure::{LatencyRow, Reading};
 use alertstorm_analysis::verdict::slo::SloResult;
 use alertstorm_model::time::Span;
 use anstream::adapter::strip_str;
@@ -16,11 +17,16 @@ struct Page<'a> {
     charts: Vec<Chart>,
     facts: Vec<(&'static str, String)>,
     world: &'static str,
+    not_investigated: Option<String>,
 }
 
 impl Page<'_> {
-    fn s(&self, seconds: &Option<f64>) -> String {
-        seconds.map_or_else(|| "–".to_owned(), |s| Span::from_secs_f64(s).to_string())
+    fn reading(&self, row: &LatencyRow, reading: &Option<Reading>) -> String {
+        terminal::reading(row, *reading)
+    }
+
+    fn tried(&self, reading: &Option<Reading>) -> String {
+        terminal::of_reading(*reading)
     }
 
     fn seconds(&self, seconds: &f64) -> String {
@@ -40,7 +46,7 @@ impl Page<'_> {
     }
 
     fn path_to(&self, until: &str) -> String {
-        terminal::path_to(until)
+        terminal::critical_path(self.report, until)
     }
 
     fn value(&self, slo: &SloResult) -> String {
@@ -85,7 +91,9 @@ pub fn page(report: &Report) -> Result<String, askama::Error> {
         World::Twin => "twin, in virtual time",
         World::Live => "live",
     };
-    Page { report, charts: charts::all(report), facts: facts(report), world }.render()
+    let not_investigated = terminal::not_investigated(report);
+    Page { report, charts: charts::all(report), facts: facts(report), world, not_investigated }
+        .render()
 }
 
 fn facts(report: &Report) -> Vec<(&'static str, String)> {

@@ -11,6 +11,7 @@ pub mod plan_diff;
 pub mod printable;
 pub mod promotion;
 mod report;
+pub mod report_v1;
 pub mod schema;
 pub mod spread;
 pub mod terminal;

@@ -1,14 +1,14 @@
-//! `report.json`, version 1: its fields, and how they are computed from measures.
+//! `report.json`, version 2: its fields, and how they are computed from measures.
 
 use alertstorm_analysis::ledger::{LeaseCounts, TokenCounts};
 use alertstorm_analysis::measure::{
-    Accounting, Actions, From, LatencyRow, Measures, PathShare, Series,
+    Accounting, Actions, From, LatencyRow, Measures, PathShare, Reading, Series,
 };
 use alertstorm_analysis::verdict::slo::{self, SloResult};
 use alertstorm_model::event::{ApiCalls, Audited, Bucket, Component, CpuUse, Etcd, WaitSummary};
 use alertstorm_model::investigation::{IdentityKind, Outcome};
 use alertstorm_model::phase::Phase;
-use alertstorm_model::scenario::Plan;
+use alertstorm_model::scenario::{Plan, Slo};
 use alertstorm_model::time::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::printable;
 
 /// Name of this version of the format.
-pub const SCHEMA: &str = "alertstorm/report/v1";
+pub const SCHEMA: &str = "alertstorm/report/v2";
 
 /// Where a scenario ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,7 +31,7 @@ pub enum World {
 /// The report of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
-    /// Always `alertstorm/report/v1`.
+    /// Always `alertstorm/report/v2`.
     pub schema: String,
     /// Name of the scenario.
     pub name: String,
@@ -72,7 +72,7 @@ pub struct Report {
     pub bottleneck: Option<Bottleneck>,
     /// Shares of the critical path, the largest first. They add up to 1.
     pub critical_path: Vec<PathShare>,
-    /// Results of the scenario's objectives.
+    /// Results of the scenario's objectives; of `accounting.not_investigated <= 1%` if it has none.
     pub slos: Vec<SloResult>,
     /// Leases issued by Vault, and how they ended.
     pub leases: LeaseReport,
@@ -101,7 +101,7 @@ pub struct Report {
     pub series: Series,
     /// Quantiles of the three latencies that are drawn as curves: name, and seconds at each of
     /// the quantiles 0, 0.05 … 0.95, 0.99, 0.999 and 1.
-    pub curves: Vec<(String, Vec<f64>)>,
+    pub curves: Vec<(String, Vec<Reading>)>,
     /// Size and duration of the run.
     pub harness: Harness,
     /// Result of the audit at the end of a live run; empty for the twin.
@@ -164,10 +164,10 @@ pub struct Tried {
     /// Set for a live run: both runs are of the twin, and this is what it was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twin: Option<TwinOf>,
-    /// Its 99th percentile in the first run, in seconds; empty if too few arrived.
-    pub before_p99_s: Option<f64>,
-    /// Its 99th percentile in the second run, in seconds; empty if too few arrived.
-    pub after_p99_s: Option<f64>,
+    /// Its 99th percentile in the first run, in seconds.
+    pub before_p99_s: Option<Reading>,
+    /// Its 99th percentile in the second run, in seconds.
+    pub after_p99_s: Option<Reading>,
     /// The bottleneck of the second run; empty without any waits.
     pub next: Option<Component>,
 }
@@ -330,7 +330,7 @@ impl Report {
             latencies: measures.latencies.iter().map(|latency| latency.row()).collect(),
             bottleneck: bottleneck(plan, measures),
             critical_path: measures.critical_path(),
-            slos: scenario.slos.iter().map(|slo| slo::judge(slo, measures)).collect(),
+            slos: objectives(plan).iter().map(|slo| slo::judge(slo, measures)).collect(),
             leases: LeaseReport {
                 counts,
                 orphan_exposure_max_s: exposure_max.as_secs_f64(),
@@ -410,7 +410,23 @@ impl Report {
         self.world == World::Live
     }
 
-    /// Whether all objectives are met; true without any.
+    /// Alerts that were not investigated, by reason; reasons without any are left out.
+    pub fn not_investigated(&self) -> Vec<(&'static str, u64)> {
+        let of = |wanted: Outcome| {
+            let of = self.outcomes.iter().filter(|of| of.outcome == wanted);
+            of.map(|of| of.count).sum()
+        };
+        let mut all = vec![
+            ("shed", self.accounting.shed),
+            ("unfinished", self.accounting.unfinished),
+            ("without Vault", of(Outcome::VaultUnavailable)),
+            ("evicted", of(Outcome::Evicted)),
+        ];
+        all.retain(|(_, count)| *count > 0);
+        all
+    }
+
+    /// Whether all objectives are met.
     pub fn held(&self) -> bool {
         self.slos.iter().all(|slo| slo.held)
     }
@@ -421,7 +437,15 @@ impl Report {
     }
 }
 
-fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
+/// The objectives of a run.
+fn objectives(plan: &Plan) -> Vec<Slo> {
+    match &plan.scenario().slos[..] {
+        [] => vec![slo::without_any()],
+        slos => slos.to_vec(),
+    }
+}
+
+fn curves(measures: &Measures) -> Vec<(String, Vec<Reading>)> {
     use alertstorm_model::investigation::Stage;
     let all = [
         ("job startup", Stage::PodRunning),
@@ -430,8 +454,7 @@ fn curves(measures: &Measures) -> Vec<(String, Vec<f64>)> {
     ];
     let curve = |(name, stage): (&str, Stage)| {
         let latency = measures.latencies.between(From::Stage(Stage::Alert), stage)?;
-        let at = |q: &f64| latency.curve.quantile(*q).map(Span::as_secs_f64);
-        let values: Option<Vec<f64>> = CURVE.iter().map(at).collect();
+        let values: Option<Vec<Reading>> = CURVE.iter().map(|q| latency.at(*q)).collect();
         values.map(|values| (name.to_owned(), values))
     };
     all.into_iter().filter_map(curve).collect()

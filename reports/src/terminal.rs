@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use alertstorm_analysis::ledger::TokenCounts;
-use alertstorm_analysis::measure::PathShare;
+use alertstorm_analysis::measure::{LatencyRow, PathShare, Reading};
 use alertstorm_analysis::verdict::slo::SloResult;
 use alertstorm_model::event::{Audited, Component};
 use alertstorm_model::time::Span;
@@ -33,12 +33,11 @@ pub fn summary(report: &Report, look: Look) -> String {
     out
 }
 
-fn seconds(s: Option<f64>) -> String {
-    s.map_or_else(|| "–".to_owned(), |s| Span::from_secs_f64(s).to_string())
-}
-
 fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     let Report { accounting, leases, .. } = report;
+    if let Some(text) = not_investigated(report) {
+        writeln!(out, "{BAD}{text}{BAD:#}")?;
+    }
     writeln!(out, "{HEAD}{}{HEAD:#}   {}", report.name, report.question)?;
     let world = match report.world {
         World::Twin => "twin".to_owned(),
@@ -106,6 +105,46 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
     }
     bottleneck(out, report)?;
     slos(out, &report.slos)
+}
+
+/// How many alerts were not investigated, and why; `None` if all were.
+pub(crate) fn not_investigated(report: &Report) -> Option<String> {
+    let reasons = report.not_investigated();
+    let count: u64 = reasons.iter().map(|(_, count)| count).sum();
+    let wanted = report.accounting.wanted();
+    let words = reasons.iter().map(|(why, count)| format!("{} {why}", grouped(*count)));
+    let words: Vec<String> = words.collect();
+    (count > 0).then(|| {
+        format!(
+            "{} of {} alerts ({}) were not investigated: {}",
+            grouped(count),
+            grouped(wanted),
+            share_words(count as f64 / wanted.max(1) as f64),
+            words.join(", ")
+        )
+    })
+}
+
+/// A share (0 to 1) as a percentage with two significant digits below 10 %.
+pub(crate) fn share_words(share: f64) -> String {
+    match share * 100.0 {
+        percent if percent >= 10.0 || percent == 0.0 => format!("{percent:.0} %"),
+        percent if percent >= 1.0 => format!("{percent:.1} %"),
+        percent => format!("{percent:.2} %"),
+    }
+}
+
+/// A quantile of a latency; with the share that never arrived if it falls on that.
+pub(crate) fn reading(row: &LatencyRow, reading: Option<Reading>) -> String {
+    match reading {
+        Some(Reading::Never) => format!("never ({})", share_words(row.never())),
+        other => of_reading(other),
+    }
+}
+
+/// A quantile of which the share that never arrived is not known.
+pub(crate) fn of_reading(reading: Option<Reading>) -> String {
+    reading.map_or_else(|| "–".to_owned(), |reading| reading.to_string())
 }
 
 /// The audit of a live run: leases, refusals, attribution and the harness itself.
@@ -220,10 +259,10 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
         ("agent ready", "credentials_ready"),
         ("job finished", "job_finished"),
     ] {
-        let Some(row) = report.latency(stage).filter(|row| row.count > 0) else {
+        let Some(row) = report.latency(stage).filter(|row| row.attempted > 0) else {
             continue;
         };
-        let cell = |s: Option<f64>| format!("{:<12}", seconds(s));
+        let cell = |of: Option<Reading>| format!("{:<12}", reading(row, of));
         let mut missing = String::new();
         for (n, word) in [(row.failed, "never arrived"), (row.censored, "still running at the end")]
         {
@@ -232,7 +271,8 @@ fn latencies(out: &mut String, report: &Report) -> fmt::Result {
             }
         }
         let (p50, p95, p99) = (cell(row.p50_s), cell(row.p95_s), cell(row.p99_s));
-        let text = format!("p50 {p50} p95 {p95} p99 {p99} last {}", cell(row.max_s));
+        let last = row.last_arrived_s.map(Reading::At);
+        let text = format!("p50 {p50} p95 {p95} p99 {p99} last {}", cell(last));
         line(out, name, format!("{}{missing}", text.trim_end()).trim_end())?;
     }
     Ok(())
@@ -314,7 +354,7 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
         (Some(gap), None) => ("largest gap", gap.as_str()),
         _ => ("bottleneck", component.word()),
     };
-    let path = path_to(&bottleneck.until);
+    let path = critical_path(report, &bottleneck.until);
     line(out, head, &format!("{HEAD}{what}{HEAD:#}, {percent:.0} % of the time {path}"))?;
     line(out, "", &bottleneck.detail)?;
     match (&bottleneck.gap, &bottleneck.evidence) {
@@ -347,8 +387,8 @@ fn bottleneck(out: &mut String, report: &Report) -> fmt::Result {
                     tried.from,
                     tried.to,
                     tried.latency,
-                    seconds(tried.after_p99_s),
-                    seconds(tried.before_p99_s)
+                    of_reading(tried.after_p99_s),
+                    of_reading(tried.before_p99_s)
                 ),
             )
         }
@@ -373,6 +413,16 @@ fn of_twin(out: &mut String, twin: &TwinOf, live: Component) -> Result<&'static 
     };
     line(out, "", &format!("{given} {agrees}"))?;
     Ok("tried in the twin")
+}
+
+/// The critical path that ends with a stage, as a phrase; with the number of investigations if some did
+/// not reach the stage.
+pub(crate) fn critical_path(report: &Report, until: &str) -> String {
+    let path = path_to(until);
+    match report.latency(until).filter(|row| row.never() > 0.0) {
+        Some(row) => format!("{path}, of {} that arrived", grouped(row.count)),
+        None => path,
+    }
 }
 
 /// The critical path that ends with a stage, as a phrase.
@@ -403,6 +453,7 @@ fn in_unit(slo: &SloResult, n: f64) -> String {
         "s" => Span::from_secs_f64(n.abs()).to_string(),
         "usd" => format!("${:.2}", n.abs()),
         "share" => format!("{:.1} %", n.abs() * 100.0),
+        "per_s" => format!("{:.2}/s", n.abs()),
         _ => grouped(n.abs() as u64),
     }
 }

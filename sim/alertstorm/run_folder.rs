@@ -12,7 +12,7 @@ use alertstorm_model::event::{Event, Fact, Sink};
 use alertstorm_model::input::without_mark;
 use alertstorm_model::scenario::raw::Agents;
 use alertstorm_model::scenario::{Plan, Scenario};
-use alertstorm_reports::{Report, SCHEMA, printable};
+use alertstorm_reports::{Report, SCHEMA, printable, report_v1};
 use anyhow::{Context, Result, bail};
 
 use crate::exit::WrongInput;
@@ -251,7 +251,9 @@ pub fn read_report(folder: &Path) -> Result<Option<Report>> {
     match Folder::open(folder).and_then(|folder| folder.text(Path::new(REPORT))) {
         Ok(text) => {
             let name = path.display().to_string();
-            parse_json(&name, &text, (SCHEMA, "report", "")).map(Some)
+            let version_1 = report_v1::upgraded(without_mark(&text));
+            let text = version_1.as_deref().unwrap_or(&text);
+            parse_json(&name, text, (SCHEMA, "report", "")).map(Some)
         }
         Err(FileError::Missing) => Ok(None),
         Err(error) => Err(unreadable(&path, &error)),

@@ -56,7 +56,10 @@ fn read(folder: &Path) -> Result<Compared> {
         let mut reached = Reached::default();
         run_folder::read_events(folder, &mut reached)?;
         for &stage in &Stage::ALL[1..] {
-            latencies.insert(stage, reached.latencies(stage));
+            let mut all = reached.latencies(stage);
+            let missing = report.latency(stage.word()).map_or(0, |row| row.failed + row.censored);
+            all.extend((0..missing).map(|_| f64::INFINITY));
+            latencies.insert(stage, all);
         }
     }
     Ok(Compared { folder: name, report, scenario: scenario(folder), latencies })

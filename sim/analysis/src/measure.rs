@@ -2,7 +2,7 @@
 //! is read during the run or from disk.
 //!
 //! ```
-//! use alertstorm_analysis::measure::Measures;
+//! use alertstorm_analysis::measure::{Measures, Reading};
 //! use alertstorm_model::event::{Event, Fact, Sink};
 //! use alertstorm_model::investigation::{Domain, InvestigationId, Severity, Stage};
 //! use alertstorm_model::time::{Span, Time};
@@ -21,7 +21,7 @@
 //!
 //! assert_eq!(measures.accounting.unfinished, 1);
 //! let job_startup = measures.latencies.to(Stage::PodRunning);
-//! assert_eq!(job_startup.curve.max(), Some(Span::secs(2)));
+//! assert_eq!(job_startup.at(1.0), Some(Reading::At(2.0)));
 //! assert_eq!(measures.latencies.to(Stage::CredentialsReady).censored, 1);
 //! ```
 
@@ -31,6 +31,7 @@ mod latency;
 mod open;
 mod paths;
 mod reached;
+mod reading;
 mod series;
 
 use rustc_hash::FxHashMap;
@@ -48,6 +49,7 @@ pub use accounting::Accounting;
 pub use latency::{Curve, From, Latencies, Latency, LatencyRow};
 pub use paths::{PathShare, Paths};
 pub use reached::Reached;
+pub use reading::Reading;
 pub use series::{Point, Series};
 
 /// Actions of agents on the systems of their domains.
@@ -101,6 +103,8 @@ pub struct Measures {
     /// Reconciliation of a live run with the servers' records; `None` for the twin.
     pub audited: Option<Audited>,
     outcomes: [u64; Outcome::COUNT],
+    /// The first alert's intended instant, and the last end of an investigation.
+    span: Option<(Time, Time)>,
     cost_sum_micro_usd: u64,
     tool_calls: u64,
     tokens: u64,
@@ -141,6 +145,8 @@ impl Measures {
                     self.invalidate(format!("{inv} has two alerts"));
                 }
                 self.accounting.alerts += 1;
+                let (first, last) = self.span.unwrap_or((intended, intended));
+                self.span = Some((first.min(intended), last));
             }
             Fact::Deduplicated { .. } => {
                 self.open.remove(&inv);
@@ -149,6 +155,7 @@ impl Measures {
             Fact::Shed { .. } => {
                 self.open.remove(&inv);
                 self.accounting.shed += 1;
+                self.latencies.record_shed();
             }
             Fact::JobSent => self.update(inv, |open| open.sent = open.sent.min(at)),
             Fact::Stage { stage: Stage::JobCollected } => self.job_collected(at, inv),
@@ -263,6 +270,7 @@ impl Measures {
         match cost {
             Some(cost) => {
                 self.outcomes[outcome.index()] += 1;
+                self.span = self.span.map(|(first, last)| (first, last.max(at)));
                 self.accounting.finished += 1;
                 self.cost_micro_usd.record_raw(cost);
             }
@@ -288,6 +296,7 @@ impl Measures {
         for (_, job) in uncollected {
             self.latencies.record_collected(job, None);
         }
+        self.latencies.close();
         self.check_own_delay();
         if !self.accounting.balances() {
             self.invalidate(format!("alerts do not add up: {:?}", self.accounting));
@@ -304,7 +313,7 @@ impl Measures {
     /// that they measure.
     fn check_own_delay(&mut self) {
         let own = self.audited.as_ref().map_or(0, |audited| audited.own_watch_lag.p99_ns);
-        let startup = &self.latencies.to(Stage::PodRunning).curve;
+        let startup = &self.latencies.to(Stage::PodRunning).arrived;
         let Some(p99) = startup.quantile(0.99).filter(|p99| own > p99.0 / 10) else { return };
         let own = Span(own);
         self.invalidate(format!(
@@ -355,6 +364,26 @@ impl Measures {
     /// Number of investigations that ended with this outcome.
     pub const fn outcome(&self, outcome: Outcome) -> u64 {
         self.outcomes[outcome.index()]
+    }
+
+    /// Investigations with a conclusion per second, from the first alert to the end of the last
+    /// investigation, or to the end of the run if one is unfinished. `None` without alerts, or if no
+    /// time passed.
+    pub fn goodput(&self) -> Option<f64> {
+        let (first, last) = self.span?;
+        let last = if self.accounting.unfinished > 0 { self.now } else { last };
+        let concluded = Outcome::ALL.iter().filter(|outcome| outcome.concluded());
+        let concluded: u64 = concluded.map(|outcome| self.outcome(*outcome)).sum();
+        let seconds = last.since(first).as_secs_f64();
+        (seconds > 0.0).then(|| concluded as f64 / seconds)
+    }
+
+    /// Alerts of which no agent could begin or finish its work, because of the platform.
+    pub const fn not_investigated(&self) -> u64 {
+        self.accounting.shed
+            + self.accounting.unfinished
+            + self.outcome(Outcome::VaultUnavailable)
+            + self.outcome(Outcome::Evicted)
     }
 
     /// The instant of the latest event.

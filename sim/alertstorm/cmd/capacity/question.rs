@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 
+use alertstorm_analysis::measure::Reading;
 use alertstorm_analysis::verdict::capacity::{Axis, Bounds, Knee, knee};
 use alertstorm_model::scenario::{Plan, Slo};
 
@@ -162,7 +163,8 @@ impl Question {
         let points = parallel::map(self.threads, &loads, |load| {
             let trial = self.trials.run(knobs?, *load, self.seeds[0], &self.slos)?;
             let row = trial.report.latency(stage.word())?;
-            Some((*load, row.p50_s, row.p99_s))
+            let finite = |of: Option<Reading>| of.and_then(Reading::finite);
+            Some((*load, finite(row.p50_s), finite(row.p99_s)))
         });
         let points = points.into_iter().flatten().flatten().collect();
         Some(Curve { to: stage.to_string(), slo: slo.to_string(), limit_s, points })

@@ -19,6 +19,16 @@ pub struct Accounting {
 }
 
 impl Accounting {
+    /// Alerts that were not duplicates: the denominator of every share.
+    pub const fn wanted(&self) -> u64 {
+        self.alerts.saturating_sub(self.deduplicated)
+    }
+
+    /// `n` of them as a share; `None` without any.
+    pub fn share(&self, n: u64) -> Option<f64> {
+        (self.wanted() > 0).then(|| n as f64 / self.wanted() as f64)
+    }
+
     /// Whether alerts = deduplicated + shed + finished + unfinished.
     pub const fn balances(&self) -> bool {
         self.alerts == self.deduplicated + self.shed + self.finished + self.unfinished

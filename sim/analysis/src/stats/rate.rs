@@ -1,6 +1,6 @@
 //! Fixed-sample confidence intervals of rates and quantiles: valid for one look at the sample.
 
-use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Normal};
+use statrs::distribution::{Beta, Binomial, ContinuousCDF, DiscreteCDF, Hypergeometric, Normal};
 
 /// A confidence interval; both ends are included.
 #[derive(
@@ -59,6 +59,18 @@ pub fn quantile_interval(sorted: &[f64], q: f64, confidence: f64) -> Option<Inte
     let high = (0..n).find(|&rank| below.cdf(rank) >= 1.0 - tail)? + 1;
     let low = low.checked_sub(1)?;
     Some(Interval { low: sorted[low], high: *sorted.get(high as usize - 1)? })
+}
+
+/// Probability that at least as many events as in `after` occur there, if all events of both sets are
+/// dealt out at random: Fisher's exact test (1935), one-sided. Each set is a number of events and of
+/// trials.
+pub fn more_often(before: (u64, u64), after: (u64, u64)) -> f64 {
+    let (events, trials) = (before.0 + after.0, before.1 + after.1);
+    let Ok(dealt) = Hypergeometric::new(trials, events, after.1) else { return 1.0 };
+    match after.0.checked_sub(1) {
+        Some(fewer) => dealt.sf(fewer),
+        None => 1.0,
+    }
 }
 
 /// Median of an ascending sample with its interval from order statistics. If the sample is too

@@ -25,7 +25,8 @@ mod sample;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::stats::{Effect, paired, welch};
+use crate::measure::Reading;
+use crate::stats::{Effect, more_often, paired, welch};
 
 pub use sample::{Sample, StageCounts, Trail};
 
@@ -61,47 +62,73 @@ pub struct Judged {
     pub metric: String,
     /// The verdict.
     pub verdict: Verdict,
-    /// Geometric mean over the baseline's repeats, in seconds.
-    pub before_s: f64,
-    /// Geometric mean over the new repeats, in seconds.
-    pub after_s: f64,
+    /// Geometric mean over the baseline's repeats; `never` if one of them is.
+    pub before_s: Reading,
+    /// Geometric mean over the new repeats; `never` if one of them is.
+    pub after_s: Reading,
     /// Ratio of after to before, with an interval that is valid for all figures at once
-    /// (Bonferroni); empty with fewer than two repeats.
+    /// (Bonferroni); empty with fewer than two repeats, or if a repeat is `never`.
     pub effect: Option<Effect>,
 }
 
-fn geometric_mean(values: &[f64]) -> f64 {
+/// The values in seconds; `None` if one of them is infinite.
+fn all_finite(readings: &[Reading]) -> Option<Vec<f64>> {
+    readings.iter().map(|reading| reading.finite()).collect()
+}
+
+fn geometric_mean(readings: &[Reading]) -> Reading {
+    let Some(values) = all_finite(readings) else { return Reading::Never };
     let sum: f64 = values.iter().map(|value| value.max(f64::MIN_POSITIVE).ln()).sum();
-    (sum / values.len().max(1) as f64).exp()
+    Reading::At((sum / values.len().max(1) as f64).exp())
 }
 
 /// Judges every figure that all samples have, by Welch's or the paired t interval. Bonferroni's
 /// correction keeps the probability of any false alarm at the rule's. Only a slowdown is an alarm,
-/// so each interval leaves `false_alarms` / figures to either side.
+/// so each interval leaves `false_alarms` / figures to either side. If a figure of some repeats is
+/// infinite, Fisher's exact test (1935) compares how many are.
 pub fn judge(before: &[Sample], after: &[Sample], rule: Rule) -> Vec<Judged> {
-    let figures: Vec<(String, Vec<f64>, Vec<f64>)> = Sample::metrics()
+    let figures: Vec<(String, Vec<Reading>, Vec<Reading>)> = Sample::metrics()
         .filter_map(|metric| {
-            let of = |samples: &[Sample]| -> Option<Vec<f64>> {
+            let of = |samples: &[Sample]| -> Option<Vec<Reading>> {
                 samples.iter().map(|sample| metric.of(sample)).collect()
             };
             Some((metric.to_string(), of(before)?, of(after)?))
         })
         .filter(|(_, before, after)| !before.is_empty() && !after.is_empty())
         .collect();
-    let confidence = 1.0 - 2.0 * rule.false_alarms / figures.len().max(1) as f64;
-    let one = |(metric, before, after): (String, Vec<f64>, Vec<f64>)| {
+    let level = rule.false_alarms / figures.len().max(1) as f64;
+    let confidence = 1.0 - 2.0 * level;
+    let one = |(metric, before, after): (String, Vec<Reading>, Vec<Reading>)| {
         let test = if rule.paired { paired } else { welch };
-        let effect = test(&before, &after, confidence);
-        let verdict = effect.map_or(Verdict::Inconclusive, |effect| verdict(effect, rule));
-        Judged {
-            metric,
-            verdict,
-            before_s: geometric_mean(&before),
-            after_s: geometric_mean(&after),
-            effect,
-        }
+        let finite = all_finite(&before).zip(all_finite(&after));
+        let effect = finite.as_ref().and_then(|(before, after)| test(before, after, confidence));
+        let verdict = match (&finite, effect) {
+            (None, _) => verdict_on_never(&before, &after, level),
+            (Some(_), Some(effect)) => verdict(effect, rule),
+            (Some(_), None) => Verdict::Inconclusive,
+        };
+        let (before_s, after_s) = (geometric_mean(&before), geometric_mean(&after));
+        Judged { metric, verdict, before_s, after_s, effect }
     };
     figures.into_iter().map(one).collect()
+}
+
+/// The verdict on a figure that is infinite in some repeats.
+fn verdict_on_never(before: &[Reading], after: &[Reading], level: f64) -> Verdict {
+    let never = |readings: &[Reading]| {
+        let never = readings.iter().filter(|reading| **reading == Reading::Never).count();
+        (never as u64, readings.len() as u64)
+    };
+    let (before, after) = (never(before), never(after));
+    if before.0 == before.1 && after.0 == after.1 {
+        Verdict::Held
+    } else if more_often(before, after) <= level {
+        Verdict::Regressed
+    } else if more_often(after, before) <= level {
+        Verdict::Improved
+    } else {
+        Verdict::Inconclusive
+    }
 }
 
 fn verdict(effect: Effect, rule: Rule) -> Verdict {
@@ -122,14 +149,20 @@ fn verdict(effect: Effect, rule: Rule) -> Verdict {
 pub fn judge_exactly(before: &Sample, after: &Sample, least_effect: f64) -> Vec<Judged> {
     let one = |metric: sample::Metric| {
         let (before_s, after_s) = (metric.of(before)?, metric.of(after)?);
-        let ratio = after_s / before_s;
+        let ratio = match (before_s, after_s) {
+            (Reading::At(before), Reading::At(after)) => after / before,
+            (Reading::At(_), Reading::Never) => f64::INFINITY,
+            (Reading::Never, Reading::At(_)) => 0.0,
+            (Reading::Never, Reading::Never) => 1.0,
+        };
         let verdict = match ratio {
             _ if ratio >= 1.0 + least_effect => Verdict::Regressed,
             _ if ratio <= 1.0 / (1.0 + least_effect) => Verdict::Improved,
             _ => Verdict::Held,
         };
         let interval = crate::stats::Interval { low: ratio, high: ratio };
-        let effect = Some(Effect { ratio, interval });
+        let both = before_s.finite().and(after_s.finite());
+        let effect = both.map(|_| Effect { ratio, interval });
         Some(Judged { metric: metric.to_string(), verdict, before_s, after_s, effect })
     };
     Sample::metrics().filter_map(one).collect()
@@ -175,5 +208,27 @@ mod tests {
         assert!(judged.iter().all(|judged| judged.verdict == Verdict::Inconclusive));
         let exact = judge_exactly(&before[0], &after[0], 0.1);
         assert!(exact.iter().all(|judged| judged.verdict == Verdict::Regressed), "{exact:?}");
+    }
+
+    #[test]
+    fn a_figure_that_becomes_infinite_is_a_regression() {
+        let failing = |mut sample: Sample| {
+            sample.stages[0].failed = 900;
+            sample
+        };
+        let (before, after) = (runs(1, 5, 1.0), runs(2, 5, 1.0));
+        let failed: Vec<Sample> = after.iter().cloned().map(failing).collect();
+        let verdicts = |before: &[Sample], after: &[Sample]| -> Vec<Verdict> {
+            judge(before, after, RULE).iter().map(|judged| judged.verdict).collect()
+        };
+        assert_eq!(verdicts(&before, &failed), [Verdict::Regressed; 2]);
+        assert_eq!(verdicts(&failed, &after), [Verdict::Improved; 2]);
+        assert_eq!(verdicts(&failed, &failed), [Verdict::Held; 2]);
+        // One of five is no evidence.
+        let one = [&failed[..1], &after[1..]].concat();
+        assert_eq!(verdicts(&before, &one), [Verdict::Inconclusive; 2]);
+        let exactly = judge_exactly(&before[0], &failed[0], 0.1);
+        assert!(exactly.iter().all(|judged| judged.verdict == Verdict::Regressed), "{exactly:?}");
+        assert!(exactly.iter().all(|judged| judged.after_s == Reading::Never));
     }
 }

@@ -20,11 +20,10 @@
 
 use alertstorm_model::event::ApiCalls;
 use alertstorm_model::scenario::{Comparison, Counter, Metric, Slo};
-use alertstorm_model::time::Span;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::Measures;
+use crate::measure::{Measures, Reading};
 
 /// Result of one objective.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,11 +39,17 @@ pub struct SloResult {
     pub limit: f64,
     /// Distance between value and limit, in `unit`; negative if the objective is not met.
     pub margin: Option<f64>,
-    /// Unit of `value`, `limit` and `margin`: `s`, `usd`, `share` or `count`.
+    /// Unit of `value`, `limit` and `margin`: `s`, `usd`, `share`, `count` or `per_s`.
     pub unit: String,
     /// Latencies only: investigations that never reached the stage or had not reached it when the
     /// run ended. They count as infinite in `value`.
     pub not_arrived: u64,
+}
+
+/// The objective of a scenario without any: at most 1 % of the alerts were not investigated.
+pub fn without_any() -> Slo {
+    let slo = Slo::parse("accounting.not_investigated <= 1%");
+    slo.unwrap_or_else(|expected| unreachable!("{expected}"))
 }
 
 /// Judges one objective. Quantiles of latencies are over all attempted investigations: those that
@@ -72,22 +77,15 @@ fn measure(metric: Metric, m: &Measures) -> (Option<f64>, u64, &'static str) {
     match metric {
         Metric::Latency(stage, q) => {
             let latency = m.latencies.to(stage);
-            let missing = latency.failed + latency.censored;
-            let rank = q * latency.attempted() as f64;
-            // The same rank, as a quantile of the investigations that reached the stage.
-            let of_arrived = q * latency.attempted() as f64 / latency.curve.count().max(1) as f64;
-            let arrived = rank <= latency.curve.count() as f64;
-            let value = arrived.then(|| latency.curve.quantile(of_arrived.min(1.0))).flatten();
-            (value.map(Span::as_secs_f64), missing, "s")
+            let value = latency.at(q).and_then(Reading::finite);
+            (value, latency.missing(), "s")
         }
         Metric::ExposureMax => {
             (Some(m.exposure().1.max(m.token_exposure().1).as_secs_f64()), 0, "s")
         }
-        Metric::Share(outcome) => {
-            let finished = m.accounting.finished;
-            let share = m.outcome(outcome) as f64 / finished.max(1) as f64;
-            ((finished > 0).then_some(share), 0, "share")
-        }
+        Metric::Share(outcome) => (m.accounting.share(m.outcome(outcome)), 0, "share"),
+        Metric::ShareOf(counter) => (m.accounting.share(count(counter, m)), 0, "share"),
+        Metric::Goodput => (m.goodput(), 0, "per_s"),
         Metric::Cost(None) => (Some(m.cost_usd()), 0, "usd"),
         Metric::Cost(Some(q)) => {
             (m.cost_micro_usd.quantile_raw(q).map(|micro| micro as f64 / 1e6), 0, "usd")
@@ -106,6 +104,7 @@ fn count(counter: Counter, m: &Measures) -> u64 {
         Counter::Expired => m.leases().expired,
         Counter::Shed => m.accounting.shed,
         Counter::Unfinished => m.accounting.unfinished,
+        Counter::NotInvestigated => m.not_investigated(),
         Counter::Deduplicated => m.accounting.deduplicated,
         Counter::Finished => m.accounting.finished,
         Counter::Writes => m.actions.writes,

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::input::{self, worded};
 use crate::investigation::{Outcome, Stage};
-use crate::quantity::{Amount, Quantity, Share};
+use crate::quantity::{Amount, Quantity, Rate, Share};
 use crate::time::Span;
 
 /// The figure that an objective limits.
@@ -19,8 +19,13 @@ pub enum Metric {
     Latency(Stage, f64),
     /// A count over the whole run.
     Count(Counter),
-    /// Share of investigations with this outcome, of all that finished; 0 to 1.
+    /// Share of investigations with this outcome, of all alerts that were not duplicates; 0 to 1.
     Share(Outcome),
+    /// A count of alerts as a share of all that were not duplicates; 0 to 1.
+    ShareOf(Counter),
+    /// Investigations with a conclusion per second, from the first alert to the end of the last
+    /// investigation, or to the end of the run if one is unfinished.
+    Goodput,
     /// The longest time in seconds that an orphaned lease outlived its investigation.
     ExposureMax,
     /// LLM cost in dollars: the total, or a quantile over investigations.
@@ -47,6 +52,9 @@ words! {
         Shed = "accounting.shed",
         /// Investigations without an outcome when the run ended.
         Unfinished = "accounting.unfinished",
+        /// Alerts of which no agent could begin or finish its work: shed, unfinished, without Vault, or
+        /// evicted.
+        NotInvestigated = "accounting.not_investigated",
         /// Alerts that repeated one within the deduplication window.
         Deduplicated = "accounting.deduplicated",
         /// Investigations with an outcome.
@@ -59,6 +67,13 @@ words! {
         DeniedReads = "actions.denied_reads",
         /// Requests to the API server.
         ApiCalls = "api_calls.count",
+    }
+}
+
+impl Counter {
+    /// Whether it counts alerts by their final state, so that it has a share of them.
+    const fn is_of_alerts(self) -> bool {
+        matches!(self, Self::Shed | Self::Unfinished | Self::NotInvestigated | Self::Finished)
     }
 }
 
@@ -98,7 +113,8 @@ pub fn metrics() -> Vec<String> {
     let mut all: Vec<String> = latencies.flat_map(quantiles).collect();
     all.extend(Counter::WORDS.iter().map(|word| (*word).to_owned()));
     all.extend(Outcome::WORDS.iter().map(|word| format!("outcomes.{word}")));
-    all.extend(["leases.orphan_exposure_max".to_owned(), "cost.total".to_owned()]);
+    let others = ["leases.orphan_exposure_max", "cost.total", "goodput"];
+    all.extend(others.map(str::to_owned));
     all.extend(quantiles("cost"));
     all
 }
@@ -110,6 +126,7 @@ fn metric(text: &str) -> Option<Metric> {
     match text {
         "leases.orphan_exposure_max" => return Some(Metric::ExposureMax),
         "cost.total" => return Some(Metric::Cost(None)),
+        "goodput" => return Some(Metric::Goodput),
         _ => {}
     }
     let (name, which) = text.split_once('.')?;
@@ -142,21 +159,40 @@ impl Slo {
     /// The expected syntax, with the nearest metric for an unknown one; it continues "expected …".
     pub fn parse(text: &str) -> Result<Self, String> {
         let words: Vec<&str> = text.split_whitespace().collect();
-        let [name, sign, limit] = words[..] else {
+        let [name, sign, ref limit @ ..] = words[..] else {
             return Err("an objective like `job_startup.p99 <= 30s`".to_owned());
         };
+        // A unit may be a word of its own, as in `1 %`.
+        let limit = match limit {
+            [number, unit] if !unit.starts_with(|c: char| c.is_ascii_digit()) => {
+                format!("{number}{unit}")
+            }
+            [limit] => (*limit).to_owned(),
+            _ => return Err("an objective like `job_startup.p99 <= 30s`".to_owned()),
+        };
+        let limit = limit.as_str();
         let Some(metric) = metric(name) else {
             let all = metrics();
             let near = nearest(name, &all);
             let like = near.map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
             return Err(format!("a metric like `job_startup.p99` or `leases.orphaned`{like}"));
         };
+        // Counts of alerts can also be limited as a share.
+        let metric = match metric {
+            Metric::Count(counter) if counter.is_of_alerts() && limit.ends_with('%') => {
+                Metric::ShareOf(counter)
+            }
+            metric => metric,
+        };
         let comparison = sign.parse().map_err(|_| "one of <=, <, ==, >=, > between".to_owned())?;
         let limit = match metric {
             Metric::Latency(..) | Metric::ExposureMax => {
                 Span::parse(limit).map(Quantity::base).ok_or(Span::EXPECTED)
             }
-            Metric::Share(_) => Share::parse(limit).map(Quantity::base).ok_or(Share::EXPECTED),
+            Metric::Share(_) | Metric::ShareOf(_) => {
+                Share::parse(limit).map(Quantity::base).ok_or(Share::EXPECTED)
+            }
+            Metric::Goodput => Rate::parse(limit).map(Quantity::base).ok_or(Rate::EXPECTED),
             Metric::Count(_) | Metric::Cost(_) => {
                 Amount::parse(limit).map(Quantity::base).ok_or(Amount::EXPECTED)
             }
@@ -204,7 +240,7 @@ impl JsonSchema for Slo {
         json_schema!({
             "type": "string",
             "description": "An objective: a metric, a comparison and a limit with its unit.",
-            "pattern": format!(r"^\s*({names})\s+({signs})\s+\S+\s*$"),
+            "pattern": format!(r"^\s*({names})\s+({signs})\s+\S+(\s\D+)?\s*$"),
             "examples": ["job_startup.p99 <= 30s", "leases.orphaned == 0"],
         })
     }

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::measure::Measures;
+use crate::measure::{Measures, Reading};
 use alertstorm_model::digest::Digest;
 use alertstorm_model::event::{Event, Sink};
 use alertstorm_model::investigation::Stage;
@@ -33,7 +33,7 @@ pub struct Sample {
     pub seed: u64,
     /// Hex digest of the run's event log.
     pub digest: String,
-    /// Latencies by stage; a stage that no investigation reached is left out.
+    /// Latencies by stage; a stage that no investigation needed is left out.
     pub stages: Vec<StageCounts>,
 }
 
@@ -57,9 +57,9 @@ fn histogram() -> Histogram<u64> {
 }
 
 impl Metric {
-    /// Value in seconds. Failed and censored investigations count as infinite, so it is `None` if
-    /// the quantile falls on one of them.
-    pub fn of(self, sample: &Sample) -> Option<f64> {
+    /// Value in seconds. Failed and censored investigations count as infinite. `None` if the sample does
+    /// not have the stage.
+    pub fn of(self, sample: &Sample) -> Option<Reading> {
         let stage = sample.stages.iter().find(|stage| stage.to == self.to)?;
         let arrived: u64 = stage.counts.iter().map(|(_, count)| count).sum();
         let all = arrived + stage.failed + stage.censored;
@@ -69,7 +69,8 @@ impl Metric {
             seen += count;
             (seen >= rank).then_some(*ms)
         });
-        value.map(|ms| (ms as f64).max(0.5) / 1e3)
+        let seconds = value.map(|ms| Reading::At((ms as f64).max(0.5) / 1e3));
+        Some(seconds.unwrap_or(Reading::Never))
     }
 }
 
@@ -78,9 +79,9 @@ impl Sample {
     pub fn of(seed: u64, measures: &Measures) -> Self {
         let stage = |to: Stage| {
             let latency = measures.latencies.to(to);
-            let counts = latency.curve.counts_ms();
+            let counts = latency.arrived.counts_ms();
             let (failed, censored) = (latency.failed, latency.censored);
-            (!counts.is_empty()).then_some(StageCounts { to, counts, failed, censored })
+            (latency.attempted() > 0).then_some(StageCounts { to, counts, failed, censored })
         };
         let stages = Self::STAGES.iter().filter_map(|to| stage(*to)).collect();
         Self { seed, digest: measures.digest(), stages }
@@ -201,9 +202,9 @@ mod tests {
         let mut sample = Sample::of_latencies("pod_running", &[1.0, 2.0, 3.0, 4.0]);
         let p50 = Sample::metrics().find(|metric| metric.to_string() == "pod_running.p50").unwrap();
         let p95 = Sample::metrics().find(|metric| metric.to_string() == "pod_running.p95").unwrap();
-        assert!((p50.of(&sample).unwrap() - 2.0).abs() < 0.03);
+        assert!((p50.of(&sample).unwrap().or_infinite() - 2.0).abs() < 0.03);
         sample.stages[0].failed = 4;
-        assert!((p50.of(&sample).unwrap() - 4.0).abs() < 0.06);
-        assert_eq!(p95.of(&sample), None);
+        assert!((p50.of(&sample).unwrap().or_infinite() - 4.0).abs() < 0.06);
+        assert_eq!(p95.of(&sample), Some(Reading::Never));
     }
 }
