@@ -93,6 +93,7 @@ pub fn judge(
     let found = trails::read(trails, run.names, from)?;
     let without_response = listed.map(|listed| {
         run.recover_tokens(&found, tokens);
+        run.recover_revocations(&found, tokens, book);
         run.recover_leases(&found, book, listed)
     });
     let without_response = without_response.unwrap_or_default();

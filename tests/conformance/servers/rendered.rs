@@ -147,7 +147,7 @@ async fn apply(plan: &Plan, local: &Local) -> Platform {
         vault.write(&path, body).await.unwrap_or_else(|error| panic!("{path}: {error}"));
     }
     let audit = serde_json::json!({"type": "file", "options": {
-        "file_path": platform.around.audit, "mode": "0600",
+        "file_path": platform.around.audit, "mode": "0600", "hmac_accessor": "false",
     }});
     vault.write("sys/audit/file", audit).await.expect("an audit device");
     platform.names = names;

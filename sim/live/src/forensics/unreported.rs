@@ -43,6 +43,19 @@ impl Run<'_> {
         }
     }
 
+    /// Enters the revocations of tokens into the books whose agents received no response.
+    pub fn recover_revocations(&self, found: &Found, tokens: &TokenBook, leases: &LeaseBook) {
+        let all = tokens.all();
+        for accessor in tokens.open() {
+            let Some(at) = found.revoked.get(&accessor) else { continue };
+            let at = self.clock.of_wall(*at);
+            tokens.revoked(&accessor, at);
+            if let Some(inv) = all.get(&accessor).copied().flatten() {
+                leases.returned(inv, at);
+            }
+        }
+    }
+
     /// Enters the leases that no agent reported into the book: those that the trail has, and those that
     /// Vault lists for a path whose request has no response in the trail. Returns the ids of the latter.
     pub fn recover_leases(
@@ -215,6 +228,30 @@ mod tests {
 
     fn path() -> String {
         format!("{}/creds/shadow-own-0", names().mount(Domain::Database))
+    }
+
+    #[test]
+    fn a_revocation_whose_response_was_lost_ends_the_token_and_returns_its_leases() {
+        let revoked = json!({
+            "time": "2026-01-01T00:00:08Z", "type": "response",
+            "auth": {"accessor": "one", "policies": [format!("{}agent", names().policies())]},
+            "request": {"id": "9", "path": "auth/token/revoke-self"}, "response": {},
+        });
+        let mut place = Place::new([login("one", &own_login()), revoked]);
+        let (from, to) = (Time(0), Time(60_000_000_000));
+        place.tokens.issued("one", INV, from, to);
+        place.tokens.issued("two", INV, from, to);
+        place.leases.issued(&format!("{}/x", path()), INV, Domain::Database, from, to);
+        let names = names();
+        let plan = load("alerts: [{flood: 1}]", "plan", &[], &NoFiles).expect("a plan");
+        let (scenario, clock) = (plan.scenario(), &place.clock);
+        let run = Run { names: &names, scenario, clock, in_pods: false };
+        run.recover_revocations(&place.found, &place.tokens, &place.leases);
+        assert_eq!(place.tokens.open(), ["two"]);
+        let facts = place.facts();
+        let has = |wanted: fn(&Fact) -> bool| facts.iter().any(|(_, fact)| wanted(fact));
+        assert!(has(|fact| matches!(fact, Fact::TokenRevoked { token: 0 })), "{facts:?}");
+        assert!(has(|fact| matches!(fact, Fact::LeaseReturned { .. })), "{facts:?}");
     }
 
     #[test]
