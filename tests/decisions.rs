@@ -455,3 +455,14 @@ fn objectives_limit_goodput_and_shares() {
     assert_eq!(of(1), (Some(false), Some("per_s".to_owned())));
     assert_eq!(of(2), (Some(true), Some("share".to_owned())));
 }
+
+#[test]
+fn jobs_that_end_before_their_agents_ran_are_not_investigated() {
+    let folder = folder();
+    let down = "faults=[{fault: scheduler-down, at: 5s, for: 3h}]";
+    let (report, summary, code) = flood_with(folder.path(), &["--set", "slos=[]", "--set", down]);
+    assert_eq!(code, Some(1), "{summary}");
+    let never = report["not_investigated"]["never_started"].as_u64().expect("a count");
+    assert!(never > 250, "{summary}");
+    assert!(summary.lines().next().is_some_and(|line| line.contains("never started")), "{summary}");
+}

@@ -2,7 +2,7 @@
 
 use alertstorm_analysis::ledger::{LeaseCounts, TokenCounts};
 use alertstorm_analysis::measure::{
-    Accounting, Actions, From, LatencyRow, Measures, PathShare, Reading, Series,
+    Accounting, Actions, From, LatencyRow, Measures, NotInvestigated, PathShare, Reading, Series,
 };
 use alertstorm_analysis::verdict::slo::{self, SloResult};
 use alertstorm_model::event::{ApiCalls, Audited, Bucket, Component, CpuUse, Etcd, WaitSummary};
@@ -64,6 +64,8 @@ pub struct Report {
     pub remarks: Vec<String>,
     /// Alerts by their final state.
     pub accounting: Accounting,
+    /// Alerts that were not investigated, by reason.
+    pub not_investigated: NotInvestigated,
     /// Finished investigations by outcome; outcomes without any are left out.
     pub outcomes: Vec<OutcomeCount>,
     /// Latencies from the alert and from `job_sent` to each stage, and between stages.
@@ -322,6 +324,7 @@ impl Report {
             invalid: all_printable(&measures.invalid),
             remarks: all_printable(&measures.remarks),
             accounting: measures.accounting,
+            not_investigated: measures.not_investigated(),
             outcomes: Outcome::ALL
                 .iter()
                 .map(|&outcome| OutcomeCount { outcome, count: measures.outcome(outcome) })
@@ -408,22 +411,6 @@ impl Report {
     /// of their causes (real servers), instead of waits (the twin).
     pub fn has_gaps(&self) -> bool {
         self.world == World::Live
-    }
-
-    /// Alerts that were not investigated, by reason; reasons without any are left out.
-    pub fn not_investigated(&self) -> Vec<(&'static str, u64)> {
-        let of = |wanted: Outcome| {
-            let of = self.outcomes.iter().filter(|of| of.outcome == wanted);
-            of.map(|of| of.count).sum()
-        };
-        let mut all = vec![
-            ("shed", self.accounting.shed),
-            ("unfinished", self.accounting.unfinished),
-            ("without Vault", of(Outcome::VaultUnavailable)),
-            ("evicted", of(Outcome::Evicted)),
-        ];
-        all.retain(|(_, count)| *count > 0);
-        all
     }
 
     /// Whether all objectives are met.

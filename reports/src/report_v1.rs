@@ -1,7 +1,7 @@
 //! Reads `report.json` of version 1. Its quantiles were over the investigations that reached a stage,
 //! and shed alerts were not attempted.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::report::SCHEMA;
 
@@ -14,8 +14,24 @@ pub fn upgraded(text: &str) -> Option<String> {
     }
     report["schema"] = json!(SCHEMA);
     let shed = report["accounting"]["shed"].as_u64().unwrap_or(0);
+    // Those without Vault counted as if they had not needed it.
+    let without_vault = report["outcomes"]
+        .as_array()
+        .is_some_and(|outcomes| outcomes.iter().any(|of| of["outcome"] == "vault_unavailable"));
+    let of = |wanted: &str| {
+        let outcomes = report["outcomes"].as_array().into_iter().flatten();
+        outcomes
+            .filter(|of| of["outcome"] == wanted)
+            .filter_map(|of| of["count"].as_u64())
+            .sum::<u64>()
+    };
+    // Which Jobs ended before their agents ran is not in it.
+    report["not_investigated"] = json!({
+        "shed": shed, "unfinished": report["accounting"]["unfinished"].as_u64().unwrap_or(0),
+        "without_vault": of("vault_unavailable"), "evicted": of("evicted"), "never_started": 0,
+    });
     for row in report["latencies"].as_array_mut()? {
-        upgrade_row(row, shed);
+        upgrade_row(row.as_object_mut()?, shed, without_vault);
     }
     // The curves of those that arrived are none of all.
     let complete = |curve: &Value| {
@@ -27,7 +43,10 @@ pub fn upgraded(text: &str) -> Option<String> {
         };
         let rows = report["latencies"].as_array().into_iter().flatten();
         rows.clone().any(|row| {
-            row["from"] == "alert" && row["to"] == stage && row["count"] == row["attempted"]
+            row["from"] == "alert"
+                && row["to"] == stage
+                && row["count"] == row["attempted"]
+                && !row["p50_s"].is_null()
         })
     };
     let curves = report["curves"].as_array()?.iter().filter(|curve| complete(curve)).cloned();
@@ -35,21 +54,29 @@ pub fn upgraded(text: &str) -> Option<String> {
     Some(report.to_string())
 }
 
-fn upgrade_row(row: &mut Value, shed: u64) {
-    let of = |row: &Value, field: &str| row[field].as_u64().unwrap_or(0);
-    if row["from"] == "alert" {
-        row["failed"] = json!(of(row, "failed") + shed);
-        row["attempted"] = json!(of(row, "attempted") + shed);
+fn upgrade_row(row: &mut Map<String, Value>, shed: u64, without_vault: bool) {
+    let of = |row: &Map<String, Value>, field: &str| row.get(field).and_then(Value::as_u64);
+    if row.get("from").is_some_and(|from| from == "alert") {
+        for field in ["failed", "attempted"] {
+            let all = of(row, field).unwrap_or(0).saturating_add(shed);
+            row.insert(field.to_owned(), all.into());
+        }
     }
-    row["mean_arrived_s"] = row["mean_s"].take();
-    row["last_arrived_s"] = row["max_s"].clone();
-    let (count, attempted) = (of(row, "count"), of(row, "attempted"));
-    if count == attempted {
+    let mean = row.remove("mean_s").unwrap_or_default();
+    row.insert("mean_arrived_s".to_owned(), mean);
+    let last = row.get("max_s").cloned().unwrap_or_default();
+    row.insert("last_arrived_s".to_owned(), last);
+    let (count, attempted) = (of(row, "count").unwrap_or(0), of(row, "attempted").unwrap_or(0));
+    let to = row.get("to").and_then(Value::as_str).unwrap_or_default();
+    let of_vault = ["vault_login", "credentials_ready", "leases_released"].contains(&to);
+    let incomplete = of_vault && without_vault;
+    if count == attempted && !incomplete {
         return;
     }
     for (field, q) in [("p50_s", 0.5), ("p95_s", 0.95), ("p99_s", 0.99), ("max_s", 1.0)] {
         let rank = (q * attempted as f64).ceil() as u64;
-        row[field] = if rank > count { json!("never") } else { Value::Null };
+        let known = if rank > count { json!("never") } else { Value::Null };
+        row.insert(field.to_owned(), known);
     }
 }
 
@@ -81,5 +108,21 @@ mod tests {
         );
         assert_eq!(new["curves"], json!([]));
         assert_eq!(upgraded(&new.to_string()), None);
+    }
+
+    #[test]
+    fn a_quantile_of_vaults_stages_is_left_out_if_some_had_no_vault() {
+        let row = json!({"from": "alert", "to": "credentials_ready", "count": 15, "attempted": 15,
+                         "failed": 0, "censored": 0, "p50_s": 1.0, "p99_s": 2.0, "max_s": 2.0});
+        let old = json!({
+            "schema": "alertstorm/report/v1", "accounting": {}, "latencies": [row],
+            "outcomes": [{"outcome": "vault_unavailable", "count": 285}],
+            "curves": [["agent ready", [1.0]]],
+        });
+        let new: Value = serde_json::from_str(&upgraded(&old.to_string()).unwrap()).unwrap();
+        assert_eq!((&new["latencies"][0]["p99_s"], &new["curves"]), (&Value::Null, &json!([])));
+        // What is no report is left to the reader, which says what is wrong.
+        let wrong = json!({"schema": "alertstorm/report/v1", "latencies": [1], "curves": []});
+        assert_eq!(upgraded(&wrong.to_string()), None);
     }
 }

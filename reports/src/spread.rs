@@ -40,7 +40,7 @@ pub struct SeedSpread {
 /// A figure of a report.
 type Figure = fn(&Report) -> Option<Reading>;
 
-const FIGURES: [(&str, Figure); 9] = [
+const FIGURES: [(&str, Figure); 10] = [
     ("job startup p50, s", |r| r.latency("pod_running")?.p50_s),
     ("job startup p99, s", |r| r.latency("pod_running")?.p99_s),
     ("agent ready p50, s", |r| r.latency("credentials_ready")?.p50_s),
@@ -49,6 +49,7 @@ const FIGURES: [(&str, Figure); 9] = [
     ("leases at peak", |r| Some(Reading::At(r.leases.counts.active_peak as f64))),
     ("leases orphaned", |r| Some(Reading::At(r.leases.counts.orphaned as f64))),
     ("vault tokens orphaned", |r| Some(Reading::At(r.vault_tokens.counts.orphaned as f64))),
+    ("alerts not investigated", |r| Some(Reading::At(r.not_investigated.total() as f64))),
     ("alerts shed", |r| Some(Reading::At(r.accounting.shed as f64))),
 ];
 

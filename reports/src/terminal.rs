@@ -109,10 +109,10 @@ fn write_summary(out: &mut String, report: &Report, look: Look) -> fmt::Result {
 
 /// How many alerts were not investigated, and why; `None` if all were.
 pub(crate) fn not_investigated(report: &Report) -> Option<String> {
-    let reasons = report.not_investigated();
-    let count: u64 = reasons.iter().map(|(_, count)| count).sum();
+    let count = report.not_investigated.total();
     let wanted = report.accounting.wanted();
-    let words = reasons.iter().map(|(why, count)| format!("{} {why}", grouped(*count)));
+    let reasons = report.not_investigated.reasons();
+    let words = reasons.map(|(why, count)| format!("{} {why}", grouped(count)));
     let words: Vec<String> = words.collect();
     (count > 0).then(|| {
         format!(
@@ -472,6 +472,9 @@ pub fn slo_value(slo: &SloResult) -> String {
 /// The distance between an objective and its measured value.
 pub(crate) fn slo_margin(slo: &SloResult) -> String {
     match slo.margin {
+        Some(margin) if margin < 0.0 && slo.slo.contains('>') => {
+            format!("{} short", in_unit(slo, margin))
+        }
         Some(margin) if margin < 0.0 => format!("{} over", in_unit(slo, margin)),
         Some(margin) if margin > 0.0 => format!("{} to spare", in_unit(slo, margin)),
         _ => String::new(),

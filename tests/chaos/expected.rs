@@ -200,7 +200,7 @@ pub fn missing(case: Case, ended: &Ended, report: Option<&Value>, folder: &Path)
             outcomes.filter(|of| of["outcome"] == *name).count() >= 1
         }
         (Trace::Interrupted, Some(report)) => report["interrupted"] == true,
-        // A run that was interrupted before it began has no report; its exit code says it.
+        // A run that was interrupted before it began has no report, and exit code 5.
         (Trace::Interrupted, None) => case.moment == Moment::Launch && case.world == World::Own,
         (_, None) => false,
     };

@@ -22,6 +22,7 @@ const SCENARIO: &str = "name: chaos
 alerts: [{flood: 6, over: 3s, mix: {database: 1, network: 1}}]
 agents: working.yaml
 controller: {job: {active_deadline: 40s, ttl_after_finished: 2s}}
+slos: [accounting.shed == 0]
 cluster:
   nodes: 2
   node: {sandbox_start: 50ms, container_start: 50ms}

@@ -45,7 +45,7 @@ use alertstorm_model::investigation::{InvestigationId, Outcome, Stage};
 use alertstorm_model::time::{Span, Time};
 use open::{Open, Uncollected};
 
-pub use accounting::Accounting;
+pub use accounting::{Accounting, NotInvestigated};
 pub use latency::{Curve, From, Latencies, Latency, LatencyRow};
 pub use paths::{PathShare, Paths};
 pub use reached::Reached;
@@ -103,6 +103,7 @@ pub struct Measures {
     /// Reconciliation of a live run with the servers' records; `None` for the twin.
     pub audited: Option<Audited>,
     outcomes: [u64; Outcome::COUNT],
+    never_started: u64,
     /// The first alert's intended instant, and the last end of an investigation.
     span: Option<(Time, Time)>,
     cost_sum_micro_usd: u64,
@@ -247,6 +248,7 @@ impl Measures {
         }
         if let Some(open) = self.open.remove(&inv) {
             self.latencies.record(&open, false);
+            self.never_started += u64::from(open.never_started());
             let alert = open.at[Stage::Alert.index()];
             self.uncollected.insert(inv, Uncollected { alert, finished: at });
         }
@@ -289,6 +291,7 @@ impl Measures {
         open.sort_unstable_by_key(|(inv, _)| *inv);
         for (_, open) in &open {
             self.latencies.record(open, true);
+            self.never_started += u64::from(open.never_started());
             self.accounting.unfinished += u64::from(open.outcome.is_none());
         }
         let mut uncollected: Vec<_> = std::mem::take(&mut self.uncollected).into_iter().collect();
@@ -378,12 +381,15 @@ impl Measures {
         (seconds > 0.0).then(|| concluded as f64 / seconds)
     }
 
-    /// Alerts of which no agent could begin or finish its work, because of the platform.
-    pub const fn not_investigated(&self) -> u64 {
-        self.accounting.shed
-            + self.accounting.unfinished
-            + self.outcome(Outcome::VaultUnavailable)
-            + self.outcome(Outcome::Evicted)
+    /// Alerts that were not investigated, by reason.
+    pub const fn not_investigated(&self) -> NotInvestigated {
+        NotInvestigated {
+            shed: self.accounting.shed,
+            unfinished: self.accounting.unfinished,
+            without_vault: self.outcome(Outcome::VaultUnavailable),
+            evicted: self.outcome(Outcome::Evicted),
+            never_started: self.never_started,
+        }
     }
 
     /// The instant of the latest event.

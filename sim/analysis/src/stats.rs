@@ -20,6 +20,8 @@ mod sequential;
 mod shift;
 
 pub use bootstrap::{Effect, difference_of_quantiles, quantile, ratio_of_quantiles};
-pub use rate::{Interval, clopper_pearson, median_interval, more_often, quantile_interval, wilson};
+pub use rate::{
+    Interval, clopper_pearson, median_interval, more_often, none_and_all, quantile_interval, wilson,
+};
 pub use sequential::{Evidence, Side};
 pub use shift::{paired, welch};

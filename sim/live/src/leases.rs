@@ -44,6 +44,10 @@ struct Inner {
     journals: BTreeSet<InvestigationId>,
     /// When Vault lost its storage, and with it every lease.
     lost_at: Option<Time>,
+    /// When the last list before that was requested: an earlier lease was listed if it was alive.
+    listed_before: Time,
+    /// When the last list was requested.
+    listed_at: Time,
     /// Leases that were listed then, and that no agent had reported.
     lost_unclaimed: BTreeSet<String>,
     /// The number of leases that were alive when Vault lost its storage.
@@ -90,8 +94,10 @@ impl LeaseBook {
     ) {
         let mut inner = self.0.lock();
         self.enter(&mut inner, id, Some(inv), domain, (issued, expires));
-        // An agent in a pod reports its leases when it ends. One that was not listed had no time to be.
-        let alive = inner.lost_unclaimed.contains(id) || !inner.unclaimed.contains_key(id);
+        // An agent in a pod reports its leases when it ends. One that was not listed may have had no time
+        // to be.
+        let is_new = issued >= inner.listed_before && !inner.unclaimed.contains_key(id);
+        let alive = inner.lost_unclaimed.contains(id) || is_new;
         if let Some(lost) = inner.lost_at.filter(|lost| issued < *lost && alive) {
             self.lose(&mut inner, id, lost);
         }
@@ -165,6 +171,7 @@ impl LeaseBook {
             unclaimed.iter().filter(alive).map(|(id, _)| id.clone()).collect();
         let count = reported + listed.len();
         inner.lost_at = Some(now);
+        inner.listed_before = inner.listed_at;
         inner.lost_unclaimed = listed;
         inner.lost_with_storage += count as u64;
         count
@@ -256,6 +263,7 @@ impl LeaseBook {
     pub fn left(&self, asked: Time, left: &BTreeSet<String>) {
         let now = self.0.reporter.now();
         let mut inner = self.0.lock();
+        inner.listed_at = inner.listed_at.max(asked);
         // A lease issued after the request may be missing in the response.
         let gone = |id: &String, open: &Open| open.issued < asked && !left.contains(id);
         let ended: Vec<String> = inner
@@ -410,13 +418,15 @@ mod tests {
         let listed = |ids: &[&str]| ids.iter().map(|&id| id.to_owned()).collect();
         book.left(Time(1), &listed(&["a/1", "a/2"]));
         book.left(Time(2), &listed(&["a/1"]));
-        // The second one was revoked before; the third was issued since the last list.
+        // The second one was revoked before, as was the fourth, which no list has; the third was issued
+        // since the last list.
         assert_eq!(book.storage_lost(), 1);
         book.left(Time(3), &listed(&[]));
-        for (number, id) in [(1, "a/1"), (2, "a/2"), (3, "a/3")] {
-            book.issued(id, InvestigationId(number), Domain::Database, Time(0), Time(9));
+        for (number, id, at) in [(1, "a/1", 0), (2, "a/2", 0), (3, "a/3", 2), (4, "a/4", 0)] {
+            book.issued(id, InvestigationId(number), Domain::Database, Time(at), Time(9));
             book.journal_read(InvestigationId(number), false);
         }
+        book.left(Time(4), &listed(&[]));
         let mut ends = Vec::new();
         while let Some(Observation::Fact(event)) = inbox.try_recv() {
             match event.fact {
@@ -426,7 +436,7 @@ mod tests {
         }
         let is_lost = |fact: &Fact| matches!(fact, Fact::LeaseIrrevocable { .. });
         let lost: Vec<u64> = ends.iter().filter(|(_, f)| is_lost(f)).map(|(id, _)| *id).collect();
-        assert_eq!((lost, ends.len(), book.alive()), (vec![1, 3], 3, 0), "{ends:?}");
+        assert_eq!((lost, ends.len(), book.alive()), (vec![1, 3], 4, 0), "{ends:?}");
         assert_eq!(book.lost_with_storage(), 2);
     }
 

@@ -221,7 +221,7 @@ pub async fn follow(client: impl Fn() -> Result<Vault, VaultError>, book: TokenB
     }
 }
 
-/// What Vault says of a token.
+/// The state of a token in Vault.
 enum State {
     /// It exists.
     Alive(Answer),
@@ -378,8 +378,11 @@ async fn recover_unanswered(
     let accessors = vault.list("auth/token/accessors").await?;
     let mut left = count;
     for accessor in accessors.into_iter().filter(|accessor| !known.contains_key(accessor)) {
+        if left == 0 {
+            break;
+        }
         let State::Alive(answer) = state(vault, &accessor).await? else { continue };
-        if !is_of(login, &answer) || left == 0 {
+        if !is_of(login, &answer) {
             continue;
         }
         left -= 1;

@@ -111,7 +111,8 @@ pub enum Fact {
     /// Vault issued a lease. Without an investigation if the lease is [unclaimed](Fact::LeaseUnclaimed)
     /// and the audit trail names none.
     LeaseIssued {
-        /// Number of the lease, unique in the run. Vault's lease ID is not part of the log.
+        /// Number of the lease, unique in the run. Vault's lease ID is in the log only where it is a
+        /// reason why the run is invalid.
         lease: u64,
         /// Domain for which the credential is valid.
         domain: Domain,
@@ -209,8 +210,8 @@ pub enum Fact {
     /// Vault issued a token in answer to an agent's login. Without an investigation as for
     /// [`Fact::LeaseIssued`].
     TokenIssued {
-        /// Number of the token, unique in the run. Neither the token nor its accessor is part of the
-        /// log.
+        /// Number of the token, unique in the run. The token is not part of the log; its accessor is only
+        /// where it is a reason why the run is invalid.
         token: u64,
         /// When it expires.
         expires: Time,

@@ -34,3 +34,38 @@ impl Accounting {
         self.alerts == self.deduplicated + self.shed + self.finished + self.unfinished
     }
 }
+
+/// Alerts that were not duplicates, and of which no agent could begin or finish its work because of the
+/// platform, by reason. Each alert has one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NotInvestigated {
+    /// Alerts that were shed.
+    pub shed: u64,
+    /// Investigations without an outcome when the run ended.
+    pub unfinished: u64,
+    /// Vault issued no token or no credential in time.
+    pub without_vault: u64,
+    /// The pod's node was lost, or the pod was deleted from outside.
+    pub evicted: u64,
+    /// The Job ended before its agent ran, or at its deadline before the agent had its credentials.
+    pub never_started: u64,
+}
+
+impl NotInvestigated {
+    /// The reasons with at least one alert.
+    pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let all = [
+            ("shed", self.shed),
+            ("unfinished", self.unfinished),
+            ("without Vault", self.without_vault),
+            ("evicted", self.evicted),
+            ("never started", self.never_started),
+        ];
+        all.into_iter().filter(|(_, count)| *count > 0)
+    }
+
+    /// Sum over the reasons.
+    pub fn total(&self) -> u64 {
+        self.reasons().map(|(_, count)| count).sum()
+    }
+}

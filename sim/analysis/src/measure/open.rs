@@ -27,6 +27,20 @@ impl Open {
         Some(self.at[stage.index()]).filter(|at| *at != Time::NEVER)
     }
 
+    /// Whether the Job ended before its agent ran, or at its deadline before the agent had its
+    /// credentials, and this is no outcome of its own.
+    pub fn never_started(&self) -> bool {
+        let reached = |stage| self.reached(stage).is_some();
+        let ran = [Stage::PodRunning, Stage::VaultLogin, Stage::AgentDone].into_iter().any(reached);
+        match self.outcome {
+            Some(Outcome::DeadlineExceeded) => {
+                !ran || reached(Stage::VaultLogin) && !reached(Stage::CredentialsReady)
+            }
+            Some(Outcome::Crashed | Outcome::OomKilled) => !ran,
+            _ => false,
+        }
+    }
+
     /// Upper bound of the agent's working time until `now`. It may have started before its pod was
     /// reported as Running, but not before the pod had a node.
     pub fn agent_time(&self, now: Time) -> Span {

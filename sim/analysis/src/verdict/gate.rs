@@ -26,7 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::measure::Reading;
-use crate::stats::{Effect, more_often, paired, welch};
+use crate::stats::{Effect, more_often, none_and_all, paired, welch};
 
 pub use sample::{Sample, StageCounts, Trail};
 
@@ -122,9 +122,9 @@ fn verdict_on_never(before: &[Reading], after: &[Reading], level: f64) -> Verdic
     let (before, after) = (never(before), never(after));
     if before.0 == before.1 && after.0 == after.1 {
         Verdict::Held
-    } else if more_often(before, after) <= level {
+    } else if more_often(before, after) <= level || none_and_all(before, after) <= level {
         Verdict::Regressed
-    } else if more_often(after, before) <= level {
+    } else if more_often(after, before) <= level || none_and_all(after, before) <= level {
         Verdict::Improved
     } else {
         Verdict::Inconclusive
@@ -224,6 +224,9 @@ mod tests {
         assert_eq!(verdicts(&before, &failed), [Verdict::Regressed; 2]);
         assert_eq!(verdicts(&failed, &after), [Verdict::Improved; 2]);
         assert_eq!(verdicts(&failed, &failed), [Verdict::Held; 2]);
+        // Four repeats are enough, and three are not: 1/256 and 1/64, for six figures at 5 %.
+        assert_eq!(verdicts(&before[..4], &failed[..4])[0], Verdict::Regressed);
+        assert_eq!(verdicts(&before[..2], &failed[..2])[0], Verdict::Inconclusive);
         // One of five is no evidence.
         let one = [&failed[..1], &after[1..]].concat();
         assert_eq!(verdicts(&before, &one), [Verdict::Inconclusive; 2]);

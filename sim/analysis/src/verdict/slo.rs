@@ -104,7 +104,7 @@ fn count(counter: Counter, m: &Measures) -> u64 {
         Counter::Expired => m.leases().expired,
         Counter::Shed => m.accounting.shed,
         Counter::Unfinished => m.accounting.unfinished,
-        Counter::NotInvestigated => m.not_investigated(),
+        Counter::NotInvestigated => m.not_investigated().total(),
         Counter::Deduplicated => m.accounting.deduplicated,
         Counter::Finished => m.accounting.finished,
         Counter::Writes => m.actions.writes,

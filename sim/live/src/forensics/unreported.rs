@@ -14,7 +14,7 @@ use crate::leases::{self, LeaseBook};
 use crate::reporter::Clock;
 use crate::tokens::{self, TokenBook};
 
-/// What a run knows of its own leases and tokens.
+/// What identifies the leases and tokens of a run.
 pub struct Run<'a> {
     /// Its names.
     pub names: &'a Names,

@@ -48,9 +48,14 @@ pub(super) async fn judge(
     let (mut verdict, invalid) = match compared {
         // A server may be gone, or sealed. What was measured is reported.
         Err(error) => {
+            lead.platform(Fact::Sample { sample: Box::new(sample) });
+            lead.platform(Fact::Occupied { of: occupied });
             let why = format!("the servers' records could not be read: {}", with_causes(&error));
-            tracing::warn!(why, "the run is invalid");
-            return lead.platform(Fact::Invalid { why: why.into() });
+            for why in [why].into_iter().chain(lags.doubts()) {
+                tracing::warn!(why, "the run is invalid");
+                lead.platform(Fact::Invalid { why: why.into() });
+            }
+            return;
         }
         Ok(compared) => compared,
     };

@@ -24,7 +24,8 @@ pub enum Metric {
     /// A count of alerts as a share of all that were not duplicates; 0 to 1.
     ShareOf(Counter),
     /// Investigations with a conclusion per second, from the first alert to the end of the last
-    /// investigation, or to the end of the run if one is unfinished.
+    /// investigation, or to the end of the run if one is unfinished. A run that is cut off is shorter:
+    /// limit `accounting.unfinished`, too.
     Goodput,
     /// The longest time in seconds that an orphaned lease outlived its investigation.
     ExposureMax,
@@ -52,8 +53,8 @@ words! {
         Shed = "accounting.shed",
         /// Investigations without an outcome when the run ended.
         Unfinished = "accounting.unfinished",
-        /// Alerts of which no agent could begin or finish its work: shed, unfinished, without Vault, or
-        /// evicted.
+        /// Alerts of which no agent could begin or finish its work: shed, unfinished, without Vault,
+        /// evicted, or never started.
         NotInvestigated = "accounting.not_investigated",
         /// Alerts that repeated one within the deduplication window.
         Deduplicated = "accounting.deduplicated",

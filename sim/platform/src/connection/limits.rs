@@ -6,7 +6,7 @@ use http::{Method, Request};
 
 /// A Lease or a node's status: kubelet's heartbeat client gives up after `nodeStatusUpdateFrequency`
 /// (10 s), as a later heartbeat replaces it. That bounds its reads, too. Within the duration of a node's
-/// Lease (40 s) three attempts have their turn, and within that of a run's Lease (60 s) five.
+/// Lease (40 s) three attempts are possible, and within that of a run's Lease (60 s) five.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// A request for one object. kube-apiserver answers a write with 504 after 34 s
 /// (`requestTimeoutUpperBound` in apiserver/pkg/endpoints/handlers/rest.go).

@@ -13,7 +13,7 @@ use alertstorm_model::time::{Span, Time};
 pub struct Case {
     /// Domain of the alert.
     pub domain: Domain,
-    /// Outcome of the investigation.
+    /// Outcome of the investigation; [`Outcome::Crashed`] if it has none.
     pub outcome: Outcome,
     /// Whether the conclusion was right; `None` if it was not reviewed.
     pub right: Option<bool>,
@@ -33,7 +33,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// A case without any evidence yet. The outcome is a placeholder.
+    /// A case without any evidence yet. Without an outcome it is a failure.
     pub(super) const fn new(domain: Domain) -> Self {
         Self {
             domain,
@@ -125,23 +125,23 @@ impl Cases {
         Self { phase, open: BTreeMap::new(), now: Time::ZERO }
     }
 
-    /// All investigations with an outcome, by id. `right` returns the review of an investigation,
-    /// if there is one.
+    /// All alerts that were not duplicates, by id: one that was shed or has no outcome is a failure.
+    /// `right` returns the review of an investigation, if there is one.
     pub fn finish(
         self,
         mut right: impl FnMut(InvestigationId) -> Option<bool>,
     ) -> Vec<(InvestigationId, Case)> {
         let now = self.now;
         let close = |(id, open): (InvestigationId, Open)| {
-            let (ended, mut case) = (open.ended?, open.case);
+            let mut case = open.case;
             // A credential that is still active is exposed until the end of the log.
             if open.credentials.values().any(|state| *state != State::Returned) {
-                case.exposure = case.exposure.max(now.since(ended));
+                case.exposure = case.exposure.max(now.since(open.ended.unwrap_or(now)));
             }
             case.right = right(id);
-            Some((id, case))
+            (id, case)
         };
-        self.open.into_iter().filter_map(close).collect()
+        self.open.into_iter().map(close).collect()
     }
 }
 
@@ -154,6 +154,9 @@ impl Sink for Cases {
             let open = Open { case, alert: intended, ended: None, credentials: BTreeMap::new() };
             self.open.insert(id, open);
             return;
+        }
+        if let Fact::Deduplicated { .. } = &event.fact {
+            self.open.remove(&id);
         }
         let phase = self.phase;
         if let Some(open) = self.open.get_mut(&id) {
@@ -260,6 +263,22 @@ mod tests {
         );
         assert!(!tidy.violates(Violation::KeptCredential));
         assert_eq!(tidy.exposure, Span::ZERO);
+    }
+
+    #[test]
+    fn an_alert_that_was_shed_or_has_no_outcome_is_a_failure_and_a_duplicate_is_none() {
+        let failed = [Some(true), Some(false)];
+        let of = |case: &Case| [case.counts(Rate::Failures), case.counts(Rate::Success)];
+        assert_eq!(of(&case(&[])), failed);
+        assert_eq!(of(&case(&[(1, Fact::Shed { retry_after: Span::ZERO })])), failed);
+        let mut cases = Cases::new(Phase::Shadow);
+        let alert =
+            Fact::Alert { intended: Time(0), domain: Domain::Network, severity: Severity::ALL[0] };
+        let duplicate = Fact::Deduplicated { of: InvestigationId(1) };
+        for (inv, fact) in [(1, &alert), (2, &alert), (2, &duplicate)] {
+            cases.take(&Event::of(Time(0), InvestigationId(inv), fact.clone()));
+        }
+        assert_eq!(cases.finish(|_| None).len(), 1);
     }
 
     #[test]

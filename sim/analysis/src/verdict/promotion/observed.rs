@@ -14,7 +14,7 @@ alertstorm_model::words! {
 }
 
 alertstorm_model::words! {
-    /// A share of investigations. The denominator is all investigations with an outcome, unless
+    /// A share of investigations. The denominator is all alerts that were not duplicates, unless
     /// stated otherwise.
     pub enum Rate {
         /// Resolved, and not reviewed as wrong.
@@ -23,7 +23,7 @@ alertstorm_model::words! {
         FalsePositives = "false_positives",
         /// Escalated to a person.
         Escalations = "escalations",
-        /// Ended without a conclusion by the agent, such as by a crash or a deadline.
+        /// Without a conclusion by the agent: after a crash or a deadline, shed, or unfinished.
         Failures = "failures",
         /// Refused at least once. Refusals of one agent come in bursts, so investigations are
         /// counted instead of actions.

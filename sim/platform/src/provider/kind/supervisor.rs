@@ -173,7 +173,7 @@ async fn revive(sidecar: &Sidecar, found: &Found, generation: &AtomicU64) -> Res
     if !is_dead().await? {
         return Ok(());
     }
-    // Whoever reads of it waits for Vault, which starts after its generation was counted.
+    // The reader of the generation waits for Vault, which starts after its generation was counted.
     found.died(sidecar.program);
     sleep(RESTART_AFTER).await;
     // A fault of the scenario or the end of the run may have begun.
