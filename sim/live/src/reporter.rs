@@ -154,8 +154,8 @@ pub enum Observation {
 pub struct Reporter {
     clock: Clock,
     engine: UnboundedSender<Observation>,
-    /// Number of errors that were retried and the last of them, by operation.
-    retried: Arc<Mutex<BTreeMap<&'static str, (u64, String)>>>,
+    /// Errors that were retried, by operation.
+    retried: Arc<Mutex<BTreeMap<&'static str, Retried>>>,
     lags: Lags,
     depth: Arc<Depth>,
     /// When the provider last restarted a server of the control plane; `u64::MAX` for never.
@@ -206,6 +206,14 @@ impl Inbox {
 /// Messages that may wait for the engine. More of them make the run invalid: their times are right,
 /// but the controller reacts too late.
 const DEPTH_MAX: usize = 100_000;
+
+/// Errors of one operation: their number, the first and the last.
+#[derive(Debug, Default)]
+struct Retried {
+    count: u64,
+    first: String,
+    last: String,
+}
 
 impl Reporter {
     /// A reporter, and the receiver for the engine.
@@ -272,7 +280,7 @@ impl Reporter {
     /// Logs and counts an error of something that is tried again.
     pub fn failed(&self, what: &'static str, error: &dyn std::fmt::Display) {
         let mut retried = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
-        let (count, last) = retried.entry(what).or_default();
+        let Retried { count, first, last } = retried.entry(what).or_default();
         *count += 1;
         // An outage fails thousands of requests: one warning is enough.
         match *count {
@@ -280,13 +288,21 @@ impl Reporter {
             count => tracing::debug!(what, %error, count, "failed, and is tried again"),
         }
         *last = error.to_string();
+        // It names the cause: the later ones may be of a server that starts again.
+        if first.is_empty() {
+            first.clone_from(last);
+        }
     }
 
     /// A line for each kind of error that [`Self::failed`] counted.
     pub fn failures(&self) -> Vec<String> {
         let retried = self.retried.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = |(what, (count, last)): (&&str, &(u64, String))| {
-            format!("{what} failed {count} times and was tried again; the last error: {last}")
+        let line = |(what, Retried { count, first, last }): (&&str, &Retried)| {
+            let last =
+                if first == last { String::new() } else { format!("; the last one: {last}") };
+            format!(
+                "{what} failed {count} times and was tried again; the first error: {first}{last}"
+            )
         };
         retried.iter().map(line).collect()
     }
@@ -324,6 +340,6 @@ mod tests {
         let failures = reporter.failures();
         assert_eq!(failures.len(), 2);
         assert!(failures[1].starts_with("the watch of pods failed 2 times"), "{failures:?}");
-        assert!(failures[1].ends_with("connection reset"), "{failures:?}");
+        assert!(failures[1].contains("the first error: 410 Gone; the last one: connection reset"));
     }
 }
