@@ -14,10 +14,6 @@ pub fn upgraded(text: &str) -> Option<String> {
     }
     report["schema"] = json!(SCHEMA);
     let shed = report["accounting"]["shed"].as_u64().unwrap_or(0);
-    // Those without Vault counted as if they had not needed it.
-    let without_vault = report["outcomes"]
-        .as_array()
-        .is_some_and(|outcomes| outcomes.iter().any(|of| of["outcome"] == "vault_unavailable"));
     let of = |wanted: &str| {
         let outcomes = report["outcomes"].as_array().into_iter().flatten();
         outcomes
@@ -25,13 +21,15 @@ pub fn upgraded(text: &str) -> Option<String> {
             .filter_map(|of| of["count"].as_u64())
             .sum::<u64>()
     };
+    let (without_vault, evicted) = (of("vault_unavailable"), of("evicted"));
     // Which Jobs ended before their agents ran is not in it.
     report["not_investigated"] = json!({
         "shed": shed, "unfinished": report["accounting"]["unfinished"].as_u64().unwrap_or(0),
-        "without_vault": of("vault_unavailable"), "evicted": of("evicted"), "never_started": 0,
+        "without_vault": without_vault, "evicted": evicted, "never_started": 0,
     });
     for row in report["latencies"].as_array_mut()? {
-        upgrade_row(row.as_object_mut()?, shed, without_vault);
+        // Those without Vault counted as if they had not needed it.
+        upgrade_row(row.as_object_mut()?, shed, without_vault > 0);
     }
     // The curves of those that arrived are none of all.
     let complete = |curve: &Value| {

@@ -1,5 +1,6 @@
 //! The arms with real servers, and what only they can show.
 
+mod altered;
 mod causes;
 mod disk;
 mod killed;

@@ -235,7 +235,7 @@ async fn look_up(vault: &Vault, accessor: &str) -> Result<Answer, VaultError> {
 
 /// Looks up a token. Vault answers 400 ("invalid accessor") if it does not exist, and 403 both while it
 /// revokes the token and if a policy forbids the look-up (`handleUpdateLookupAccessor` in
-/// vault/token_store.go v1.21.1). The look-up of the harness's own token tells the two apart.
+/// vault/token_store.go v1.21.1). The look-up of the harness's own token distinguishes them.
 ///
 /// # Errors
 /// If Vault does not say: it is unavailable, or the harness may not look up tokens.

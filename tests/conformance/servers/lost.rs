@@ -1,89 +1,25 @@
 //! A Vault whose responses are lost on the way to the agents.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::event::{Event, Fact};
 use alertstorm_model::investigation::InvestigationId;
-use alertstorm_model::scenario::{FaultKind, Plan};
-use alertstorm_platform::Platform;
+use alertstorm_model::scenario::Plan;
+use alertstorm_platform::provider::Provider;
 use alertstorm_platform::provider::local::Local;
-use alertstorm_platform::provider::{Program, Provider, ProviderError, Usage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+use super::altered::Altered;
 use super::{run, runtime};
 use crate::arm::Arm;
 use crate::promises;
 
 /// One agent, which takes one lease.
 const ONE: &str = "[{flood: 1, mix: {database: 1}}]";
-
-/// What [`Provider`] returns.
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// A local platform whose agents reach Vault through a proxy.
-struct Behind {
-    local: Local,
-    proxy: SocketAddr,
-}
-
-impl Provider for Behind {
-    fn platform(&self) -> Result<Platform, ProviderError> {
-        let mut platform = self.local.platform()?;
-        platform.vault.url = format!("https://{}", self.proxy);
-        Ok(platform)
-    }
-
-    fn can(&self, fault: FaultKind) -> bool {
-        self.local.can(fault)
-    }
-
-    fn vault(&self) -> Result<Vault, VaultError> {
-        Provider::vault(&self.local)
-    }
-
-    fn generation(&self) -> u64 {
-        self.local.generation()
-    }
-
-    fn vault_ready(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.vault_ready()
-    }
-
-    fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>> {
-        self.local.usage()
-    }
-
-    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.outage(program, begins)
-    }
-
-    fn deaths(&self) -> Vec<Program> {
-        self.local.deaths()
-    }
-
-    fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.power(node, on)
-    }
-
-    fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.settle_trails()
-    }
-
-    fn is_kept(&self) -> bool {
-        self.local.is_kept()
-    }
-
-    fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.end()
-    }
-}
 
 /// Requests are longer than this, and the records of a TLS handshake after its first are not.
 const RECORD_OF_A_REQUEST: usize = 100;
@@ -160,10 +96,11 @@ fn behind_the_proxy(plan: &Plan) -> Vec<Event> {
     runtime().block_on(async {
         let local = Local::start(plan.scenario(), false, &|_: &str| {}).await;
         let local = local.unwrap_or_else(|error| panic!("{error}"));
-        let url = local.platform().expect("a platform").vault.url;
-        let to = url.trim_start_matches("https://").parse().expect("an address");
-        let proxy = proxy(to).await;
-        run(plan, Arc::new(Behind { local, proxy })).await
+        let mut platform = local.platform().expect("a platform");
+        let url = platform.vault.url.trim_start_matches("https://");
+        let proxy = proxy(url.parse().expect("an address")).await;
+        platform.vault.url = format!("https://{proxy}");
+        run(plan, Arc::new(Altered { local, platform })).await
     })
 }
 

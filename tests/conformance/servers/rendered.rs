@@ -1,83 +1,23 @@
 //! What `alertstorm render` writes, applied to fresh servers as an administrator does: a run on them
 //! creates nothing but its Jobs.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use alertstorm_agent::names::Names;
 use alertstorm_agent::postgres::{Address, Login, connect};
-use alertstorm_agent::vault::{Vault, VaultError};
 use alertstorm_model::event::Event;
-use alertstorm_model::scenario::{FaultKind, Plan};
+use alertstorm_model::scenario::Plan;
+use alertstorm_platform::provider::Provider;
 use alertstorm_platform::provider::local::Local;
-use alertstorm_platform::provider::{Program, Provider, ProviderError, Usage};
 use alertstorm_platform::reach::Reach;
 use alertstorm_platform::{Identities, Platform, bootstrap, objects, render};
 use serde_json::Value;
 
+use super::altered::Altered;
 use super::runtime;
 use crate::arm::Ran;
 use crate::{common, promises};
-
-type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The local servers, with the names of an environment.
-struct Rendered {
-    local: Local,
-    platform: Platform,
-}
-
-impl Provider for Rendered {
-    fn platform(&self) -> Result<Platform, ProviderError> {
-        Ok(self.platform.clone())
-    }
-
-    fn can(&self, fault: FaultKind) -> bool {
-        self.local.can(fault)
-    }
-
-    fn vault(&self) -> Result<Vault, VaultError> {
-        self.local.vault()
-    }
-
-    fn generation(&self) -> u64 {
-        self.local.generation()
-    }
-
-    fn vault_ready(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.vault_ready()
-    }
-
-    fn usage(&self) -> BoxFuture<'_, BTreeMap<Program, Usage>> {
-        self.local.usage()
-    }
-
-    fn outage(&self, program: Program, begins: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.outage(program, begins)
-    }
-
-    fn deaths(&self) -> Vec<Program> {
-        self.local.deaths()
-    }
-
-    fn power(&self, node: u32, on: bool) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.power(node, on)
-    }
-
-    fn settle_trails(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.settle_trails()
-    }
-
-    fn is_kept(&self) -> bool {
-        self.local.is_kept()
-    }
-
-    fn end(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
-        self.local.end()
-    }
-}
 
 /// Replaces the placeholders in every text of a value, as `envsubst` does in its file.
 fn replace(value: &mut Value, known: &[(&str, String)]) {
@@ -163,7 +103,7 @@ fn runs_with_the_rendered_set(text: &str, set: &[(&str, &str)]) -> Ran {
         let local = Local::start(plan.scenario(), false, &|_: &str| {}).await;
         let local = local.unwrap_or_else(|error| panic!("{error}"));
         let platform = apply(&plan, &local).await;
-        let provider = Arc::new(Rendered { local, platform });
+        let provider = Arc::new(Altered { local, platform });
         let of = Arc::clone(&provider);
         let mut go_on = |_| ControlFlow::Continue(());
         let ran =

@@ -53,8 +53,8 @@ impl Trouble {
         inner.silence = inner.silence.max(silence);
     }
 
-    /// A sentence about the requests of `whom`; none without trouble.
-    pub fn remark(&self, whom: &str) -> Option<String> {
+    /// A remark on the requests of one client, by its name; none without trouble.
+    pub fn remark(&self, client: &str) -> Option<String> {
         let inner = self.lock();
         let mut parts: Vec<String> = inner
             .refused
@@ -70,7 +70,7 @@ impl Trouble {
             parts.push(format!("nothing arrived for {silence:.1} s while some waited"));
         }
         (!parts.is_empty())
-            .then(|| format!("requests of {whom} to the API server: {}", parts.join(", ")))
+            .then(|| format!("requests of {client} to the API server: {}", parts.join(", ")))
     }
 }
 
